@@ -1,0 +1,53 @@
+# `make demo` and `make test` need nothing but Python >= 3.11 and a C compiler: the first run sets up .venv.
+PYTHON ?= python3
+# The CPU build: the CUDA build of the same version is gigabytes larger and nothing here uses it.
+TORCH := torch==2.13.0
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+
+BIN := .venv/bin
+READY := .venv/.ready
+KERNELS := $(filter-out csrc/_kernels.c,$(wildcard csrc/*.c csrc/*.h csrc/*.pyx csrc/*.pxd))
+FOLDERS := runtime export calibration training tests benchmarks examples docs
+
+.PHONY: help demo test lint clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   export YOTO with random weights and score examples/photographs"
+	@echo "make test   linters, then every test that needs no GPU"
+	@echo "make lint   linters alone"
+	@echo "make clean  remove what builds and tests leave behind (rm -r .venv for the environment too)"
+
+demo: $(READY)
+	mkdir -p out
+	$(BIN)/iqa-export --model yoto --weights random:0 --output out/yoto.onnx
+	$(BIN)/iqa-run out/yoto.onnx examples/photographs --format table
+
+test: lint
+	$(BIN)/pytest -m "not gpu"
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint csrc/*.pyx
+	$(BIN)/codespell $(wildcard *.md *.toml *.py Makefile) $(KERNELS) $(wildcard $(FOLDERS))
+
+$(READY): pyproject.toml setup.py $(KERNELS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv python3-dev gcc"; exit 1; }
+	@$(PYTHON) -c 'import os, sysconfig as s; os.stat(os.path.join(s.get_path("include"), "Python.h"))' 2>/dev/null \
+		|| echo "Python.h is missing, so the kernels will be the slow ones in NumPy: apt-get install python3-dev gcc"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' \
+		|| $(BIN)/pip install --quiet --no-deps --retries 0 --timeout 10 --index-url $(TORCH_INDEX) $(TORCH) 2>/dev/null \
+		|| $(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --editable ".[cpu,export,train,dev]"
+	touch $@
+
+clean:
+	rm -rf build dist out *.egg-info runtime/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f csrc/_kernels.c runtime/iqa_runtime/_kernels*.so
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,102 @@
+"""Read and finish ONNX graphs: contract, source paths, multiplications."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorShapeProto
+
+from iqa_runtime.contract import METADATA_KEY, Contract
+from iqa_runtime.errors import ArtefactError
+
+_SHAPE_DATA = 1024
+"""Bytes below which a constant may be a shape; larger ones are weights, whose values shape inference does not read."""
+
+
+def strip_sources(model: ModelProto) -> None:
+    """Remove what an exporter notes about the source code, absolute paths among it, from a model, in place."""
+    graph = model.graph
+    for entry in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        entry.doc_string = ""
+        del entry.metadata_props[:]
+    # Whoever needs the shapes of intermediate tensors infers them; these name their sizes after the exporter's symbols.
+    del graph.value_info[:]
+
+
+def embed_contract(model: ModelProto, contract: Contract) -> None:
+    """Store a contract in a model, in place, replacing one that is there."""
+    kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    model.metadata_props.add(key=METADATA_KEY, value=contract.to_json())
+
+
+def save(model: ModelProto, path: Path) -> None:
+    """Check a model and write it as one file.
+
+    Raises
+    ------
+    ArtefactError
+        If the ONNX checker refuses it.
+    """
+    onnx.save_model(model, path)
+    try:
+        # By path: the checker refuses models in memory beyond two gigabytes.
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        path.unlink()
+        raise ArtefactError(f"{path.name}: the ONNX checker refuses the graph: {error}") from error
+
+
+def count_macs(model: ModelProto) -> int:
+    """Count the multiply-accumulates of one item of the batch: matrix products and convolutions, the rest is small.
+
+    Parameters
+    ----------
+    model
+        Fixed shapes but for the batch axis, which counts as one.
+
+    Raises
+    ------
+    ArtefactError
+        If the shape of a product cannot be inferred.
+    """
+    shaped = ModelProto()
+    shaped.CopyFrom(model)
+    del shaped.graph.value_info[:]
+    for weight in shaped.graph.initializer:
+        if len(weight.raw_data) > _SHAPE_DATA:
+            weight.ClearField("raw_data")
+    for tensor in (*shaped.graph.input, *shaped.graph.output):
+        for dimension in tensor.type.tensor_type.shape.dim:
+            if dimension.HasField("dim_param"):
+                dimension.dim_value = 1
+    shaped = onnx.shape_inference.infer_shapes(shaped, data_prop=True)
+    graph = shaped.graph
+    shapes = {entry.name: tuple(entry.dims) for entry in graph.initializer}
+    for entry in (*graph.input, *graph.output, *graph.value_info):
+        shapes[entry.name] = _sizes(entry.type.tensor_type.shape)
+    return sum(_node_macs(node, shapes) for node in graph.node)
+
+
+def _sizes(shape: TensorShapeProto) -> tuple[int, ...]:
+    return tuple(dimension.dim_value for dimension in shape.dim)
+
+
+def _node_macs(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+    if node.op_type not in ("MatMul", "Gemm", "Conv", "ConvTranspose"):
+        return 0
+    try:
+        left, right, out = shapes[node.input[0]], shapes[node.input[1]], shapes[node.output[0]]
+    except KeyError as error:
+        raise ArtefactError(f"node {node.name}: the shape of {error} cannot be inferred") from error
+    if node.op_type == "MatMul":
+        return prod(out) * left[-1]
+    if node.op_type == "Gemm":
+        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        return prod(out) * left[0 if transposed else 1]
+    if node.op_type == "Conv":
+        return prod(out) * prod(right[1:])
+    return prod(left) * prod(right[1:])

@@ -1,0 +1,116 @@
+"""The command ``iqa-export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast, get_args
+
+import typer
+
+from iqa_runtime.contract import Task
+from iqa_runtime.errors import DependencyError, IqaError, UsageError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def export_command(
+    model: Annotated[str | None, typer.Option(help="System to export; --list shows all.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Its variant. Default: told by the weights, or by the task.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Checkpoint (.pth, .safetensors), or random:SEED for an untrained network."),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="nr, fr or nar. Default: the variant's first.")] = None,
+    segment: Annotated[
+        str | None, typer.Option(help="YOTO with --task fr: joint or single, as the checkpoint was trained.")
+    ] = None,
+    maps: Annotated[bool, typer.Option("--maps", help="Add quality and weight maps as outputs.")] = False,
+    crops: Annotated[
+        str | None, typer.Option(help="Patch plan: five, center, grid[:STRIDE], random:COUNT[:SEED].")
+    ] = None,
+    cache_reference: Annotated[
+        bool, typer.Option("--cache-reference", help="Write X.onnx and X.reference.onnx: features once per reference.")
+    ] = False,
+    reference_image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Bake the features of this reference into the artefact.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Artefact to write. Default: MODEL-VARIANT-TASK.onnx.")
+    ] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX operator set, 20 to 23. Default: 20.")] = None,
+    list_systems: Annotated[bool, typer.Option("--list", help="Show systems, variants and tasks, and stop.")] = False,
+) -> None:
+    """Export a trained IQA network to an artefact that iqa-run scores with, and prove that it computes the same."""
+    # Here and not above, so that --help and usage errors don't wait for torch.
+    try:
+        from rich.console import Console
+
+        from iqa_export.exporting import Request, choose_variant, export, load_checkpoint
+        from iqa_export.listing import show_systems
+        from iqa_export.onnx_export import OPSET, check_opset
+        from iqa_export.systems import GraphChoice, find_system
+    except ImportError as error:
+        raise DependencyError(f'{error}; install the exporter: pip install "iqa-deploy[cpu,export]"') from error
+    from iqa_runtime.patches import parse_plan
+
+    console = Console(stderr=True)
+    if list_systems:
+        show_systems(Console())
+        return
+    if model is None:
+        raise UsageError("--model is missing; --list shows the systems")
+    system = find_system(model)
+    if task is not None and task not in get_args(Task):
+        raise UsageError(f"--task {task}: there is {', '.join(get_args(Task))}")
+    if variant is not None and variant not in system.tasks:
+        raise UsageError(f"--variant {variant}: {system.name} has {', '.join(system.tasks)}")
+    if segment not in (None, "joint", "single"):
+        raise UsageError(f"--segment {segment}: there is joint and single")
+    if weights is None:
+        raise UsageError(
+            f"--weights is missing: {system.title} wants {system.weights_source}; "
+            "or random:0 to try the pipeline with an untrained network"
+        )
+    opset = check_opset(OPSET if opset is None else opset)
+    checkpoint = load_checkpoint(system, weights, variant)
+    chosen_variant = variant or choose_variant(system, checkpoint.entries.keys(), task)
+    chosen_task = cast(Task, task) if task is not None else system.tasks[chosen_variant][0]
+    choice = GraphChoice(variant=chosen_variant, task=chosen_task, segment=segment, maps=maps)
+    request = Request(
+        system=system,
+        choice=choice,
+        checkpoint=checkpoint,
+        output=output or Path(f"{system.name}-{chosen_variant}-{chosen_task}.onnx"),
+        plan=system.plan if crops is None else parse_plan(crops, system.plan),
+        cache_reference=cache_reference,
+        reference_image=reference_image,
+        opset=opset,
+    )
+    if not checkpoint.trained:
+        console.print(f"[yellow]untrained:[/] {checkpoint.file} are random weights; scores will mean nothing")
+    with console.status(f"exporting {system.title} {chosen_variant}, {chosen_task}"):
+        report = export(request)
+    report.show(Console())
+    console.print(f"wrote {', '.join(str(request.output.parent / graph.file) for graph in report.graphs)}")
+
+
+def main() -> None:
+    """Run the command; every error is one line on stderr, exit code 2 for usage and 1 for the rest."""
+    try:
+        app()
+    except UsageError as error:
+        _fail(error, 2)
+    except IqaError as error:
+        _fail(error, 1)
+
+
+def _fail(error: IqaError, code: int) -> None:
+    typer.echo(f"iqa-export: {error}", err=True)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Deploy rewrites: exact algebra that makes a network's graph cheaper without changing its function beyond rounding."""

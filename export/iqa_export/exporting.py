@@ -1,0 +1,304 @@
+"""The export job: checkpoint to network to deploy form to ONNX with its contract, checked by parity, written at once.
+
+Three forms of an artefact differ in where the reference is: an input beside the image, cached features from a second
+graph, or a constant. Systems without a reference have only the first.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from hashlib import file_digest
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from iqa_calibration import graph
+from iqa_export.checkpoints import Checkpoint, CheckpointError, load_into, random_checkpoint, read_checkpoint
+from iqa_export.onnx_export import OPSET, opset_of, to_onnx
+from iqa_export.parity import OutputParity, ParityError, compare, run_as_written, run_onnx
+from iqa_export.report import GraphReport, Report
+from iqa_export.samples import crop_items, sample_inputs
+from iqa_export.systems import GraphChoice, System
+from iqa_runtime import __version__
+from iqa_runtime.contract import Contract, FileDigest, PatchPlan, TensorInput, Weights
+from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.images import load_image
+from iqa_runtime.patches import positions
+
+RANDOM_PREFIX = "random:"
+PARITY_BATCHES = (1, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to export.
+
+    Attributes
+    ----------
+    system, choice
+        Which network, and which of its graphs.
+    checkpoint
+        Its parameters; `trained` is False for random ones.
+    output
+        Path of the artefact; a second graph and the report go beside it.
+    plan
+        The patch plan of the contract.
+    cache_reference
+        Write a second graph that computes the features of a reference, and let the artefact take these.
+    reference_image
+        Make the features of this photograph constants of the artefact.
+    opset
+        ONNX operator set.
+    """
+
+    system: System
+    choice: GraphChoice
+    checkpoint: Checkpoint
+    output: Path
+    plan: PatchPlan
+    cache_reference: bool = False
+    reference_image: Path | None = None
+    opset: int = OPSET
+
+
+def load_checkpoint(system: System, weights: str, variant: str | None) -> Checkpoint:
+    """Read ``--weights``: a file, or ``random:SEED`` for the system's (first) variant.
+
+    Raises
+    ------
+    UsageError
+        If the seed is no number.
+    FileError, CheckpointError
+        If the file cannot be used.
+    """
+    if not weights.startswith(RANDOM_PREFIX):
+        return read_checkpoint(Path(weights))
+    seed = weights.removeprefix(RANDOM_PREFIX)
+    if not (seed.isascii() and seed.isdigit() and int(seed) < 2**32):
+        raise UsageError(f"--weights {weights}: SEED is a number from 0 to {2**32 - 1}, as in random:0")
+    chosen = variant or next(iter(system.tasks))
+    return random_checkpoint(system.build(chosen), int(seed), system.key_map(chosen))
+
+
+def choose_variant(system: System, keys: Collection[str], task: str | None) -> str:
+    """Tell the variant from a checkpoint's keys, or where they don't tell, from the task.
+
+    Raises
+    ------
+    CheckpointError
+        If the keys are none of the system's.
+    UsageError
+        If no variant does the task.
+    """
+    variant = system.variant_of(keys)
+    if variant is not None:
+        return variant
+    fitting = [name for name, tasks in system.tasks.items() if task is None or task in tasks]
+    if not fitting:
+        known = sorted({known for tasks in system.tasks.values() for known in tasks})
+        raise UsageError(f"--task {task}: {system.name} does {', '.join(known)}")
+    expected = system.key_map(fitting[0]).published(next(iter(system.build(fitting[0]).state_dict())))
+    if expected not in keys:
+        raise CheckpointError(
+            f"the checkpoint has no entry {expected!r}, so it is none of {system.title}'s; check --model and --weights"
+        )
+    return fitting[0]
+
+
+def export(request: Request) -> Report:
+    """Export, check parity, and write the artefact and its report.
+
+    Returns
+    -------
+    Report
+        Also written as ``<stem>.report.json``.
+
+    Raises
+    ------
+    UsageError, CheckpointError, FileError, ImageError
+        If the request cannot be met.
+    ParityError
+        If the graph does not compute what the network does; the report is written, the artefact is not.
+    """
+    started = time.perf_counter()
+    system, choice, output = request.system, request.choice, request.output
+    system.check(choice)
+    if request.cache_reference and request.reference_image is not None:
+        raise UsageError(
+            "--cache-reference and --reference-image: cache features for any reference, or bake one; choose"
+        )
+    if output.suffix != ".onnx":
+        raise UsageError(f"--output {output}: the name must end in .onnx")
+    if not output.parent.is_dir():
+        raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
+    network = system.build(choice.variant).requires_grad_(False)
+    load_into(network, request.checkpoint, system.key_map(choice.variant))
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}.") as folder:
+        written = _write_graphs(request, network, Path(folder))
+        report = _check(request, network, written, started)
+        report.write(output.with_name(f"{output.stem}.report.json"))
+        if not report.passed:
+            raise ParityError(
+                f"{output.name}: the graph differs from the network, no artefact was written: {report.failures()}"
+            )
+        for path in written.paths:
+            path.replace(output.parent / path.name)
+    return report
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """The graphs of a job in its temporary folder, and what parity needs to feed them."""
+
+    artefact: Path
+    contract: Contract
+    macs: int
+    encoder: Path | None = None
+    encoder_macs: int = 0
+    baked: NDArray[np.float32] | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.artefact] if self.encoder is None else [self.encoder, self.artefact]
+
+
+def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Written:
+    system, choice = request.system, request.choice
+    image = system.crop_input("image")
+    artefact = folder / request.output.name
+    if request.cache_reference:
+        encoder_module, scorer = system.reference_split(network, choice)
+        encoder = folder / f"{request.output.stem}.reference.onnx"
+        model = to_onnx(encoder_module, [system.crop_input("reference")], ["reference_features"], opset=request.opset)
+        encoder_macs = graph.count_macs(model)
+        graph.save(model, encoder)
+        contract = replace(
+            _contract(request, (image, system.feature_input())), reference_encoder=_digest(encoder, encoder.name)
+        )
+        contract, macs = _write_artefact(request, scorer, contract, artefact)
+        return _Written(artefact=artefact, contract=contract, macs=macs, encoder=encoder, encoder_macs=encoder_macs)
+    if request.reference_image is not None:
+        return _write_baked(request, network, request.reference_image, artefact)
+    inputs = (image,) if choice.task == "nr" else (image, system.crop_input("reference"))
+    contract, macs = _write_artefact(request, system.deployed(network, choice), _contract(request, inputs), artefact)
+    return _Written(artefact=artefact, contract=contract, macs=macs)
+
+
+def _write_baked(request: Request, network: nn.Module, photograph: Path, artefact: Path) -> _Written:
+    system, choice, plan = request.system, request.choice, request.plan
+    pixels = load_image(photograph)
+    encoder, _ = system.reference_split(network, choice)
+    count = len(positions(plan, *pixels.shape[:2]))
+    crops = system.baked_crops(choice.task, count)
+    if count != crops:
+        raise UsageError(
+            f"--crops gives {count} crops of {photograph.name}, {system.name} bakes {crops}; choose a plan of {crops}"
+        )
+    items = crop_items(pixels, system.crop_input("reference"), plan)
+    with torch.no_grad():
+        features = torch.cat([encoder.eval()(torch.from_numpy(item[None])) for item in items])
+    contract = replace(
+        _contract(request, (system.crop_input("image", crops),)), baked_reference=_digest(photograph, photograph.name)
+    )
+    if choice.task == "fr":
+        height, width = pixels.shape[:2]
+        size = {"baked_width": str(width), "baked_height": str(height)}
+        contract = replace(contract, options=contract.options | size)
+    contract, macs = _write_artefact(request, system.baked(network, choice, features), contract, artefact)
+    return _Written(artefact=artefact, contract=contract, macs=macs, baked=items)
+
+
+def _write_artefact(request: Request, module: nn.Module, contract: Contract, path: Path) -> tuple[Contract, int]:
+    """Export one graph, put its contract in, write it; return the contract as written and the multiplications."""
+    outputs = _output_names(contract)
+    model = to_onnx(module, contract.inputs, outputs, opset=request.opset)
+    contract = replace(contract, opset=opset_of(model))
+    macs = graph.count_macs(model)
+    graph.embed_contract(model, contract)
+    graph.save(model, path)
+    return contract, macs
+
+
+def _output_names(contract: Contract) -> list[str]:
+    maps = [output.name for output in contract.maps]
+    extras = [output.name for output in contract.extras]
+    return [contract.score.name, *maps, *extras]
+
+
+def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
+    system, choice, checkpoint = request.system, request.choice, request.checkpoint
+    return Contract(
+        model=system.name,
+        variant=choice.variant,
+        task=choice.task,
+        options={} if choice.segment is None else {"segment": choice.segment},
+        precision="fp32",
+        target="any",
+        opset=request.opset,
+        inputs=inputs,
+        plan=request.plan,
+        pooling="mean",
+        score=system.score,
+        maps=system.map_outputs if choice.maps else (),
+        extras=tuple(output for output in system.extra_outputs if output.name in choice.extras),
+        faithful=system.faithful,
+        weights=Weights(
+            file=checkpoint.file,
+            sha256=checkpoint.sha256,
+            trained=checkpoint.trained,
+            licence=f"that of the checkpoint; {system.title}'s code: {system.licence}"
+            if checkpoint.trained
+            else "none",
+            trained_on="not stated in the checkpoint" if checkpoint.trained else "nothing: random weights",
+        ),
+        exporter=f"iqa-deploy {__version__}",
+    )
+
+
+def _check(request: Request, network: nn.Module, written: _Written, started: float) -> Report:
+    """Run the network as published and the graphs on the same samples."""
+    system, choice, contract = request.system, request.choice, written.contract
+    samples = sample_inputs(contract)
+    feeds = {"image": samples["image"]}
+    as_written = dict(samples)
+    if written.encoder is not None:
+        feeds["reference_features"] = run_onnx(written.encoder, {"reference": samples["reference"]}, batch=1)[0]
+    elif written.baked is not None:
+        item = system.crop_input("image").shape[1:]
+        as_written["image"] = samples["image"].reshape(-1, *(int(size) for size in item))
+        as_written["reference"] = np.tile(written.baked, (len(samples["image"]), *(1 for _ in item)))
+    else:
+        feeds = samples
+    oracle = run_as_written(system.as_written(network, choice), list(as_written.values()))
+    expected = oracle.outputs
+    if written.baked is not None:
+        expected = tuple(values.reshape(len(samples["image"]), -1).mean(1) for values in expected)
+    names = _output_names(contract)
+    rows: list[OutputParity] = []
+    for batch in PARITY_BATCHES:
+        rows += compare(names, expected, run_onnx(written.artefact, feeds, batch), batch)
+    items_per_oracle = len(as_written["image"]) // len(samples["image"])
+    graphs = [GraphReport.of_file(path, macs) for path, macs in _sizes(written)]
+    return Report(
+        contract=contract,
+        graphs=tuple(graphs),
+        gmac_as_written=oracle.gmac * items_per_oracle,
+        parity=tuple(rows),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _sizes(written: _Written) -> list[tuple[Path, int]]:
+    sizes = [(written.artefact, written.macs)]
+    return sizes if written.encoder is None else [*sizes, (written.encoder, written.encoder_macs)]
+
+
+def _digest(path: Path, name: str) -> FileDigest:
+    with path.open("rb") as file:
+        return FileDigest(file=name, sha256=file_digest(file, "sha256").hexdigest())

@@ -1,0 +1,100 @@
+"""The export report: what was written, the work per item, parity; as JSON and as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from iqa_export.parity import TOLERANCE, OutputParity
+from iqa_runtime.contract import Contract
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphReport:
+    """One file of the artefact; `gmac` counts 10^9 multiply-accumulates of one item."""
+
+    file: str
+    bytes: int
+    sha256: str
+    gmac: float
+
+    @staticmethod
+    def of_file(path: Path, macs: int) -> GraphReport:
+        """Describe a written graph."""
+        with path.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+        return GraphReport(file=path.name, bytes=path.stat().st_size, sha256=digest, gmac=macs / 1e9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The outcome of one export.
+
+    Attributes
+    ----------
+    contract
+        As in the artefact.
+    graphs
+        The artefact, then the encoder of references where there is one.
+    gmac_as_written
+        The work of one item for the network as published, for comparison.
+    parity
+        One row for each output and batch size.
+    seconds
+        Duration of the job.
+    """
+
+    contract: Contract
+    graphs: tuple[GraphReport, ...]
+    gmac_as_written: float
+    parity: tuple[OutputParity, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every row of parity passed."""
+        return all(row.passed for row in self.parity)
+
+    def failures(self) -> str:
+        """Say which rows failed, and how."""
+        return "; ".join(
+            f"{row.output} (batch {row.batch}): difference {row.difference:.2e} where {TOLERANCE * row.largest:.2e} is "
+            f"allowed, values up to {row.largest:.3g} with a spread of {row.spread:.2e}"
+            for row in self.parity
+            if not row.passed
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON; numbers that JSON has not (NaN, infinity) become null."""
+        content: dict[str, Any] = {"passed": self.passed, "tolerance": TOLERANCE, **msgspec.to_builtins(self)}
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+
+    def show(self, console: Console) -> None:
+        """Print the report as tables."""
+        contract = self.contract
+        crops = contract.inputs[0].shape[1] if contract.inputs[0].layout == "NPCHW" else 1
+        title = f"{contract.model} {contract.variant}, {contract.task}, {contract.precision}, opset {contract.opset}"
+        files = Table(title=title, title_justify="left")
+        for heading in ("file", "MB", "GMAC per item", "as written"):
+            files.add_column(heading, justify="left" if heading == "file" else "right")
+        for index, graph in enumerate(self.graphs):
+            as_written = f"{self.gmac_as_written:.1f}" if index == 0 else ""
+            files.add_row(graph.file, f"{graph.bytes / 1e6:.1f}", f"{graph.gmac:.1f}", as_written)
+        console.print(files)
+        parity = Table(title="parity with PyTorch on the packaged photographs and on noise", title_justify="left")
+        for heading in ("output", "batch", "largest", "difference", "share of largest", f"allowed {TOLERANCE:g}"):
+            parity.add_column(heading, justify="left" if heading == "output" else "right")
+        for row in self.parity:
+            share = row.difference / row.largest if row.largest else float("nan")
+            verdict = "pass" if row.passed else "FAIL"
+            parity.add_row(
+                row.output, str(row.batch), f"{row.largest:.4g}", f"{row.difference:.2e}", f"{share:.2e}", verdict
+            )
+        console.print(parity)
+        console.print(f"one item is {crops} crop{'s' if crops != 1 else ''}; {self.seconds:.0f} s")

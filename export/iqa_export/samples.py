@@ -1,0 +1,83 @@
+"""Crops to check an export with: real photographs that are part of the package, and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.contract import Contract, PatchPlan, TensorInput
+from iqa_runtime.images import load_image
+from iqa_runtime.kernels import extract_patches
+from iqa_runtime.patches import positions
+
+NOISE_ITEMS = 2
+_SEED = 20
+_NOISE_LEVEL = 25.0
+"""Standard deviation, in 8-bit steps, of the noise that makes a distorted copy of an aligned reference."""
+
+
+def packaged_photographs() -> list[NDArray[np.uint8]]:
+    """Decode the photographs shipped with iqa-export, sorted by name: each (H, W, 3) RGB."""
+    with _photograph_paths() as paths:
+        return [load_image(path) for path in paths]
+
+
+def sample_inputs(contract: Contract) -> dict[str, NDArray[Any]]:
+    """Cut the inputs of a parity check, one item for each packaged photograph, then `NOISE_ITEMS` of noise.
+
+    Parameters
+    ----------
+    contract
+        Tells crops and normalisation. With an aligned reference (task ``fr``) the image is a noisy copy of it; with a
+        non-aligned one (``nar``) the reference is the next photograph.
+
+    Returns
+    -------
+    dict
+        ``image`` and, for tasks with a reference, ``reference``: crops, normalised as the contract says. A graph with
+        cached features takes ``reference`` through its encoder; one with a baked reference has no use for it.
+    """
+    image = contract.input("image")
+    if image is None:
+        raise ValueError("a contract without the input 'image'")
+    random = np.random.RandomState(_SEED)
+    photographs = packaged_photographs()
+    noise = [random.randint(0, 256, (*photographs[0].shape,)).astype(np.uint8) for _ in range(NOISE_ITEMS)]
+    images = photographs + noise
+    if contract.task == "nr":
+        return {"image": _items(images, image)}
+    if contract.task == "nar":
+        return {"image": _items(images, image), "reference": _items(images[1:] + images[:1], image)}
+    distorted = [
+        np.clip(pixels + _NOISE_LEVEL * random.standard_normal(pixels.shape), 0, 255).astype(np.uint8)
+        for pixels in images
+    ]
+    return {"image": _items(distorted, image), "reference": _items(images, image)}
+
+
+def crop_items(pixels: NDArray[np.uint8], tensor: TensorInput, plan: PatchPlan) -> NDArray[Any]:
+    """Cut one image by a plan into items of a crop input: (items, 3, h, w), or (items, P, 3, h, w)."""
+    if tensor.mean is None or tensor.std is None:
+        raise ValueError(f"the input {tensor.name!r} has no normalisation")
+    size = (plan.size, plan.size)
+    crops = extract_patches(pixels, positions(plan, *pixels.shape[:2]), size, tensor.mean, tensor.std)
+    return crops.reshape(-1, *(int(length) for length in tensor.shape[1:]))
+
+
+def _items(images: list[NDArray[np.uint8]], tensor: TensorInput) -> NDArray[Any]:
+    """Cut one item out of each image."""
+    count = int(tensor.shape[1]) if tensor.layout == "NPCHW" else 1
+    plan = PatchPlan(kind="random", size=int(tensor.shape[-1]), count=count, seed=_SEED)
+    return np.concatenate([crop_items(pixels, tensor, plan) for pixels in images])
+
+
+@contextmanager
+def _photograph_paths() -> Iterator[list[Path]]:
+    with resources.as_file(resources.files("iqa_export") / "photographs") as folder:
+        yield sorted(folder.glob("*.jpg"))

@@ -1,0 +1,166 @@
+"""What export needs to know of a system: its networks, its checkpoints, its contract, its graphs.
+
+A new model is one module beside this one with a subclass of `System`, listed in `iqa_export.systems`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from iqa_export.checkpoints import KeyMap
+from iqa_runtime.contract import ExtraOutput, MapOutput, PatchPlan, ScoreOutput, Task, TensorInput
+from iqa_runtime.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphChoice:
+    """What of a system is exported.
+
+    Attributes
+    ----------
+    variant, task
+        One of the system's.
+    segment
+        YOTO's segment embedding in full-reference mode, ``joint`` or ``single``; None for other systems and tasks.
+    maps
+        Whether the quality and weight maps are outputs.
+    extras
+        Names of the system's other optional outputs that the graph has, in the order of `System.extra_outputs`.
+    """
+
+    variant: str
+    task: Task
+    segment: str | None = None
+    maps: bool = False
+    extras: tuple[str, ...] = ()
+
+
+class System(ABC):
+    """One published IQA system.
+
+    Attributes
+    ----------
+    name, title
+        Name on the command line and in the contract; name for people.
+    paper, code, licence
+        Where it was published, its public implementation, the licence of that implementation's weights.
+    faithful
+        How close our network is to the authors': a phrase for the documentation and ``--list``.
+    weights_source
+        Which checkpoint file to get, and where.
+    tasks
+        Tasks of each variant, the default first; the variants' order is that of preference.
+    mean, std
+        Input normalisation, RGB, on x / 255.
+    crop, crops_per_item
+        Side of a crop in pixels; how many make one item of the batch.
+    plan, score, map_outputs, extra_outputs
+        The contract's parts.
+    feature_shape
+        Shape of ``reference_features`` without the batch; None for systems without a reference.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    code: ClassVar[str]
+    licence: ClassVar[str]
+    faithful: ClassVar[str]
+    weights_source: ClassVar[str]
+    tasks: ClassVar[dict[str, tuple[Task, ...]]]
+    mean: ClassVar[tuple[float, float, float]]
+    std: ClassVar[tuple[float, float, float]]
+    crop: ClassVar[int]
+    crops_per_item: ClassVar[int] = 1
+    plan: ClassVar[PatchPlan]
+    score: ClassVar[ScoreOutput]
+    map_outputs: ClassVar[tuple[MapOutput, ...]] = ()
+    extra_outputs: ClassVar[tuple[ExtraOutput, ...]] = ()
+    feature_shape: ClassVar[tuple[int, ...] | None] = None
+
+    @abstractmethod
+    def build(self, variant: str) -> nn.Module:
+        """Return the network as published, untrained, in evaluation mode."""
+
+    @abstractmethod
+    def key_map(self, variant: str) -> KeyMap:
+        """Return how the network's names become those of the authors' checkpoints."""
+
+    @abstractmethod
+    def variant_of(self, keys: Collection[str]) -> str | None:
+        """Return the variant a checkpoint's keys belong to, or None if they don't tell."""
+
+    @abstractmethod
+    def as_written(self, network: nn.Module, choice: GraphChoice) -> nn.Module:
+        """Return the network as published behind the graph's inputs and outputs: the oracle of parity."""
+
+    @abstractmethod
+    def deployed(self, network: nn.Module, choice: GraphChoice) -> nn.Module:
+        """Return the deploy form behind the graph's inputs and outputs."""
+
+    def reference_split(self, network: nn.Module, choice: GraphChoice) -> tuple[nn.Module, nn.Module]:
+        """Return the reference encoder and the scorer that takes its features."""
+        del network
+        raise UsageError(f"{self.name}: {choice.task} has no reference to cache; leave --cache-reference out")
+
+    def baked(self, network: nn.Module, choice: GraphChoice, features: Tensor) -> nn.Module:
+        """Return a scorer with the features of one reference, (items, ...), as constants."""
+        del network, features
+        raise UsageError(f"{self.name}: {choice.task} has no reference to bake; leave --reference-image out")
+
+    def baked_crops(self, task: Task, plan_count: int) -> int:
+        """Return how many crops one item of a baked graph holds, where `plan_count` were cut from the reference.
+
+        More than one item of the usual size where the reference has to be aligned with the image.
+        """
+        del task, plan_count
+        return self.crops_per_item
+
+    def crop_input(self, name: str, crops: int | None = None) -> TensorInput:
+        """Describe an input of crops; `crops` overrides the number in one item."""
+        count = self.crops_per_item if crops is None else crops
+        stacked = count > 1 or self.crops_per_item > 1
+        return TensorInput(
+            name=name,
+            shape=("batch", *((count,) if stacked else ()), 3, self.crop, self.crop),
+            layout="NPCHW" if stacked else "NCHW",
+            color="RGB",
+            mean=self.mean,
+            std=self.std,
+        )
+
+    def feature_input(self) -> TensorInput:
+        """Describe the input of cached reference features."""
+        if self.feature_shape is None:
+            raise UsageError(f"{self.name} has no reference features")
+        return TensorInput(
+            name="reference_features", shape=("batch", *self.feature_shape), layout="features", color=None
+        )
+
+    def check(self, choice: GraphChoice) -> None:
+        """Refuse a choice that the system does not have.
+
+        Raises
+        ------
+        UsageError
+            Naming what there is instead.
+        """
+        if choice.variant not in self.tasks:
+            raise UsageError(f"--variant {choice.variant}: {self.name} has {', '.join(self.tasks)}")
+        if choice.task not in self.tasks[choice.variant]:
+            raise UsageError(
+                f"--task {choice.task}: {self.name} {choice.variant} does {', '.join(self.tasks[choice.variant])}"
+            )
+        if choice.maps and not self.map_outputs:
+            raise UsageError(f"--maps: {self.name} predicts no quality map; leave it out")
+        known = [output.name for output in self.extra_outputs]
+        for name in choice.extras:
+            if name not in known:
+                raise UsageError(f"--{name.replace('_', '-')}: {self.name} has no such output; leave it out")
+        if choice.segment is not None and self.name != "yoto":
+            raise UsageError(f"--segment: {self.name} has no segment embedding; leave it out")

@@ -1,0 +1,26 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_THREADS: int
+
+def instruction_sets() -> tuple[str, ...]: ...
+def extract_patches(
+    image: NDArray[np.uint8],
+    positions: NDArray[np.int64],
+    table: NDArray[Any],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    swap_channels: bool,
+    out: NDArray[Any],
+    threads: int,
+    instruction_set: str,
+) -> None: ...
+def formula_is_exact(
+    table: NDArray[Any],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    swap_channels: bool,
+    instruction_set: str,
+) -> bool: ...

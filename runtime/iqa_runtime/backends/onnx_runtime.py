@@ -1,0 +1,167 @@
+"""ONNX Runtime: the default backend, on the CPU or through CUDA.
+
+Sessions keep the library's default graph optimisation level, at which parity was tested at export.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from iqa_runtime.backends.base import Backend, Signature, TensorSpec
+from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
+
+_GPU_CROPS_PER_RUN = 8
+_LOG_ERRORS = 3
+_ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_REINSTALL = (
+    "onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one, "
+    'pip install "iqa-deploy[cpu]" or "iqa-deploy[gpu]"'
+)
+
+
+class OnnxRuntimeBackend(Backend):
+    """An ONNX graph in an ONNX Runtime session.
+
+    On the CPU every run is one item on one thread, and as many runs go on at once as there are threads: ONNX Runtime adds
+    up in another order for another batch or number of threads, and for several items this is as fast as sharing one
+    (the activations of each run take memory, though). On a GPU a run is as many items as make up eight crops.
+
+    Parameters
+    ----------
+    artefact, signature, threads
+        As in `Backend`.
+    device
+        ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    name: ClassVar[str] = "onnxruntime"
+
+    def __init__(self, artefact: Path, signature: Signature, *, device: str, threads: int) -> None:
+        super().__init__(artefact, signature, device=device, threads=threads)
+        self._provider, self._provider_options = _provider_of(device)
+        self._session: Any = None
+
+    @property
+    def items_per_run(self) -> int:
+        """One on the CPU; on a GPU as many items as make up eight crops."""
+        if self._provider == _CPU:
+            return 1
+        shape = self.signature.inputs[0].item_shape
+        return max(1, _GPU_CROPS_PER_RUN // (shape[0] if len(shape) == 4 else 1))
+
+    @property
+    def provider(self) -> str:
+        """Name of the execution provider."""
+        return self._provider
+
+    @property
+    def concurrent_runs(self) -> int:
+        """On the CPU one a thread; one on a GPU, which a single run keeps busy."""
+        return self.threads if self._provider == _CPU else 1
+
+    def _load(self) -> None:
+        onnxruntime = _import_onnxruntime()
+        if self._provider not in onnxruntime.get_available_providers():
+            raise BackendError(
+                f"device {self.device!r}: the installed ONNX Runtime has no {self._provider}; "
+                f'pip install "iqa-deploy[gpu]" (and if that is done: {_REINSTALL})'
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.use_deterministic_compute = True
+        options.log_severity_level = _LOG_ERRORS
+        try:
+            # Fallback off, because it prints to stdout and then runs on something that was not asked for.
+            session = onnxruntime.InferenceSession(
+                str(self.artefact), options, providers=[(self._provider, self._provider_options)], enable_fallback=0
+            )
+        except Exception as error:  # the library's exceptions have no public common base
+            if not self.artefact.is_file():
+                raise FileError(f"{self.artefact}: no such file; check the path") from error
+            raise ArtefactError(f"{self.artefact}: ONNX Runtime cannot load it ({_one_line(error)})") from error
+        got = session.get_providers()
+        if got[0] != self._provider:
+            raise BackendError(
+                f"device {self.device!r}: ONNX Runtime fell back to {got[0]}; check the GPU, its driver and the CUDA "
+                f"and cuDNN versions this onnxruntime-gpu ({onnxruntime.__version__}) needs"
+            )
+        _check_tensors(self.artefact, "input", self.signature.inputs, session.get_inputs(), exact=True)
+        _check_tensors(self.artefact, "output", self.signature.outputs, session.get_outputs(), exact=False)
+        self._session = session
+
+    def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
+        session = self._session
+        if session is None:
+            raise UsageError(f"{self.artefact}: the backend was deactivated while in use")
+        try:
+            values: list[NDArray[Any]] = session.run(outputs, inputs)
+        except Exception as error:  # the library's exceptions have no public common base
+            raise BackendError(f"{self.artefact}: ONNX Runtime failed ({_one_line(error)})") from error
+        return values
+
+    def _release(self) -> None:
+        self._session = None
+
+
+def _provider_of(device: str) -> tuple[str, dict[str, str]]:
+    """Return the execution provider of a device and its options."""
+    if device == "cpu":
+        return _CPU, {}
+    match = re.fullmatch(r"cuda(?::([0-9]{1,3}))?", device)
+    if match is None:
+        raise UsageError(f"device {device!r}: ONNX Runtime runs on cpu, cuda or cuda:N")
+    # The search among convolution algorithms goes by measured time, so its choice, and the bits, would change from run
+    # to run; TF32 keeps 10 bits of mantissa, too few for parity with float32.
+    return _CUDA, {"device_id": match[1] or "0", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+
+
+def _import_onnxruntime() -> ModuleType:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        if error.name != "onnxruntime":
+            raise DependencyError(f"onnxruntime cannot be imported ({_one_line(error)}); {_REINSTALL}") from error
+        raise DependencyError('ONNX Runtime is not installed; pip install "iqa-deploy[cpu]"') from error
+    except Exception as error:  # half an installation may fail in any way
+        raise DependencyError(f"onnxruntime cannot be imported ({_one_line(error)}); {_REINSTALL}") from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        raise DependencyError(f"onnxruntime is installed in part only; {_REINSTALL}")
+    module: ModuleType = onnxruntime
+    return module
+
+
+def _check_tensors(path: Path, kind: str, specs: Sequence[TensorSpec], found: Sequence[Any], *, exact: bool) -> None:
+    """Compare the graph's tensors with the signature."""
+    tensors = {tensor.name: tensor for tensor in found}
+    names = [spec.name for spec in specs]
+    if set(names) - set(tensors) or (exact and set(tensors) - set(names)):
+        raise ArtefactError(
+            f"{path}: the graph has {kind}s {sorted(tensors)}, its contract says {sorted(names)}; "
+            "export the model again"
+        )
+    for spec in specs:
+        tensor = tensors[spec.name]
+        dtype = _ELEMENT_TYPES.get(tensor.type)
+        batch, *sizes = tensor.shape or [1]
+        # A size is a number, or a name (or None) where the graph leaves it open; outputs may leave sizes open.
+        fits = len(sizes) == len(spec.item_shape) and all(
+            size == wanted or (not exact and not isinstance(size, int))
+            for size, wanted in zip(sizes, spec.item_shape, strict=True)
+        )
+        if not fits or isinstance(batch, int) or dtype is None or spec.dtype not in (None, dtype):
+            raise ArtefactError(
+                f"{path}: {kind} {spec.name!r} of the graph is {tensor.type} {tensor.shape}, its contract says "
+                f"{spec.dtype or 'float'} {['batch', *spec.item_shape]}; export the model again"
+            )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

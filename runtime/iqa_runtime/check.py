@@ -1,0 +1,143 @@
+"""Look at an artefact: list its contract, test whether it runs here."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime import __version__
+from iqa_runtime.contract import Contract, read_contract
+from iqa_runtime.errors import IqaError
+
+_BACKEND_PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+_TIMED_RUNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at: its name, whether it is as it should be, and what was found or what to do."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def describe_contract(contract: Contract) -> dict[str, str]:
+    """Return the contract's fields by dotted name, in order, without the empty ones."""
+    return dict(_leaves("", msgspec.to_builtins(contract)))
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    nested: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        nested = value.items()
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
+        nested = [(str(index), item) for index, item in enumerate(value)]
+    for key, item in nested:
+        yield from _leaves(f"{name}.{key}" if name else key, item)
+    if not nested and value not in (None, {}, [], ()):
+        yield name, ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def check_installation(
+    artefact: str | Path,
+    *,
+    backend: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    batch_size: int | None = None,
+) -> Iterator[Check]:
+    """Test an installation with an artefact, step by step; an error is the last step.
+
+    Versions, the instruction set of the kernels, the backend and its provider; then a synthetic image is scored as an
+    array and as PNG bytes, and the two scores must have the same bits.
+
+    Parameters
+    ----------
+    artefact
+        Path of the artefact.
+    backend, device, threads, batch_size
+        As in `iqa_runtime.Scorer`.
+
+    Yields
+    ------
+    Check
+        As soon as it is known.
+    """
+    steps = _steps(artefact, {"backend": backend, "device": device, "threads": threads, "batch_size": batch_size})
+    try:
+        yield from steps
+    except (IqaError, ImportError) as error:
+        yield Check("error", False, str(error))
+
+
+def _steps(artefact: str | Path, options: dict[str, Any]) -> Iterator[Check]:
+    import cv2
+
+    from iqa_runtime.kernels import instruction_set
+    from iqa_runtime.scorer import Scorer
+
+    python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield Check(
+        "versions", True, f"iqa-deploy {__version__}, {python}, NumPy {np.__version__}, OpenCV {cv2.__version__}"
+    )
+    kernels = instruction_set()
+    slow = "; slow: reinstall where a C compiler is, and check the IQA_KERNELS variable" if kernels == "numpy" else ""
+    yield Check("kernels", True, kernels + slow)
+    yield _backend_packages()
+
+    contract = read_contract(artefact)
+    state = "trained" if contract.weights.trained else "untrained: its scores mean nothing"
+    yield Check("artefact", True, f"{contract.model} {contract.variant} {contract.task} {contract.precision}, {state}")
+
+    with Scorer(artefact, crops=_fewest_crops(contract), **options) as scorer:
+        yield Check("backend", True, f"{scorer.backend_name}, device {options['device']}, runs on {scorer.provider}")
+        image = _synthetic_image(contract, seed=0)
+        reference = _synthetic_image(contract, seed=1) if contract.needs_reference else None
+        _, encoded = cv2.imencode(".png", image[..., ::-1])
+        from_array, from_bytes = scorer.score(image, reference), scorer.score(encoded.tobytes(), reference)
+        same = from_array.value == from_bytes.value
+        yield Check(
+            "score",
+            same,
+            f"{from_array.value} as an array, {from_bytes.value} as PNG"
+            + ("" if same else "; the same pixels must give the same bits: reinstall NumPy, OpenCV and the backend"),
+        )
+        runs = [scorer.score(image, reference) for _ in range(_TIMED_RUNS)]
+        yield Check("speed", True, f"{min(run.milliseconds / run.patches for run in runs):.1f} ms a crop")
+
+
+def _backend_packages() -> Check:
+    found = []
+    for package in _BACKEND_PACKAGES:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    if len(found) > 1:
+        remedy = "; they overwrite each other: uninstall both, then install one"
+        return Check("libraries", False, ", ".join(found) + remedy)
+    return Check("libraries", bool(found), found[0] if found else 'no backend; pip install "iqa-deploy[cpu]"')
+
+
+def _fewest_crops(contract: Contract) -> str | None:
+    """Choose a plan of one item; None where the plan is part of the graph."""
+    if contract.baked_reference:
+        return None
+    return "center" if contract.crops_per_item == 1 else f"random:{contract.crops_per_item}"
+
+
+def _synthetic_image(contract: Contract, seed: int) -> NDArray[np.uint8]:
+    """Make noise of two crops by one and a half, or of the one size an artefact with a baked reference takes."""
+    size = contract.plan.size
+    height = int(contract.options.get("baked_height", size + size // 2))
+    width = int(contract.options.get("baked_width", 2 * size))
+    return np.random.RandomState(seed).randint(0, 256, (height, width, 3)).astype(np.uint8)

@@ -1,0 +1,283 @@
+"""The contract: what an artefact is, what it eats and what its score means, inside the artefact itself.
+
+One frozen dataclass tree, stored as JSON. In ONNX it is the metadata property ``iqa.contract``; `read_contract` gets it
+from there without loading the graph or importing onnx.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from iqa_runtime.errors import ArtefactError, FileError
+from iqa_runtime.onnx_metadata import read_metadata
+
+SCHEMA_VERSION = 1
+METADATA_KEY = "iqa.contract"
+
+Task = Literal["nr", "fr", "nar"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInput:
+    """One input of the graph.
+
+    Attributes
+    ----------
+    name
+        ``image``, ``reference`` or ``reference_features``.
+    shape
+        Sizes in order; the batch axis, the only dynamic one, is the string ``"batch"``. Crops are
+        ``("batch", 3, h, w)``, or ``("batch", P, 3, h, w)`` where one item is P crops of one image.
+    dtype
+        ``float32`` or ``float16``.
+    layout
+        ``NCHW`` or ``NPCHW`` for crops, ``features`` for cached reference features.
+    color
+        Channel order the network expects; None for features.
+    mean, std
+        Per channel, in the order of `color`, for ``(x / 255 - mean) / std``; None for features.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: Literal["float32", "float16"] = "float32"
+    layout: Literal["NCHW", "NPCHW", "features"] = "NCHW"
+    color: Literal["RGB", "BGR"] | None = "RGB"
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchPlan:
+    """Where crops are cut; see `iqa_runtime.patches` for the positions each kind gives.
+
+    Attributes
+    ----------
+    kind
+        ``five``, ``grid``, ``random`` or ``center``.
+    size
+        Side of the square crop in pixels.
+    count
+        Number of crops, for ``random`` only.
+    seed
+        Seed of the positions, for ``random`` only.
+    stride
+        Distance of neighbouring crops in pixels, for ``grid`` only.
+    """
+
+    kind: Literal["five", "grid", "random", "center"]
+    size: int
+    count: int | None = None
+    seed: int | None = None
+    stride: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreOutput:
+    """What the number means.
+
+    Attributes
+    ----------
+    name
+        Name of the output tensor, shape ``("batch",)``.
+    low, high
+        Nominal range: the range of the labels it was trained on.
+    higher_is_better
+        Direction.
+    bounded
+        Whether the network cannot leave the nominal range.
+    scale
+        In words: the scale the labels were on.
+    """
+
+    name: str = "score"
+    low: float
+    high: float
+    higher_is_better: bool
+    bounded: bool
+    scale: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapOutput:
+    """An optional output: one value per cell of a regular grid over the crop, shape ``("batch", rows, columns)``."""
+
+    name: Literal["quality_map", "weight_map"]
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtraOutput:
+    """An optional output that is no score and no map: ``restored`` crops, or a ``distortion_feature``.
+
+    Attributes
+    ----------
+    name
+        Of the output tensor.
+    shape
+        Without the batch axis: ``(3, h, w)`` of restored crops, RGB, as x / 255; ``(C,)`` of a feature.
+    """
+
+    name: Literal["restored", "distortion_feature"]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Where the parameters come from. `trained` is False for random weights, and every result then says so."""
+
+    file: str
+    sha256: str
+    trained: bool
+    licence: str
+    trained_on: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileDigest:
+    """A file by name (no folder) and the SHA-256 of its bytes, in hexadecimal."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """Everything the runtime needs to know about an artefact.
+
+    Attributes
+    ----------
+    model, variant, task
+        Such as ``yoto``, ``swin_t``, ``fr``.
+    options
+        Model-specific choices fixed at export, such as ``{"segment": "joint"}``.
+    precision, target, opset
+        Number format of the graph, the backend family it was made for (``any`` for float32), ONNX opset.
+    inputs, plan, pooling
+        How crops are made and how their scores become one.
+    score, maps, extras
+        The outputs.
+    faithful
+        How close the network is to the published one, in a phrase.
+    weights
+        Provenance of the parameters.
+    reference_encoder
+        The graph that makes ``reference_features`` of this one; lies in the same folder.
+    baked_reference
+        The reference image whose features are constants of this graph.
+    calibration, gate
+        Filled by quantisation.
+    exporter
+        Package and version that wrote the artefact.
+    schema
+        Version of this layout.
+    """
+
+    model: str
+    variant: str
+    task: Task
+    options: dict[str, str]
+    precision: Precision
+    target: str
+    opset: int
+    inputs: tuple[TensorInput, ...]
+    plan: PatchPlan
+    pooling: Literal["mean"]
+    score: ScoreOutput
+    maps: tuple[MapOutput, ...] = ()
+    extras: tuple[ExtraOutput, ...] = ()
+    faithful: str
+    weights: Weights
+    reference_encoder: FileDigest | None = None
+    baked_reference: FileDigest | None = None
+    calibration: dict[str, Any] | None = None
+    gate: dict[str, Any] | None = None
+    exporter: str
+    schema: int = SCHEMA_VERSION
+
+    def input(self, name: str) -> TensorInput | None:
+        """Return the input called `name`, or None if the graph has none."""
+        return next((tensor for tensor in self.inputs if tensor.name == name), None)
+
+    @property
+    def crops_per_item(self) -> int:
+        """Crops in one item of the batch: P for ``N x P x 3 x H x W`` inputs, else 1."""
+        shape = self.inputs[0].shape
+        return int(shape[1]) if len(shape) == 5 else 1
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether scoring takes a reference image at run time."""
+        return any(tensor.name in ("reference", "reference_features") for tensor in self.inputs)
+
+    def to_json(self) -> str:
+        """Serialise; keys in order of declaration, so that equal contracts give equal text."""
+        return msgspec.json.encode(self).decode()
+
+    @staticmethod
+    def from_json(text: str | bytes, *, source: str = "contract") -> Contract:
+        """Parse and validate.
+
+        Parameters
+        ----------
+        text
+            JSON of one contract.
+        source
+            Where it came from, for error messages.
+
+        Raises
+        ------
+        ArtefactError
+            If the text is not JSON, a field is missing or of the wrong type (the message has its path), or the schema
+            version is another one.
+        """
+        try:
+            version = msgspec.json.decode(text, type=_SchemaOnly).schema
+            if version != SCHEMA_VERSION:
+                raise ArtefactError(
+                    f"{source}: contract schema {version}, this iqa-deploy reads schema {SCHEMA_VERSION}; "
+                    "export the model again, or install the version that wrote it"
+                )
+            contract = msgspec.json.decode(text, type=Contract)
+        except msgspec.MsgspecError as error:
+            raise ArtefactError(f"{source}: invalid contract: {error}; export the model again") from error
+        if contract.input("image") is None:
+            raise ArtefactError(f"{source}: the contract has no input called 'image'; export the model again")
+        return contract
+
+
+class _SchemaOnly(msgspec.Struct):
+    schema: int
+
+
+def read_contract(artefact: str | Path) -> Contract:
+    """Read the contract out of an ONNX artefact.
+
+    Parameters
+    ----------
+    artefact
+        Path of an ``.onnx`` file written by ``iqa-export``.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    ArtefactError
+        If it is not an ONNX file or carries no valid contract.
+    """
+    path = Path(artefact)
+    try:
+        metadata = read_metadata(path)
+    except OSError as error:
+        raise FileError(f"{path}: cannot read the artefact ({error.strerror}); check the path") from error
+    except ValueError as error:
+        raise ArtefactError(f"{path}: not an ONNX file ({error}); give a file written by iqa-export") from error
+    if METADATA_KEY not in metadata:
+        raise ArtefactError(f"{path}: an ONNX file without a contract; only files written by iqa-export can be scored")
+    return Contract.from_json(metadata[METADATA_KEY], source=str(path))

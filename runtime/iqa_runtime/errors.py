@@ -1,0 +1,32 @@
+"""The exceptions of iqa-deploy: one small tree, each also the built-in that fits.
+
+Every message says what went wrong, where, and what to do about it, so that a caller can show it as it is.
+"""
+
+
+class IqaError(Exception):
+    """Base of every error that iqa-deploy raises on purpose."""
+
+
+class UsageError(IqaError, ValueError):
+    """The caller's arguments don't fit each other or the artefact."""
+
+
+class ArtefactError(IqaError, ValueError):
+    """A file is not an artefact, or its contract is missing, invalid or of another schema version."""
+
+
+class FileError(IqaError, OSError):
+    """A file or folder cannot be found, read or written."""
+
+
+class ImageError(IqaError, ValueError):
+    """An image cannot be scored: unknown format, truncated, corrupt, or over the pixel limit."""
+
+
+class BackendError(IqaError, RuntimeError):
+    """A backend cannot load or run an artefact, or returned something that is no score."""
+
+
+class DependencyError(IqaError, ImportError):
+    """An optional package is needed and not installed; the message names the extra that brings it."""

@@ -1,0 +1,140 @@
+"""Quality maps as pictures: colour over the image, with a legend that says which value a colour stands for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.errors import FileError
+from iqa_runtime.inputs import absolute_path
+
+NARROWEST_SCALE = 0.05
+"""Least span of the colour scale, as a part of the score's nominal range: a map that hardly varies stays nearly one
+colour instead of being blown up to the whole scale."""
+
+_OPACITY = 0.6
+_LEGEND_HEIGHT = 40
+_LEGEND_MIN_WIDTH = 280
+
+
+def heatmap_names(images: Sequence[str]) -> list[Path]:
+    """Name a PNG for every image, relative to the folder of heat maps.
+
+    The folders below the deepest one common to all images are kept, and the suffix too, so that neither ``a/1.jpg`` and
+    ``b/1.jpg`` nor ``1.jpg`` and ``1.png`` meet: ``a/1.jpg.png``.
+    """
+    absolute = [Path(absolute_path(image)) for image in images]
+    common = os.path.commonpath([image.parent for image in absolute]) if absolute else ""
+    return [image.with_name(f"{image.name}.png").relative_to(common) for image in absolute]
+
+
+def colour_scale(values: NDArray[np.float32], nominal: tuple[float, float]) -> tuple[float, float]:
+    """Choose the values at the two ends of the colours.
+
+    The map's own range, because a heat map is to show where in *this* image quality is lost, and the nominal range
+    would leave little contrast for that; but never narrower than `NARROWEST_SCALE` of the nominal range.
+
+    Parameters
+    ----------
+    values
+        Quality map; NaN is left out.
+    nominal
+        Low and high end of the score's nominal range.
+
+    Returns
+    -------
+    tuple of float
+        Low and high end of the scale.
+    """
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else nominal
+    missing = NARROWEST_SCALE * (nominal[1] - nominal[0]) - (high - low)
+    if missing > 0:
+        low, high = low - missing / 2, high + missing / 2
+    return low, high
+
+
+def render_heatmap(
+    image: NDArray[np.uint8], values: NDArray[np.float32], nominal: tuple[float, float], *, higher_is_better: bool
+) -> NDArray[np.uint8]:
+    """Draw a quality map over its image.
+
+    Viridis, whose lightness rises evenly, so that it survives colour blindness and grey printing; the light end is
+    always the better quality, whichever way the score points. Where there is no value the grey image shows.
+
+    Parameters
+    ----------
+    image
+        H x W x 3, RGB.
+    values
+        H x W, in units of the score, NaN where no crop lies.
+    nominal
+        Low and high end of the score's nominal range.
+    higher_is_better
+        Direction of the score.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        H' x W' x 3 in OpenCV's order BGR: the picture above a strip with the colours from worse to better and their
+        values; narrow images are widened with black to make room for it.
+    """
+    import cv2
+
+    low, high = colour_scale(values, nominal)
+    worst, best = (low, high) if higher_is_better else (high, low)
+    known = np.isfinite(values)
+    position = (np.where(known, values, low) - worst) / (best - worst)
+    colours = cv2.applyColorMap(np.rint(position.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2BGR)
+    picture = np.where(known[..., None], cv2.addWeighted(colours, _OPACITY, grey, 1 - _OPACITY, 0), grey)
+
+    width = max(picture.shape[1], _LEGEND_MIN_WIDTH)
+    canvas = np.zeros((picture.shape[0] + _LEGEND_HEIGHT, width, 3), np.uint8)
+    canvas[: picture.shape[0], : picture.shape[1]] = picture
+    canvas[-_LEGEND_HEIGHT:] = _legend(width, f"worse {worst:.4g}", f"{best:.4g} better")
+    return canvas
+
+
+def _legend(width: int, left: str, right: str) -> NDArray[np.uint8]:
+    import cv2
+
+    ramp = np.linspace(0, 255, width).round().astype(np.uint8)[None]
+    strip: Any = np.zeros((_LEGEND_HEIGHT, width, 3), np.uint8)
+    strip[: _LEGEND_HEIGHT // 2] = cv2.applyColorMap(ramp, cv2.COLORMAP_VIRIDIS)
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+    (right_width, _), _ = cv2.getTextSize(right, font, size, 1)
+    for text, x in ((left, 4), (right, width - right_width - 4)):
+        cv2.putText(strip, text, (x, _LEGEND_HEIGHT - 6), font, size, (255, 255, 255), 1, cv2.LINE_AA)
+    legend: NDArray[np.uint8] = strip
+    return legend
+
+
+def write_heatmap(
+    path: Path,
+    image: NDArray[np.uint8],
+    values: NDArray[np.float32],
+    nominal: tuple[float, float],
+    *,
+    higher_is_better: bool,
+) -> None:
+    """Draw as `render_heatmap` and write a PNG, making its folder if need be.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    import cv2
+
+    _, encoded = cv2.imencode(".png", render_heatmap(image, values, nominal, higher_is_better=higher_is_better))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise FileError(f"{path}: cannot write the heat map ({error.strerror}); give another --maps folder") from error

@@ -1,0 +1,47 @@
+"""What the header of an encoded image says, whatever its format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from iqa_runtime.errors import ImageError
+
+Format = Literal["JPEG", "PNG", "WebP", "BMP", "TIFF"]
+Alpha = Literal["none", "straight", "premultiplied"]
+
+ADVICE = "convert it to PNG, JPEG, WebP, BMP or TIFF"
+DAMAGED = "get an undamaged copy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageHeader:
+    """What a file says about its image before a pixel is decoded.
+
+    Attributes
+    ----------
+    format
+        ``JPEG``, ``PNG``, ``WebP``, ``BMP`` or ``TIFF``.
+    width, height
+        In pixels, as stored: before `orientation` is applied.
+    orientation
+        EXIF orientation, 1 to 8; 1 is upright.
+    depth
+        Bits of one stored sample (of one palette index), 1 to 16.
+    alpha
+        Whether there is transparency other than `transparent_gray`, and whether colours are already multiplied by it.
+    transparent_gray
+        The one stored gray value that means full transparency (PNG ``tRNS``), or None.
+    """
+
+    format: Format
+    width: int
+    height: int
+    orientation: int = 1
+    depth: int = 8
+    alpha: Alpha = "none"
+    transparent_gray: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ImageError(f"corrupt {self.format}: its header says {self.width} x {self.height} pixels; {DAMAGED}")

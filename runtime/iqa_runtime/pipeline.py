@@ -1,0 +1,197 @@
+"""From prepared images to scores: crops of many images share batches, memory stays bounded, order stays as given."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.backends import Backend
+from iqa_runtime.contract import Contract
+from iqa_runtime.crops import CropInput
+from iqa_runtime.errors import BackendError, IqaError, UsageError
+from iqa_runtime.maps import MapAccumulator
+from iqa_runtime.preparation import Prepared, Subject, without_frames
+from iqa_runtime.references import FeatureStore
+from iqa_runtime.results import Score
+
+
+class _Tally:
+    """What is known so far about one image."""
+
+    def __init__(self, prepared: Prepared, items: int, area: MapAccumulator | None) -> None:
+        self.path, self.width, self.height = prepared.path, prepared.width, prepared.height
+        self.seconds, self.error = prepared.seconds, prepared.error
+        self.items = items
+        self.scores: list[float] = []
+        self.map = area
+
+    @property
+    def is_complete(self) -> bool:
+        return self.error is not None or len(self.scores) == self.items
+
+
+class _Batch:
+    """Buffers of one batch and, item by item, whose they are: the tally and the position of the first crop."""
+
+    def __init__(self, size: int, backend: Backend) -> None:
+        self.size = size
+        self.tensors = {
+            spec.name: np.empty((size, *spec.item_shape), dtype=np.dtype(spec.dtype))
+            for spec in backend.signature.inputs
+        }
+        self.owners: list[tuple[_Tally, int, int]] = []
+
+
+class Pipeline:
+    """Everything between a prepared image and its score.
+
+    One pipeline serves any number of threads: a call of `score` has its own buffers.
+
+    Parameters
+    ----------
+    contract
+        Of the artefact.
+    backend
+        Backend of the artefact's graph, active when `score` is called.
+    encoder
+        That of the reference encoder, for artefacts with cached reference features.
+    batch_size
+        Items handed to the backend at a time.
+    maps
+        Whether to make quality maps.
+
+    Raises
+    ------
+    UsageError
+        If maps are wanted and there are none.
+    ArtefactError
+        If the contract contradicts itself.
+    """
+
+    def __init__(
+        self, contract: Contract, backend: Backend, encoder: Backend | None, *, batch_size: int, maps: bool
+    ) -> None:
+        self._contract = contract
+        self._backend = backend
+        self._batch_size = batch_size
+        self._image = CropInput.of_contract(contract, "image")
+        self._reference = CropInput.of_contract(contract, "reference") if contract.input("reference") else None
+        self._features = None if encoder is None else FeatureStore(encoder, self._image)
+        self._maps = [output.name for output in contract.maps] if maps else []
+        if maps and "quality_map" not in self._maps:
+            raise UsageError("this artefact has no quality map; export it with iqa-export --maps")
+        if maps and self._image.stacked:
+            raise UsageError("this artefact scores several crops as one and has no map of each; leave maps out")
+
+    def score(self, images: Iterable[Prepared]) -> Iterator[Score]:
+        """Score images in order; a result comes as soon as the last batch with a crop of its image has run."""
+        batch = _Batch(self._batch_size, self._backend)
+        waiting: deque[_Tally] = deque()
+        for prepared in images:
+            waiting.append(self._start(prepared, batch))
+            # Held on to, the pixels would stay while the next image is awaited.
+            del prepared
+            while waiting and waiting[0].is_complete:
+                yield self._result(waiting.popleft())
+        self._run(batch)
+        for tally in waiting:
+            yield self._result(tally)
+
+    def _start(self, prepared: Prepared, batch: _Batch) -> _Tally:
+        """Put all crops of an image into the batch, running it whenever it is full."""
+        subject = prepared.subject
+        if subject is None:
+            return _Tally(prepared, 0, None)
+        height, width = subject.image.shape[:2]
+        area = MapAccumulator(height, width, self._image.side) if self._maps else None
+        tally = _Tally(prepared, len(subject.positions), area)
+        placed = 0
+        while placed < tally.items and tally.error is None:
+            count = min(batch.size - len(batch.owners), tally.items - placed)
+            began = perf_counter()
+            try:
+                self._fill(batch, subject, slice(placed, placed + count))
+            except IqaError as error:
+                tally.error = without_frames(error)
+                break
+            corners = subject.positions[placed : placed + count, 0].tolist()
+            batch.owners += [(tally, top, left) for top, left in corners]
+            placed += count
+            tally.seconds += perf_counter() - began
+            if len(batch.owners) == batch.size:
+                self._run(batch)
+        return tally
+
+    def _fill(self, batch: _Batch, subject: Subject, items: slice) -> None:
+        """Write items of one image, and what they are compared with, behind those already in the batch."""
+        used = len(batch.owners)
+        slots = slice(used, used + items.stop - items.start)
+        self._image.fill(batch.tensors["image"][slots], subject.image, subject.positions[items])
+        if subject.reference is None:
+            return
+        placed = subject.reference_positions[items]
+        if self._features is not None:
+            self._features.fill(batch.tensors["reference_features"][slots], subject.reference, placed)
+        elif self._reference is not None:
+            self._reference.fill(batch.tensors["reference"][slots], subject.reference.image, placed)
+
+    def _run(self, batch: _Batch) -> None:
+        """Run what is in the batch, hand the values to their images and empty it."""
+        items = len(batch.owners)
+        if not items:
+            return
+        name = self._contract.score.name
+        began = perf_counter()
+        try:
+            outputs = self._backend.infer(
+                {key: tensor[:items] for key, tensor in batch.tensors.items()}, [name, *self._maps]
+            )
+        except BackendError as error:
+            for tally, _, _ in batch.owners:
+                tally.error = tally.error or without_frames(error)
+        else:
+            for index, (tally, top, left) in enumerate(batch.owners):
+                self._take(tally, top, left, {key: values[index] for key, values in outputs.items()})
+        share = (perf_counter() - began) / items
+        for tally, _, _ in batch.owners:
+            tally.seconds += share
+        batch.owners.clear()
+
+    def _take(self, tally: _Tally, top: int, left: int, values: dict[str, NDArray[np.float32]]) -> None:
+        """Take the outputs of one item into its image's tally."""
+        if tally.error is not None:
+            return
+        wrong = [name for name, value in values.items() if not np.isfinite(value).all()]
+        if wrong:
+            tally.error = BackendError(
+                f"output {wrong[0]!r} of crop {len(tally.scores) + 1} is not finite; the artefact or its precision is "
+                "unsound, export it again as fp32"
+            )
+            return
+        tally.scores.append(float(values[self._contract.score.name]))
+        if tally.map is not None:
+            tally.map.add(top, left, values["quality_map"], values.get("weight_map"))
+
+    def _result(self, tally: _Tally) -> Score:
+        score = self._contract.score
+        scored = tally.error is None
+        return Score(
+            path=tally.path,
+            # Summed exactly, so that the order of crops could not matter either.
+            value=math.fsum(tally.scores) / tally.items if scored else None,
+            range=(score.low, score.high),
+            higher_is_better=score.higher_is_better,
+            trained=self._contract.weights.trained,
+            width=tally.width,
+            height=tally.height,
+            patches=tally.items * self._image.per_item if scored else 0,
+            patch_scores=tuple(tally.scores) if scored else (),
+            milliseconds=1000 * tally.seconds,
+            map=tally.map.result() if scored and tally.map is not None else None,
+            error=tally.error,
+        )

@@ -1,0 +1,91 @@
+"""The result of scoring one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.errors import IqaError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The score of one image with everything needed to read it, or the error that left it without one.
+
+    Attributes
+    ----------
+    path
+        The file as the caller named it; None for encoded bytes and arrays.
+    value
+        Mean over the crops; None if there is an error.
+    range
+        Nominal (low, high): the range of the labels the network was trained on.
+    higher_is_better
+        Direction.
+    trained
+        False if the weights are random: the value then only shows that the pipeline runs.
+    width, height
+        Of the decoded image, upright, in pixels; None if it could not be decoded.
+    patches
+        Number of crops the value is the mean of; 0 if there is an error.
+    patch_scores
+        What the network said, in the order of the patch plan: one number a crop, or one for every P crops if the
+        network takes P at once.
+    milliseconds
+        Work done for this image: decoding (of a reference that was not at hand, too), cropping, and its share of the
+        model's time. Decoding overlaps with the model, so sums may exceed the time on the clock.
+    map
+        Quality over the image, float32, height x width, NaN where no crop lies; None unless asked for.
+    error
+        Why there is no value; None if there is one.
+    """
+
+    path: str | None
+    value: float | None
+    range: tuple[float, float]
+    higher_is_better: bool
+    trained: bool
+    width: int | None = None
+    height: int | None = None
+    patches: int = 0
+    patch_scores: tuple[float, ...] = ()
+    milliseconds: float = field(default=0.0, compare=False)
+    map: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    error: IqaError | None = field(default=None, compare=False)
+
+    @property
+    def direction(self) -> Literal["higher", "lower"]:
+        """Which values are the better ones."""
+        return "higher" if self.higher_is_better else "lower"
+
+    def row(self) -> dict[str, Any]:
+        """Return the result as plain values for JSON or CSV.
+
+        Returns
+        -------
+        dict
+            Keys ``path score range direction width height patches milliseconds error``, in this order; ``range`` is a
+            list of two numbers, ``error`` the message.
+        """
+        return {
+            "path": self.path,
+            "score": self.value,
+            "range": list(self.range),
+            "direction": self.direction,
+            "width": self.width,
+            "height": self.height,
+            "patches": self.patches,
+            "milliseconds": round(self.milliseconds, 3),
+            "error": None if self.error is None else str(self.error),
+        }
+
+    def __str__(self) -> str:
+        name = "image" if self.path is None else self.path
+        if self.value is None:
+            return f"{name}: no score: {self.error}"
+        low, high = self.range
+        note = "" if self.trained else " (untrained: random weights, the value means nothing)"
+        return f"{name}: {self.value:.4f} in [{low:g}, {high:g}], {self.direction} is better{note}"

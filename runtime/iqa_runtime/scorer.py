@@ -1,0 +1,280 @@
+"""The public API: an artefact opened for scoring."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import repeat, zip_longest
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeGuard, cast
+
+import numpy as np
+
+from iqa_runtime.backends import Signature, backend_class
+from iqa_runtime.contract import Contract, PatchPlan, read_contract
+from iqa_runtime.cpu import available_cpus
+from iqa_runtime.errors import ArtefactError, UsageError
+from iqa_runtime.images import DEFAULT_PIXEL_LIMIT, Source
+from iqa_runtime.patches import check_plan, parse_plan
+from iqa_runtime.pipeline import Pipeline
+from iqa_runtime.preparation import Preparer, prefetch
+from iqa_runtime.references import encoder_path
+from iqa_runtime.results import Score
+
+
+class Scorer:
+    """Scores images with one artefact.
+
+    The same file, artefact and host give the same bits, whatever the batch size, the number of threads, the order of
+    images and their neighbours. Safe to use from several threads at once. Nothing global is touched: no thread settings
+    of other libraries, no loggers, no environment.
+
+    Parameters
+    ----------
+    artefact
+        An ``.onnx`` file written by ``iqa-export``.
+    backend
+        Name of the backend; None for the default of the file's format.
+    device
+        Where to run, in the backend's words: ``cpu``, ``cuda``, ``cuda:1``. What is asked for is what is used, or an
+        error.
+    threads
+        On the CPU so many items (crops, or P crops taken as one) run at once, each on one thread: splitting an item
+        over threads would make the last bits of its score depend on their number. As many decoders work ahead. None
+        for the CPUs this process may use, cgroup quotas included. Each takes memory for the activations of one item.
+    batch_size
+        Items handed to the backend at a time, gathered across images; None for as many as it works on at once.
+    crops
+        Patch plan instead of the contract's: a `PatchPlan`, or its text as in `iqa_runtime.patches.parse_plan`.
+    maps
+        Whether results have a quality map.
+    pixel_limit
+        Most pixels an image may have; checked before decoding.
+
+    Raises
+    ------
+    FileError
+        If the artefact, or the reference encoder beside it, cannot be read.
+    ArtefactError
+        If it is no artefact, or differs from its contract.
+    UsageError
+        If arguments are out of range or don't suit the artefact.
+    BackendError
+        If the device is not there.
+    DependencyError
+        If the backend's library is missing or broken.
+
+    Examples
+    --------
+    >>> with Scorer("yoto.onnx") as scorer:  # doctest: +SKIP
+    ...     print(scorer.score("photo.jpg"))
+    photo.jpg: 0.7312 in [0, 1], higher is better
+    """
+
+    def __init__(
+        self,
+        artefact: str | os.PathLike[str],
+        *,
+        backend: str | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+        batch_size: int | None = None,
+        crops: str | PatchPlan | None = None,
+        maps: bool = False,
+        pixel_limit: int = DEFAULT_PIXEL_LIMIT,
+    ) -> None:
+        for name, value in (("threads", threads), ("batch_size", batch_size), ("pixel_limit", pixel_limit)):
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise UsageError(f"{name} is {value!r}; it must be a whole number, at least 1")
+        path = Path(artefact)
+        chosen = backend_class(path, backend)
+        self._contract = read_contract(path)
+        self._plan = _choose_plan(path, self._contract, crops)
+        self._threads = threads or available_cpus()
+        self._backend = chosen(path, Signature.of_artefact(self._contract), device=device, threads=self._threads)
+        self._encoder = None
+        if self._contract.input("reference_features") is not None:
+            self._encoder = chosen(
+                encoder_path(path, self._contract),
+                Signature.of_reference_encoder(self._contract),
+                device=device,
+                threads=self._threads,
+            )
+        self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
+        self._preparer = Preparer(self._contract, self._plan, pixel_limit=pixel_limit)
+        self._pipeline = Pipeline(self._contract, self._backend, self._encoder, batch_size=self._batch_size, maps=maps)
+        self._is_open = True
+        try:
+            self._backend.activate()
+            if self._encoder is not None:
+                self._encoder.activate()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def contract(self) -> Contract:
+        """What the artefact is and what its score means."""
+        return self._contract
+
+    @property
+    def plan(self) -> PatchPlan:
+        """The patch plan in use."""
+        return self._plan
+
+    @property
+    def backend_name(self) -> str:
+        """Name of the backend in use."""
+        return self._backend.name
+
+    @property
+    def provider(self) -> str:
+        """What the backend's library runs on, such as ``CPUExecutionProvider``."""
+        return self._backend.provider
+
+    @property
+    def threads(self) -> int:
+        """CPU threads in use."""
+        return self._threads
+
+    @property
+    def batch_size(self) -> int:
+        """Items handed to the backend at a time."""
+        return self._batch_size
+
+    def score(self, image: Source, reference: Source | None = None) -> Score:
+        """Score one image.
+
+        Parameters
+        ----------
+        image
+            Path, bytes of an encoded image, or uint8 array of shape H x W x 3 in RGB order.
+        reference
+            What to compare it with, likewise; for artefacts that take a reference, and only for those.
+
+        Raises
+        ------
+        FileError, ImageError
+            If an image cannot be read or decoded.
+        UsageError
+            If a reference is missing, superfluous or of another size than the image, or the scorer is closed.
+        BackendError
+            If the model fails or says something that is no score.
+        """
+        self._check_open()
+        self._check_reference(has_reference=reference is not None)
+        result = next(self._pipeline.score([self._preparer.prepare(image, reference)]))
+        if result.error is not None:
+            raise result.error
+        return result
+
+    def score_many(
+        self, images: Iterable[Source], references: Source | Iterable[Source | None] | None = None
+    ) -> Iterator[Score]:
+        """Score a stream of images, decoding the next ones while the model runs.
+
+        Up to ``threads + 1`` images are taken ahead of the result being computed, so memory stays bounded for streams
+        of any length; arrays must stay as they are until their result has come. For live frames, `score` has no delay.
+        Close the iterator (or drop it) to stop early.
+
+        Parameters
+        ----------
+        images
+            Sources as in `score`.
+        references
+            One source for all images, or one for each.
+
+        Yields
+        ------
+        Score
+            One for every image, in order. What is wrong with one image is the `error` of its result.
+
+        Raises
+        ------
+        UsageError
+            If a reference is missing or superfluous, there are fewer or more references than images, or the scorer is
+            closed.
+        """
+        self._check_open()
+        self._check_reference(has_reference=references is not None)
+        if _is_source(images):
+            raise UsageError("score_many takes several images; give a list, or use score for one")
+        return self._stream(images, references)
+
+    def close(self) -> None:
+        """Free the model; the scorer cannot be used after. Nothing happens if it is closed."""
+        self._is_open = False
+        self._backend.deactivate()
+        if self._encoder is not None:
+            self._encoder.deactivate()
+
+    def _stream(self, images: Iterable[Source], references: Source | Iterable[Source | None] | None) -> Iterator[Score]:
+        pairs = prefetch(lambda pair: self._preparer.prepare(*pair), _pairs(images, references), self._threads)
+        try:
+            yield from self._pipeline.score(pairs)
+        finally:
+            pairs.close()
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise UsageError("this Scorer is closed; open the artefact again")
+
+    def _check_reference(self, *, has_reference: bool) -> None:
+        if has_reference == self._contract.needs_reference:
+            return
+        if not has_reference:
+            raise UsageError(
+                f"this artefact ({self._contract.model}, {self._contract.task}) compares with a reference image; "
+                "give one"
+            )
+        if self._contract.baked_reference is not None:
+            raise UsageError(
+                f"this artefact has its reference inside ({self._contract.baked_reference.file}); give no other one"
+            )
+        raise UsageError(f"this artefact ({self._contract.model}, {self._contract.task}) takes no reference; give none")
+
+
+def _choose_plan(path: Path, contract: Contract, crops: str | PatchPlan | None) -> PatchPlan:
+    if crops is None:
+        try:
+            return check_plan(contract.plan)
+        except UsageError as error:
+            raise ArtefactError(f"{path}: contract, plan: {error}; export the model again") from error
+    if contract.baked_reference is not None and contract.task == "fr":
+        raise UsageError("the crops of the reference inside this artefact are fixed; leave the crops as they are")
+    plan = parse_plan(crops, contract.plan) if isinstance(crops, str) else check_plan(crops)
+    if plan.size != contract.plan.size:
+        raise UsageError(f"crops of {plan.size} pixels: this artefact takes {contract.plan.size}")
+    return plan
+
+
+def _is_source(value: object) -> TypeGuard[Source]:
+    """Tell one image from several; an array of four axes is several."""
+    return isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview)) or (
+        isinstance(value, np.ndarray) and value.ndim < 4
+    )
+
+
+def _pairs(
+    images: Iterable[Source], references: Source | Iterable[Source | None] | None
+) -> Iterator[tuple[Source, Source | None]]:
+    if references is None or _is_source(references):
+        yield from zip(images, repeat(references))
+        return
+    missing: Any = object()
+    several = cast(Iterable[Source | None], references)
+    for image, reference in zip_longest(images, several, fillvalue=missing):
+        if image is missing or reference is missing:
+            fewer = "fewer" if reference is missing else "more"
+            raise UsageError(f"there are {fewer} references than images; give one for all, or one for each")
+        yield image, reference

@@ -1,0 +1,168 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from iqa_export.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    KeyMap,
+    load_into,
+    random_checkpoint,
+    read_checkpoint,
+)
+from iqa_export.systems import find_system
+from iqa_runtime.errors import FileError, IqaError
+
+REFERENCE = Path(__file__).parent.parent / "reference"
+KEYS = KeyMap({"0": "first", "1.weight": "second.gain"}, ignored=(r"unused\..*",))
+
+
+def tiny() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+
+def tiny_state() -> dict[str, torch.Tensor]:
+    return {
+        "first.weight": torch.full((3, 2), 2.0),
+        "first.bias": torch.full((3,), 3.0),
+        "second.gain": torch.full((3,), 4.0),
+        "1.bias": torch.full((3,), 5.0),
+        "1.running_mean": torch.full((3,), 6.0),
+        "1.running_var": torch.full((3,), 7.0),
+        "unused.thing": torch.zeros(9),
+    }
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state, "optimizer": {"lr": 0.1}},
+        lambda state: {f"module.{key}": value for key, value in state.items()},
+        lambda state: {"model": {"state_dict": {f"module.model.{key}": value for key, value in state.items()}}},
+    ],
+    ids=["bare", "state_dict", "model", "module.", "nested"],
+)
+def test_wrapped_by_training_loops(tmp_path, wrap):
+    path = tmp_path / "net.pth"
+    torch.save(wrap(tiny_state()), path)
+    network = tiny()
+    load_into(network, read_checkpoint(path), KEYS)
+    expected = {"0.weight": 2, "0.bias": 3, "1.weight": 4, "1.bias": 5, "1.running_mean": 6, "1.running_var": 7}
+    for name, value in expected.items():
+        assert (network.state_dict()[name] == value).all(), name
+
+
+def test_safetensors(tmp_path):
+    path = tmp_path / "net.safetensors"
+    safetensors.torch.save_file(tiny_state(), path)
+    checkpoint = read_checkpoint(path)
+    load_into(tiny(), checkpoint, KEYS)
+    assert checkpoint.file == "net.safetensors"
+    assert re.fullmatch("[0-9a-f]{64}", checkpoint.sha256)
+
+
+def test_one_error_lists_everything_by_published_key():
+    state = tiny_state()
+    del state["second.gain"]
+    state["extra"] = torch.zeros(1)
+    state["first.bias"] = torch.zeros(4)
+    with pytest.raises(CheckpointError) as caught:
+        load_into(tiny(), Checkpoint(state, "net.pth", ""), KEYS)
+    message = str(caught.value)
+    assert "1 missing (second.gain)" in message
+    assert "1 unexpected (extra)" in message
+    assert "1 misshapen (first.bias (4,), expected (3,))" in message
+
+
+class Payload:
+    def __reduce__(self):
+        return (Path.touch, (Path("executed"),))
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": tiny_state(), "extra": Payload()}, "evil.pth")
+    with pytest.raises(CheckpointError, match="not a checkpoint of tensors alone"):
+        read_checkpoint(Path("evil.pth"))
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", bytes(range(256)) * 8])
+def test_damaged_file(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=name):
+        read_checkpoint(path)
+
+
+def test_truncated_file(tmp_path):
+    path = tmp_path / "net.pth"
+    torch.save(tiny_state(), path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(IqaError, match=r"net\.pth"):
+        read_checkpoint(path)
+
+
+def test_no_state_dict(tmp_path):
+    path = tmp_path / "log.pth"
+    torch.save({"loss": 0.5}, path)
+    with pytest.raises(CheckpointError, match="no state dict"):
+        read_checkpoint(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileError, match="--weights"):
+        read_checkpoint(tmp_path / "absent.pth")
+
+
+def test_random_fills_every_tensor():
+    network = tiny()
+    checkpoint = random_checkpoint(network, 5, KEYS)
+    assert not checkpoint.trained
+    assert set(checkpoint.entries) == set(tiny_state()) - {"unused.thing"}
+    for key, tensor in checkpoint.entries.items():
+        assert tensor.std() > 0, key
+    assert (checkpoint.entries["1.running_var"] > 0).all()
+    again = random_checkpoint(tiny(), 5, KEYS)
+    assert again.sha256 == checkpoint.sha256
+    assert random_checkpoint(tiny(), 6, KEYS).sha256 != checkpoint.sha256
+
+
+@pytest.mark.parametrize(("name", "variant"), [("yoto", "swin_t"), ("cvrkd", "student")])
+def test_authors_keys_exactly(name, variant):
+    """Every float entry of the authors' checkpoint is loaded or known as unused, and nothing of ours is left over."""
+    system = find_system(name)
+    shapes = json.loads((REFERENCE / f"{name}_state.json").read_text(encoding="utf-8"))
+    keys = system.key_map(variant)
+    network = system.build(variant)
+    ours = {keys.published(key): list(tensor.shape) for key, tensor in network.state_dict().items()}
+    for key, (shape, _) in shapes.items():
+        assert key in ours or keys.ignores(key), key
+        assert ours.get(key, shape) == shape, key
+    assert set(ours) <= set(shapes)
+
+
+def test_sizes_of_the_published_networks():
+    counts = {
+        name: sum(parameter.numel() for parameter in find_system(name).build(variant).parameters())
+        for name, variant in (("yoto", "swin_t"), ("cvrkd", "student"))
+    }
+    # 769 less than the 83.77 M of the checkpoint: the gate of quadrants that the coarsest map has not.
+    assert counts == {"yoto": 83_772_212, "cvrkd": 39_941_104}
+
+
+def test_half_precision_checkpoint_is_read_as_float32():
+    state = {key: tensor.half() for key, tensor in tiny_state().items()}
+    network = tiny()
+    load_into(network, Checkpoint(state, "half.pth", ""), KEYS)
+    assert network[0].weight.dtype == torch.float32
+    np.testing.assert_array_equal(network[0].weight.detach(), 2)

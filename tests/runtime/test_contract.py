@@ -1,0 +1,118 @@
+"""The contract: JSON there and back, in and out of ONNX, every way to be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iqa_runtime import ArtefactError, Contract, FileError, read_contract
+from iqa_runtime.contract import METADATA_KEY, FileDigest, MapOutput
+
+
+def test_there_and_back(artefacts: Any) -> None:
+    contract = artefacts.contract(
+        options={"segment": "joint"},
+        maps=(MapOutput(name="quality_map", rows=7, columns=7),),
+        reference_encoder=FileDigest(file="x.reference.onnx", sha256="ab"),
+        gate={"srcc": 0.99},
+    )
+    assert Contract.from_json(contract.to_json()) == contract
+    assert Contract.from_json(contract.to_json()).to_json() == contract.to_json()
+
+
+def test_out_of_an_artefact(artefacts: Any) -> None:
+    contract = read_contract(artefacts.packed(per_item=4))
+    assert contract == artefacts.contract(inputs=contract.inputs, plan=contract.plan)
+    assert contract.crops_per_item == 4
+    assert not contract.needs_reference
+    assert read_contract(artefacts.difference()).needs_reference
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda fields: fields.pop("score"), "score"),
+        (lambda fields: fields["plan"].update(kind="six"), r"\$\.plan\.kind"),
+        (lambda fields: fields["plan"].update(size="224"), r"\$\.plan\.size"),
+        (lambda fields: fields.update(task="ranking"), r"\$\.task"),
+        (lambda fields: fields["inputs"][0].update(name="picture"), "no input called 'image'"),
+        (lambda fields: fields.update(schema=2), "schema 2"),
+        (lambda fields: fields.pop("schema"), "schema"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(artefacts: Any, change: Any, complaint: str) -> None:
+    fields = json.loads(artefacts.contract().to_json())
+    change(fields)
+    with pytest.raises(ArtefactError, match=complaint) as caught:
+        Contract.from_json(json.dumps(fields), source="some.onnx")
+    assert str(caught.value).startswith("some.onnx: ")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", b"\xff"])
+def test_what_is_no_contract_at_all(text: str | bytes) -> None:
+    with pytest.raises(ArtefactError, match="export the model again"):
+        Contract.from_json(text)
+
+
+def test_files_that_are_no_artefacts(artefacts: Any, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.onnx"
+    model = onnx.load(artefacts.mean())
+    del model.metadata_props[:]
+    onnx.save(model, plain)
+    with pytest.raises(ArtefactError, match="without a contract"):
+        read_contract(plain)
+    for name, content in {"empty": b"", "text": b"no protobuf, really", "zeros": bytes(100)}.items():
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(content)
+        with pytest.raises(ArtefactError, match="not an ONNX file"):
+            read_contract(path)
+    for path in (tmp_path, tmp_path / "missing.onnx"):
+        with pytest.raises(FileError, match="cannot read"):
+            read_contract(path)
+
+
+def test_a_cut_file_is_no_artefact_wherever_it_is_cut(artefacts: Any, tmp_path: Path) -> None:
+    content = artefacts.mean().read_bytes()
+    path = tmp_path / "cut.onnx"
+    for end in range(len(content)):
+        path.write_bytes(content[:end])
+        with pytest.raises(ArtefactError):
+            read_contract(path)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 255))
+def test_a_damaged_file_is_an_error_of_ours_or_a_contract(
+    tmp_path_factory: pytest.TempPathFactory, place: int, flip: int
+) -> None:
+    path = _sound_file(tmp_path_factory)
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= flip
+    damaged = path.with_name("damaged.onnx")
+    damaged.write_bytes(content)
+    try:
+        contract = read_contract(damaged)
+    except ArtefactError:
+        return
+    assert contract.input("image") is not None
+
+
+def _sound_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a file of the same structure without a heavy graph, once."""
+    path = tmp_path_factory.getbasetemp() / "sound.onnx"
+    if not path.exists():
+        contract = (
+            '{"model":"m","variant":"v","task":"nr","options":{},"precision":"fp32","target":"any","opset":20,'
+            '"inputs":[{"name":"image","shape":["batch",3,8,8]}],"plan":{"kind":"five","size":8},"pooling":"mean",'
+            '"score":{"low":0,"high":1,"higher_is_better":true,"bounded":true,"scale":"s"},"weights":{"file":"f",'
+            '"sha256":"0","trained":true,"licence":"l","trained_on":"t"},"faithful":"f","exporter":"e","schema":1}'
+        )
+        model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], []))
+        onnx.helper.set_model_props(model, {METADATA_KEY: contract})
+        onnx.save(model, path)
+    return path

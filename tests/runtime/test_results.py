@@ -1,0 +1,67 @@
+"""The result of one image: row, text, equality."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from iqa_runtime import ImageError, Score
+
+GOOD = Score(
+    path="a/photo.jpg",
+    value=0.73124,
+    range=(0.0, 1.0),
+    higher_is_better=True,
+    trained=True,
+    width=640,
+    height=480,
+    patches=2,
+    patch_scores=(0.7, 0.76248),
+    milliseconds=12.34567,
+)
+BAD = Score(
+    path="b.jpg",
+    value=None,
+    range=(1.0, 5.0),
+    higher_is_better=False,
+    trained=True,
+    error=ImageError("b.jpg: truncated"),
+)
+
+
+def test_the_row_has_these_keys_in_this_order_and_goes_through_json() -> None:
+    assert json.loads(json.dumps(GOOD.row())) == {
+        "path": "a/photo.jpg",
+        "score": 0.73124,
+        "range": [0.0, 1.0],
+        "direction": "higher",
+        "width": 640,
+        "height": 480,
+        "patches": 2,
+        "milliseconds": 12.346,
+        "error": None,
+    }
+    assert " ".join(GOOD.row()) == "path score range direction width height patches milliseconds error"
+
+
+def test_a_row_without_a_score_has_the_reason() -> None:
+    row = BAD.row()
+    assert row["score"] is None
+    assert row["error"] == "b.jpg: truncated"
+    assert (row["width"], row["height"], row["patches"], row["direction"]) == (None, None, 0, "lower")
+
+
+def test_text_says_range_direction_and_whether_it_means_anything() -> None:
+    assert str(GOOD) == "a/photo.jpg: 0.7312 in [0, 1], higher is better"
+    assert str(replace(GOOD, trained=False, path=None)).startswith(
+        "image: 0.7312 in [0, 1], higher is better (untrained"
+    )
+    assert str(BAD) == "b.jpg: no score: b.jpg: truncated"
+
+
+def test_time_and_map_are_no_part_of_equality() -> None:
+    other = replace(GOOD, milliseconds=1.0, map=np.zeros((2, 2), dtype=np.float32))
+    assert other == GOOD
+    assert replace(GOOD, value=0.5) != GOOD
