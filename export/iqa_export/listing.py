@@ -1,32 +1,57 @@
-"""The table of ``iqa-export --list``."""
+"""What ``iqa-export --list`` shows: every system and variant, its size and work, where it and its weights come from."""
 
 from __future__ import annotations
 
+import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from iqa_export.systems import SYSTEMS
+from iqa_export.systems import GraphChoice, System, all_systems
 
 
 def show_systems(console: Console) -> None:
-    """Print every system and variant, and where its weights come from."""
-    table = Table("model", "variant", "tasks", "crop", "parameters", "paper", "licence", "faithful")
-    for system in SYSTEMS.values():
+    """Print a table of sizes and, below it, the provenance of every system."""
+    sizes = Table(title="GMAC: 10^9 multiply-accumulates of one input, as written and deployed", title_justify="left")
+    for heading in ("model", "variant", "task", "input", "parameters", "GMAC", "deployed"):
+        sizes.add_column(heading, justify="right" if heading in ("parameters", "GMAC", "deployed") else "left")
+    for system in all_systems().values():
+        crop = f"{system.crop} x {system.crop}"
+        if system.crops_per_item > 1:
+            crop = f"{system.crops_per_item} of {crop}"
         for variant, tasks in system.tasks.items():
-            parameters = sum(parameter.numel() for parameter in system.build(variant).parameters())
-            crop = f"{system.crop} x {system.crop}"
-            if system.crops_per_item > 1:
-                crop = f"{system.crops_per_item} of {crop}"
-            table.add_row(
-                system.name,
-                variant,
-                ", ".join(tasks),
-                crop,
-                f"{parameters / 1e6:.1f} M",
-                system.paper,
-                system.licence,
-                system.faithful,
-            )
-    console.print(table)
-    for system in SYSTEMS.values():
-        console.print(f"{system.name} weights: {system.weights_source}")
+            for task in tasks:
+                # YOTO's segment changes no shape; any choice measures the same.
+                segment = "joint" if system.name == "yoto" and task == "fr" else None
+                choice = GraphChoice(variant=variant, task=task, segment=segment)
+                parameters, written, deployed = measure(system, choice)
+                row = (f"{parameters / 1e6:.1f} M", f"{written:.1f}", f"{deployed:.1f}")
+                sizes.add_row(system.name, variant, task, crop, *row)
+    console.print(sizes)
+    for system in all_systems().values():
+        origin = Table(title=f"{system.name}: {system.title}", title_justify="left", show_header=False, box=None)
+        origin.add_column(no_wrap=True)
+        origin.add_column(overflow="fold")
+        for heading in ("paper", "code", "licence", "faithful"):
+            origin.add_row(heading, getattr(system, heading))
+        origin.add_row("weights", system.weights_source)
+        console.print(origin)
+
+
+def measure(system: System, choice: GraphChoice) -> tuple[int, float, float]:
+    """Return parameters, and 10^9 multiply-accumulates of one item as written and deployed; nothing is computed."""
+    with torch.device("meta"):
+        network = system.build(choice.variant).requires_grad_(False)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        written = _gmac(system.as_written(network, choice), system, choice)
+        deployed = _gmac(system.deployed(network, choice), system, choice)
+    return parameters, written, deployed
+
+
+def _gmac(module: nn.Module, system: System, choice: GraphChoice) -> float:
+    shape = [int(size) for size in system.crop_input("image").shape[1:]]
+    item = torch.empty(1, *shape, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module.eval()(*([item] if choice.task == "nr" else [item, item]))
+    return float(counter.get_total_flops()) / 2e9

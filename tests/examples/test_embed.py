@@ -44,6 +44,7 @@ def redness(tmp_path):
         inputs=(TensorInput(name="image", shape=("batch", 3, SIDE, SIDE), mean=(0, 0, 0), std=(1, 1, 1)),),
         plan=PatchPlan(kind="center", size=SIDE),
         pooling="mean",
+        faithful="as published",
         score=ScoreOutput(low=0, high=1, higher_is_better=True, bounded=True, scale="brightness"),
         weights=Weights(file="random:0", sha256="0" * 64, trained=False, licence="none", trained_on="nothing"),
         exporter="tests",

@@ -137,7 +137,7 @@ def test_a_grid_of_thousands_of_crops_is_never_whole_in_memory(artefacts: Any, n
 def test_the_models_time_is_shared_by_the_items_of_a_batch(
     artefacts: Any, noise: Noise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Scorer(artefacts.mean(), crops="center", batch_size=4) as scorer:
+    with Scorer(artefacts.mean(), crops="center", batch_size=4, threads=1) as scorer:
         run = scorer._backend._run
 
         def slow(*arguments: Any) -> Any:

@@ -29,9 +29,9 @@ _REINSTALL = (
 class OnnxRuntimeBackend(Backend):
     """An ONNX graph in an ONNX Runtime session.
 
-    On the CPU every run is one item on one thread, and as many runs go on at once as there are threads: ONNX Runtime adds
-    up in another order for another batch or number of threads, and for several items this is as fast as sharing one
-    (the activations of each run take memory, though). On a GPU a run is as many items as make up eight crops.
+    On the CPU every run is one item on one thread, and as many runs go on at once as there are threads: ONNX Runtime
+    adds up in another order for another batch or number of threads, and for several items this is as fast as sharing
+    one (the activations of each run take memory, though). On a GPU a run is as many items as make up eight crops.
 
     Parameters
     ----------

@@ -1,0 +1,169 @@
+"""What the deploy form buys: each network per item on ONNX Runtime, beside its plain export and PyTorch eager.
+
+    python benchmarks/deploy_form.py [--rounds 7] [--threads 2] [--json FILE]
+
+The same random weights in every row, all rows interleaved in every round, medians; ratios are within this one run.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from iqa_calibration.graph import count_macs
+from iqa_export.checkpoints import load_into, random_checkpoint
+from iqa_export.onnx_export import to_onnx
+from iqa_export.systems import GraphChoice, System, find_system
+from iqa_runtime import __version__
+from iqa_runtime.contract import TensorInput
+
+CASES = (
+    ("yoto", GraphChoice(variant="swin_t", task="nr"), False),
+    ("yoto", GraphChoice(variant="swin_t", task="fr", segment="joint"), False),
+    ("yoto", GraphChoice(variant="swin_t", task="fr", segment="joint"), True),
+    ("cvrkd", GraphChoice(variant="student", task="nar"), True),
+)
+
+
+class Rows:
+    """Named calls to be timed, and the work of each."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, Callable[[], object]] = {}
+        self.gmac: dict[str, float] = {}
+
+    def add(self, name: str, call: Callable[[], object], gmac: float) -> None:
+        self.calls[name], self.gmac[name] = call, gmac
+
+    def measure(self, rounds: int) -> dict[str, float]:
+        for call in self.calls.values():
+            call()
+        seconds: dict[str, list[float]] = {name: [] for name in self.calls}
+        for _ in range(rounds):
+            for name, call in self.calls.items():
+                started = time.perf_counter()
+                call()
+                seconds[name].append(time.perf_counter() - started)
+        return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def session(model: onnx.ModelProto, folder: Path, threads: int) -> onnxruntime.InferenceSession:
+    path = folder / "model.onnx"
+    onnx.save_model(model, path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def add_onnx(rows: Rows, name: str, module: torch.nn.Module, inputs: list[TensorInput], threads: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        model = to_onnx(module, inputs, ["score"])
+        ready = session(model, Path(folder), threads)
+        feeds = {tensor.name: example(tensor, seed).numpy() for seed, tensor in enumerate(inputs)}
+        rows.add(name, lambda: ready.run(None, feeds), count_macs(model) / 1e9)
+
+
+def example(tensor: TensorInput, seed: int) -> torch.Tensor:
+    shape = (1, *(int(size) for size in tensor.shape[1:]))
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape, dtype=np.float32))
+
+
+def measure_case(
+    system: System, choice: GraphChoice, cached: bool, threads: int, rounds: int
+) -> list[dict[str, object]]:
+    network = system.build(choice.variant).requires_grad_(False)
+    keys = system.key_map(choice.variant)
+    load_into(network, random_checkpoint(network, 0, keys), keys)
+    inputs = [system.crop_input("image")]
+    if choice.task != "nr":
+        inputs.append(system.crop_input("reference"))
+    rows = Rows()
+    written = system.as_written(network, choice).eval()
+    examples = [example(tensor, seed) for seed, tensor in enumerate(inputs)]
+
+    def eager() -> object:
+        with torch.inference_mode():
+            return written(*examples)
+
+    add_onnx(rows, "plain export, ONNX Runtime", written, inputs, threads)
+    rows.add("PyTorch eager, as written", eager, rows.gmac["plain export, ONNX Runtime"])
+    if cached:
+        _, scorer = system.reference_split(network, choice)
+        deployed_inputs = [inputs[0], system.feature_input()]
+        add_onnx(rows, "deploy form, reference cached, ONNX Runtime", scorer, deployed_inputs, threads)
+    else:
+        add_onnx(rows, "deploy form, ONNX Runtime", system.deployed(network, choice), inputs, threads)
+    seconds = rows.measure(rounds)
+    base = seconds["PyTorch eager, as written"]
+    plain = seconds["plain export, ONNX Runtime"]
+    return [
+        {
+            "system": system.name,
+            "variant": choice.variant,
+            "task": choice.task,
+            "row": name,
+            "gmac": round(rows.gmac[name], 1),
+            "seconds": round(median, 4),
+            "times_pytorch": round(base / median, 2),
+            "times_plain_export": round(plain / median, 2),
+        }
+        for name, median in seconds.items()
+    ]
+
+
+def commit() -> str:
+    """Return the commit of this checkout, marked if files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    described = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return described.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    result: dict[str, object] = {
+        "commit": commit(),
+        "host": f"{platform.machine()}, {arguments.threads} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "versions": {
+            "iqa-deploy": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+        "rounds": arguments.rounds,
+    }
+    print("| system | task | form | GMAC | seconds | x PyTorch | x plain export |")
+    print("| --- | --- | --- | ---: | ---: | ---: | ---: |")
+    rows = []
+    for name, choice, cached in CASES:
+        for row in measure_case(find_system(name), choice, cached, arguments.threads, arguments.rounds):
+            rows.append(row)
+            numbers = [row[key] for key in ("gmac", "seconds", "times_pytorch", "times_plain_export")]
+            print(
+                "|",
+                " | ".join(str(cell) for cell in (row["system"], row["task"], row["row"], *numbers)),
+                "|",
+                flush=True,
+            )
+    result["rows"] = rows
+    print(json.dumps({key: value for key, value in result.items() if key != "rows"}))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""The export job on small stand-ins for a system: forms of an artefact, files, reports, refusals."""
+
+import json
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from iqa_export import exporting
+from iqa_export.checkpoints import Checkpoint, CheckpointError, KeyMap, random_checkpoint
+from iqa_export.exporting import Request, choose_variant, export, load_checkpoint
+from iqa_export.parity import ParityError
+from iqa_export.samples import packaged_photographs
+from iqa_export.systems import GraphChoice, System, find_system
+from iqa_runtime import Scorer, read_contract
+from iqa_runtime.contract import MapOutput, PatchPlan, ScoreOutput
+from iqa_runtime.errors import FileError, UsageError
+
+SCORE_SHARE = 1e-4
+"""Between an artefact scored by the runtime and PyTorch: the promise made to users."""
+
+
+class Network(nn.Module):
+    """Mean of gated differences of a convolution's maps: small, and sensitive to all it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3, 2, 1)
+
+    def features(self, image):
+        return torch.tanh(self.convolution(image))
+
+    def forward(self, image, features):
+        difference = self.features(image) - 0.5 * features
+        return difference.square().mean((1, 2, 3)), difference.square().mean(1)
+
+
+class Graph(nn.Module):
+    def __init__(self, network, maps, encode):
+        super().__init__()
+        self.network, self.maps, self.encode = network, maps, encode
+
+    def forward(self, image, other=None):
+        features = self.network.features(other if other is not None else image) if self.encode else other
+        score, quality = self.network(image, features)
+        return (score, quality) if self.maps else (score,)
+
+
+class Baked(nn.Module):
+    def __init__(self, network, features):
+        super().__init__()
+        self.network = network
+        self.register_buffer("features", features)
+
+    def forward(self, image):
+        count = len(self.features)
+        features = self.features.expand(image.shape[0], *self.features.shape).flatten(0, 1)
+        return (self.network(image.flatten(0, 1), features)[0].reshape(-1, count).mean(1),)
+
+
+class Features(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image):
+        return self.network.features(image)
+
+
+class Small(System):
+    name = "small"
+    title = "Small"
+    paper = code = licence = weights_source = "none"
+    faithful = "a stand-in"
+    tasks: ClassVar = {"plain": ("nr", "fr")}
+    mean = (0.5, 0.5, 0.5)
+    std = (0.5, 0.5, 0.5)
+    crop = 32
+    plan = PatchPlan(kind="five", size=32)
+    score = ScoreOutput(low=0, high=1, higher_is_better=True, bounded=False, scale="none")
+    map_outputs = (MapOutput(name="quality_map", rows=16, columns=16),)
+    feature_shape = (4, 16, 16)
+
+    def build(self, variant):
+        return Network().eval()
+
+    def key_map(self, variant):
+        return KeyMap()
+
+    def variant_of(self, keys):
+        return None
+
+    def as_written(self, network, choice):
+        return Graph(network, choice.maps, encode=True)
+
+    def deployed(self, network, choice):
+        return Graph(network, choice.maps, encode=True)
+
+    def reference_split(self, network, choice):
+        return Features(network), Graph(network, choice.maps, encode=False)
+
+    def baked(self, network, choice, features):
+        return Baked(network, features)
+
+    def baked_crops(self, task, plan_count):
+        return plan_count
+
+
+class Wrong(Small):
+    """Its deploy form computes something else."""
+
+    def deployed(self, network, choice):
+        network = Network().eval().requires_grad_(False)
+        return Graph(network, choice.maps, encode=True)
+
+
+def request(tmp_path, system=None, task="nr", maps=False, **changes) -> Request:
+    system = system or Small()
+    fields = {
+        "system": system,
+        "choice": GraphChoice(variant="plain", task=task, maps=maps),
+        "checkpoint": random_checkpoint(Network(), 0, KeyMap()),
+        "output": tmp_path / "small.onnx",
+        "plan": system.plan,
+    }
+    return Request(**(fields | changes))
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    import cv2
+
+    path = tmp_path / "reference.png"
+    cv2.imwrite(str(path), packaged_photographs()[0][:90, :120, ::-1])
+    return path
+
+
+def pytorch_score(image, reference=None):
+    """The score of the network as written over the five crops, in PyTorch alone."""
+    network = Network().eval()
+    network.load_state_dict(random_checkpoint(network, 0, KeyMap()).entries)
+    height, width = image.shape[:2]
+    tops = [0, 0, height - 32, height - 32, height // 2 - 16]
+    lefts = [0, width - 32, 0, width - 32, width // 2 - 16]
+
+    def crops(pixels):
+        cut = [pixels[top : top + 32, left : left + 32] for top, left in zip(tops, lefts, strict=True)]
+        return torch.from_numpy(np.stack(cut).transpose(0, 3, 1, 2).astype(np.float32) / 255 * 2 - 1)
+
+    with torch.no_grad():
+        return float(
+            Graph(network, False, True)(crops(image), crops(image if reference is None else reference))[0].mean()
+        )
+
+
+def test_artefact_report_and_nothing_else(tmp_path):
+    report = export(request(tmp_path, maps=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.onnx", "small.report.json"]
+    written = json.loads((tmp_path / "small.report.json").read_text(encoding="utf-8"))
+    assert written["passed"] is True
+    assert [row["output"] for row in written["parity"]] == ["score", "quality_map"] * 2
+    assert [row["batch"] for row in written["parity"]] == [1, 1, 4, 4]
+    contract = read_contract(tmp_path / "small.onnx")
+    assert contract == report.contract
+    assert contract.weights.trained is False
+    assert contract.weights.file == "random:0"
+    assert written["graphs"][0]["bytes"] == (tmp_path / "small.onnx").stat().st_size
+
+
+def test_scores_are_pytorchs(tmp_path):
+    export(request(tmp_path))
+    image = packaged_photographs()[1]
+    with Scorer(tmp_path / "small.onnx") as scorer:
+        result = scorer.score(image)
+    assert result.value == pytest.approx(pytorch_score(image), rel=SCORE_SHARE)
+    assert result.patches == 5
+    assert "untrained" in str(result)
+
+
+def test_every_form_with_a_reference_scores_alike(tmp_path, photograph):
+    import cv2
+
+    reference = cv2.imread(str(photograph))[..., ::-1]
+    image = np.ascontiguousarray(np.clip(reference.astype(int) + 20, 0, 255).astype(np.uint8))
+    expected = pytorch_score(image, reference)
+    for form, changes in {
+        "inputs": {},
+        "cached": {"cache_reference": True},
+        "baked": {"reference_image": photograph},
+    }.items():
+        output = tmp_path / f"{form}.onnx"
+        export(request(tmp_path, task="fr", output=output, **changes))
+        with Scorer(output) as scorer:
+            result = scorer.score(image) if form == "baked" else scorer.score(image, photograph)
+        assert result.value == pytest.approx(expected, rel=SCORE_SHARE), form
+    assert (tmp_path / "cached.reference.onnx").exists()
+    baked = read_contract(tmp_path / "baked.onnx")
+    assert baked.baked_reference.file == "reference.png"
+    assert baked.options == {"baked_width": "120", "baked_height": "90"}
+    assert baked.inputs[0].shape == ("batch", 5, 3, 32, 32)
+
+
+def test_failed_parity_leaves_the_report_alone(tmp_path):
+    with pytest.raises(ParityError, match=r"small\.onnx: the graph differs.*score \(batch 1\)"):
+        export(request(tmp_path, system=Wrong()))
+    assert [path.name for path in tmp_path.iterdir()] == ["small.report.json"]
+    assert json.loads((tmp_path / "small.report.json").read_text(encoding="utf-8"))["passed"] is False
+
+
+def test_failed_parity_keeps_an_older_artefact(tmp_path):
+    (tmp_path / "small.onnx").write_bytes(b"older")
+    with pytest.raises(ParityError):
+        export(request(tmp_path, system=Wrong()))
+    assert (tmp_path / "small.onnx").read_bytes() == b"older"
+
+
+def test_dead_network_fails(tmp_path):
+    checkpoint = random_checkpoint(Network(), 0, KeyMap())
+    dead = Checkpoint({key: torch.zeros_like(value) for key, value in checkpoint.entries.items()}, "dead.pth", "")
+    with pytest.raises(ParityError):
+        export(request(tmp_path, checkpoint=dead))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"choice": GraphChoice(variant="other", task="nr")}, UsageError, "--variant other"),
+        ({"choice": GraphChoice(variant="plain", task="nar")}, UsageError, "--task nar"),
+        ({"choice": GraphChoice(variant="plain", task="nr", segment="joint")}, UsageError, "--segment"),
+        ({"choice": GraphChoice(variant="plain", task="nr", extras=("restored",))}, UsageError, "--restored"),
+        ({"output": "small.plan"}, UsageError, r"must end in \.onnx"),
+        ({"output": "absent/small.onnx"}, FileError, "no such folder"),
+    ],
+)
+def test_refusals(tmp_path, changes, error, message):
+    if "output" in changes:
+        changes = {"output": tmp_path / changes["output"]}
+    with pytest.raises(error, match=message):
+        export(request(tmp_path, **changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cache_and_bake_exclude_each_other(tmp_path, photograph):
+    with pytest.raises(UsageError, match="choose"):
+        export(request(tmp_path, task="fr", cache_reference=True, reference_image=photograph))
+
+
+@pytest.mark.parametrize("weights", ["random:", "random:-1", "random:x", f"random:{2**32}"])
+def test_seeds_that_are_none(weights):
+    with pytest.raises(UsageError, match="SEED"):
+        load_checkpoint(Small(), weights, None)
+
+
+def test_variant_is_told_by_keys_or_task():
+    yoto, cvrkd = find_system("yoto"), find_system("cvrkd")
+    assert choose_variant(yoto, {"encoder.patch_embed.proj.weight"}, None) == "swin_t"
+    assert choose_variant(yoto, {"encoder.conv1.weight"}, "fr") == "resnet50"
+    keys = {"feature_extractor.conv1.weight"}
+    assert choose_variant(cvrkd, keys, None) == "student"
+    assert choose_variant(cvrkd, keys, "fr") == "teacher"
+    with pytest.raises(UsageError, match="--task nr"):
+        choose_variant(cvrkd, keys, "nr")
+    for system in (yoto, cvrkd):
+        with pytest.raises(CheckpointError, match=f"none of {system.title}'s"):
+            choose_variant(system, {"other.weight"}, None)
+
+
+def test_request_defaults_to_the_oldest_opset():
+    assert exporting.OPSET == 20

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from iqa_export.samples import NOISE_ITEMS, crop_items, packaged_photographs, sample_inputs
+from iqa_export.systems import find_system
+from iqa_runtime.contract import PatchPlan
+from iqa_runtime.kernels import extract_patches
+
+
+def test_photographs_are_found_whatever_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photographs = packaged_photographs()
+    assert len(photographs) >= 3
+    for pixels in photographs:
+        assert pixels.dtype == np.uint8
+        assert min(pixels.shape[:2]) >= 224
+        assert pixels.std() > 20  # a picture, not a blank
+
+
+class FakeContract:
+    def __init__(self, task, tensor):
+        self.task, self._tensor = task, tensor
+
+    def input(self, name):
+        return self._tensor if name == "image" else None
+
+
+@pytest.mark.parametrize(("system", "task"), [("yoto", "nr"), ("yoto", "fr"), ("cvrkd", "nar"), ("cvrkd", "fr")])
+def test_one_item_for_each_photograph_and_noise(system, task):
+    tensor = find_system(system).crop_input("image")
+    samples = sample_inputs(FakeContract(task, tensor))
+    count = len(packaged_photographs()) + NOISE_ITEMS
+    assert set(samples) == ({"image"} if task == "nr" else {"image", "reference"})
+    for array in samples.values():
+        assert array.shape == (count, *tensor.shape[1:])
+        assert array.dtype == np.float32
+        assert len({item.tobytes() for item in array}) == count
+
+
+def test_reference_is_aligned_where_the_task_says_so():
+    tensor = find_system("yoto").crop_input("image")
+    samples = sample_inputs(FakeContract("fr", tensor))
+    for image, reference in zip(samples["image"], samples["reference"], strict=True):
+        assert 0.5 < np.corrcoef(image.ravel(), reference.ravel())[0, 1] < 0.9999
+    unaligned = sample_inputs(FakeContract("nar", tensor))
+    assert abs(np.corrcoef(unaligned["image"][0].ravel(), unaligned["reference"][0].ravel())[0, 1]) < 0.5
+
+
+def test_items_are_the_kernels_crops():
+    tensor = find_system("cvrkd").crop_input("image")
+    pixels = packaged_photographs()[0]
+    items = crop_items(pixels, tensor, PatchPlan(kind="random", size=224, count=20, seed=1))
+    assert items.shape == (2, 10, 3, 224, 224)
+    plan = PatchPlan(kind="center", size=224)
+    top, left = pixels.shape[0] // 2 - 112, pixels.shape[1] // 2 - 112
+    yoto = find_system("yoto").crop_input("image")
+    expected = extract_patches(pixels, np.array([[top, left]]), (224, 224), yoto.mean, yoto.std)
+    np.testing.assert_array_equal(crop_items(pixels, yoto, plan), expected)
