@@ -28,6 +28,10 @@ def export_command(
         str | None, typer.Option(help="YOTO with --task fr: joint or single, as the checkpoint was trained.")
     ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Add quality and weight maps as outputs.")] = False,
+    restored: Annotated[bool, typer.Option("--restored", help="Add the restored crop as an output (DRI-IQA).")] = False,
+    distortion_feature: Annotated[
+        bool, typer.Option("--distortion-feature", help="Add the distortion-aware feature as an output (MFE-Net).")
+    ] = False,
     crops: Annotated[
         str | None, typer.Option(help="Patch plan: five, center, grid[:STRIDE], random:COUNT[:SEED].")
     ] = None,
@@ -78,7 +82,14 @@ def export_command(
     checkpoint = load_checkpoint(system, weights, variant)
     chosen_variant = variant or choose_variant(system, checkpoint.entries.keys(), task)
     chosen_task = cast(Task, task) if task is not None else system.tasks[chosen_variant][0]
-    choice = GraphChoice(variant=chosen_variant, task=chosen_task, segment=segment, maps=maps)
+    wanted = {"restored": restored, "distortion_feature": distortion_feature}
+    choice = GraphChoice(
+        variant=chosen_variant,
+        task=chosen_task,
+        segment=segment,
+        maps=maps,
+        extras=tuple(name for name, asked in wanted.items() if asked),
+    )
     request = Request(
         system=system,
         choice=choice,

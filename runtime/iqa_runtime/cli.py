@@ -17,10 +17,11 @@ import typer
 
 from iqa_runtime import Contract, IqaError, PatchPlan, Score, Scorer, UsageError, __version__, read_contract
 from iqa_runtime.check import check_installation, describe_contract
-from iqa_runtime.heatmaps import heatmap_names, write_heatmap
+from iqa_runtime.heatmaps import render_heatmap
 from iqa_runtime.images import DEFAULT_PIXEL_LIMIT, load_image
 from iqa_runtime.inputs import expand_inputs, pair_references
 from iqa_runtime.patches import format_plan
+from iqa_runtime.pictures import picture_names, write_picture
 from iqa_runtime.writers import STREAMED, Format, Row, RowWriter, open_output, open_writer, resume_from
 
 SOME_FAILED = 1
@@ -80,6 +81,7 @@ def run(
     backend: Annotated[str | None, typer.Option(help="Default: by the suffix of the artefact.")] = None,
     pixel_limit: Annotated[int, typer.Option(min=1, help="Larger images fail, undecoded.")] = DEFAULT_PIXEL_LIMIT,
     maps: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write heat maps here, as PNG.")] = None,
+    restored: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write restored images here, as PNG.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Test this installation with the artefact.")] = False,
     info: Annotated[bool, typer.Option("--info", help="Show the artefact's contract.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
@@ -88,7 +90,7 @@ def run(
     del version  # its callback has done everything
     try:
         if check or info:
-            if (check and info) or inputs or output or reference or crops or resume or maps:
+            if (check and info) or inputs or output or reference or crops or resume or maps or restored:
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
             code = _show_contract(artefact, form) if info else _check(artefact, backend, device, threads, batch_size)
         else:
@@ -101,10 +103,11 @@ def run(
                 batch_size=batch_size,
                 crops=crops,
                 maps=maps is not None,
+                restored=restored is not None,
                 pixel_limit=pixel_limit,
             )
             with scorer:
-                code = _score(scorer, job, maps, pixel_limit)
+                code = _score(scorer, job, _Pictures(job.images, maps, restored, pixel_limit))
     except BrokenPipeError:
         # Whoever read the rows has gone; point standard output elsewhere, or Python complains when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -151,23 +154,36 @@ def _plan_job(
     return _Job(images, left, pair_references(left, reference) if reference else None, form, output, keep)
 
 
-def _score(scorer: Scorer, job: _Job, maps: Path | None, pixel_limit: int) -> int:
+class _Pictures:
+    """Writes what goes with the rows of one run: heat maps, restored images."""
+
+    def __init__(self, images: list[str], maps: Path | None, restored: Path | None, pixel_limit: int) -> None:
+        self._maps, self._restored, self._pixel_limit = maps, restored, pixel_limit
+        self._names = dict(zip(images, picture_names(images), strict=True)) if maps or restored else {}
+
+    def write(self, image: str, result: Score) -> None:
+        if self._maps and result.map is not None:
+            pixels = load_image(image, pixel_limit=self._pixel_limit)
+            better = result.higher_is_better
+            heatmap = render_heatmap(pixels, result.map, result.range, higher_is_better=better)
+            write_picture(self._maps / self._names[image], heatmap)
+        if self._restored and result.restored is not None:
+            write_picture(self._restored / self._names[image], result.restored)
+
+
+def _score(scorer: Scorer, job: _Job, pictures: _Pictures) -> int:
     contract = scorer.contract
     results = scorer.score_many(job.left, job.references)  # refuses a missing or needless reference at once
     _check_same_score(job, contract)
     if not contract.weights.trained:
         _say("the artefact is untrained (random weights): its scores only show that the pipeline runs")
-    heatmaps = dict(zip(job.images, heatmap_names(job.images), strict=True)) if maps else {}
     summary = _Summary()
     with _writer(job, _title(contract, scorer.plan)) as writer, _progress(job) as advance:
         try:
             for image, result in zip(job.left, results, strict=True):
                 writer.write(result.row())
                 summary.add(result)
-                if maps and result.map is not None:
-                    pixels = load_image(image, pixel_limit=pixel_limit)
-                    better = result.higher_is_better
-                    write_heatmap(maps / heatmaps[image], pixels, result.map, result.range, higher_is_better=better)
+                pictures.write(image, result)
                 advance()
         except KeyboardInterrupt:
             summary.interrupted = True

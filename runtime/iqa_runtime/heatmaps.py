@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from iqa_runtime.errors import FileError
-from iqa_runtime.inputs import absolute_path
 
 NARROWEST_SCALE = 0.05
 """Least span of the colour scale, as a part of the score's nominal range: a map that hardly varies stays nearly one
@@ -20,17 +14,6 @@ colour instead of being blown up to the whole scale."""
 _OPACITY = 0.6
 _LEGEND_HEIGHT = 40
 _LEGEND_MIN_WIDTH = 280
-
-
-def heatmap_names(images: Sequence[str]) -> list[Path]:
-    """Name a PNG for every image, relative to the folder of heat maps.
-
-    The folders below the deepest one common to all images are kept, and the suffix too, so that neither ``a/1.jpg`` and
-    ``b/1.jpg`` nor ``1.jpg`` and ``1.png`` meet: ``a/1.jpg.png``.
-    """
-    absolute = [Path(absolute_path(image)) for image in images]
-    common = os.path.commonpath([image.parent for image in absolute]) if absolute else ""
-    return [image.with_name(f"{image.name}.png").relative_to(common) for image in absolute]
 
 
 def colour_scale(values: NDArray[np.float32], nominal: tuple[float, float]) -> tuple[float, float]:
@@ -81,7 +64,7 @@ def render_heatmap(
     Returns
     -------
     NDArray[np.uint8]
-        H' x W' x 3 in OpenCV's order BGR: the picture above a strip with the colours from worse to better and their
+        H' x W' x 3, RGB: the picture above a strip with the colours from worse to better and their
         values; narrow images are widened with black to make room for it.
     """
     import cv2
@@ -98,7 +81,7 @@ def render_heatmap(
     canvas = np.zeros((picture.shape[0] + _LEGEND_HEIGHT, width, 3), np.uint8)
     canvas[: picture.shape[0], : picture.shape[1]] = picture
     canvas[-_LEGEND_HEIGHT:] = _legend(width, f"worse {worst:.4g}", f"{best:.4g} better")
-    return canvas
+    return np.ascontiguousarray(canvas[..., ::-1])
 
 
 def _legend(width: int, left: str, right: str) -> NDArray[np.uint8]:
@@ -113,28 +96,3 @@ def _legend(width: int, left: str, right: str) -> NDArray[np.uint8]:
         cv2.putText(strip, text, (x, _LEGEND_HEIGHT - 6), font, size, (255, 255, 255), 1, cv2.LINE_AA)
     legend: NDArray[np.uint8] = strip
     return legend
-
-
-def write_heatmap(
-    path: Path,
-    image: NDArray[np.uint8],
-    values: NDArray[np.float32],
-    nominal: tuple[float, float],
-    *,
-    higher_is_better: bool,
-) -> None:
-    """Draw as `render_heatmap` and write a PNG, making its folder if need be.
-
-    Raises
-    ------
-    FileError
-        If it cannot be written.
-    """
-    import cv2
-
-    _, encoded = cv2.imencode(".png", render_heatmap(image, values, nominal, higher_is_better=higher_is_better))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
-    except OSError as error:
-        raise FileError(f"{path}: cannot write the heat map ({error.strerror}); give another --maps folder") from error

@@ -1,4 +1,4 @@
-"""Quality maps: the maps of single crops put together into one over the image."""
+"""Outputs of single crops put together over the image: quality maps, restored pictures."""
 
 from __future__ import annotations
 
@@ -6,11 +6,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+class CropMean:
+    """Weighted mean of overlapping crops, pixel by pixel.
+
+    What of a crop hangs over the edge of a small image is left out.
+
+    Parameters
+    ----------
+    shape
+        Of the result: (height, width), or (height, width, channels).
+    side
+        Of the square crops, in pixels.
+    """
+
+    def __init__(self, shape: tuple[int, ...], side: int) -> None:
+        self._side = side
+        self._sum = np.zeros(shape, dtype=np.float32)
+        self._weight = np.zeros(shape[:2] + (1,) * (len(shape) - 2), dtype=np.float32)
+
+    def add(self, top: int, left: int, values: NDArray[np.float32], weight: NDArray[np.float32] | float) -> None:
+        """Add the crop at (top, left), which may lie outside the image.
+
+        Parameters
+        ----------
+        top, left
+            Position of the crop.
+        values
+            (side, side), or (side, side, channels).
+        weight
+            (side, side), not negative; or one number for all.
+        """
+        height, width = self._sum.shape[:2]
+        rows = slice(max(top, 0), min(top + self._side, height))
+        columns = slice(max(left, 0), min(left + self._side, width))
+        inside = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
+        weights = weight if isinstance(weight, float) else weight[inside]
+        self._sum[rows, columns] += values[inside] * weights
+        self._weight[rows, columns] += weights
+
+    def result(self) -> NDArray[np.float32]:
+        """Return the mean, NaN where no crop lies (or all that do have weight 0)."""
+        empty = np.full_like(self._sum, np.nan)
+        return np.divide(self._sum, self._weight, out=empty, where=self._weight > 0)
+
+
 class MapAccumulator:
-    """Mean of overlapping crop maps, pixel by pixel.
+    """Mean of overlapping crop maps.
 
     A crop's map is enlarged to the crop bilinearly (cell centres kept, edge cells repeated outwards) and counts with
-    the crop's weights, enlarged alike, or with 1. What of a crop hangs over the edge of a small image is left out.
+    the crop's weights, enlarged alike, or with 1.
 
     Parameters
     ----------
@@ -22,8 +66,7 @@ class MapAccumulator:
 
     def __init__(self, height: int, width: int, side: int) -> None:
         self._side = side
-        self._sum = np.zeros((height, width), dtype=np.float32)
-        self._weight = np.zeros((height, width), dtype=np.float32)
+        self._mean = CropMean((height, width), side)
 
     def add(self, top: int, left: int, quality: NDArray[np.float32], weight: NDArray[np.float32] | None) -> None:
         """Add the map of the crop at (top, left).
@@ -37,25 +80,39 @@ class MapAccumulator:
         weight
             Shape (rows, columns), not negative; None to count all cells alike.
         """
-        height, width = self._sum.shape
-        rows = slice(max(top, 0), min(top + self._side, height))
-        columns = slice(max(left, 0), min(left + self._side, width))
-        inside = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
-        if weight is None:
-            self._sum[rows, columns] += self._enlarged(quality)[inside]
-            self._weight[rows, columns] += 1
-        else:
-            weights = self._enlarged(weight)[inside]
-            self._sum[rows, columns] += self._enlarged(quality)[inside] * weights
-            self._weight[rows, columns] += weights
+        self._mean.add(top, left, self._enlarged(quality), 1.0 if weight is None else self._enlarged(weight))
 
     def result(self) -> NDArray[np.float32]:
         """Return the map, height x width, NaN where no crop lies (or all that do have weight 0)."""
-        empty = np.full_like(self._sum, np.nan)
-        return np.divide(self._sum, self._weight, out=empty, where=self._weight > 0)
+        return self._mean.result()
 
     def _enlarged(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
         import cv2
 
         enlarged = cv2.resize(cells, (self._side, self._side), interpolation=cv2.INTER_LINEAR)
         return np.asarray(enlarged, dtype=np.float32)
+
+
+class RestoredAccumulator:
+    """Restored crops as one picture: their mean where they overlap, the image itself where no crop lies.
+
+    Parameters
+    ----------
+    image
+        uint8, H x W x 3, RGB.
+    side
+        Of the square crops, in pixels.
+    """
+
+    def __init__(self, image: NDArray[np.uint8], side: int) -> None:
+        self._image = image
+        self._mean = CropMean(image.shape, side)
+
+    def add(self, top: int, left: int, crop: NDArray[np.float32]) -> None:
+        """Add the crop at (top, left): (3, side, side), RGB, x / 255; values outside 0 to 1 are clipped."""
+        self._mean.add(top, left, np.moveaxis(np.clip(crop, 0, 1), 0, -1) * np.float32(255), 1.0)
+
+    def result(self) -> NDArray[np.uint8]:
+        """Return the picture, uint8, H x W x 3, RGB, rounded to nearest."""
+        mean = self._mean.result()
+        return np.where(np.isnan(mean), self._image, np.rint(mean)).astype(np.uint8)

@@ -14,7 +14,7 @@ from iqa_runtime.backends import Backend
 from iqa_runtime.contract import Contract
 from iqa_runtime.crops import CropInput
 from iqa_runtime.errors import BackendError, IqaError, UsageError
-from iqa_runtime.maps import MapAccumulator
+from iqa_runtime.maps import MapAccumulator, RestoredAccumulator
 from iqa_runtime.preparation import Prepared, Subject, without_frames
 from iqa_runtime.references import FeatureStore
 from iqa_runtime.results import Score
@@ -23,12 +23,15 @@ from iqa_runtime.results import Score
 class _Tally:
     """What is known so far about one image."""
 
-    def __init__(self, prepared: Prepared, items: int, area: MapAccumulator | None) -> None:
+    def __init__(
+        self, prepared: Prepared, items: int, area: MapAccumulator | None, picture: RestoredAccumulator | None
+    ) -> None:
         self.path, self.width, self.height = prepared.path, prepared.width, prepared.height
         self.seconds, self.error = prepared.seconds, prepared.error
         self.items = items
         self.scores: list[float] = []
         self.map = area
+        self.restored = picture
 
     @property
     def is_complete(self) -> bool:
@@ -64,17 +67,26 @@ class Pipeline:
         Items handed to the backend at a time.
     maps
         Whether to make quality maps.
+    restored
+        Whether to put together restored images.
 
     Raises
     ------
     UsageError
-        If maps are wanted and there are none.
+        If maps or restored images are wanted and there are none.
     ArtefactError
         If the contract contradicts itself.
     """
 
     def __init__(
-        self, contract: Contract, backend: Backend, encoder: Backend | None, *, batch_size: int, maps: bool
+        self,
+        contract: Contract,
+        backend: Backend,
+        encoder: Backend | None,
+        *,
+        batch_size: int,
+        maps: bool,
+        restored: bool,
     ) -> None:
         self._contract = contract
         self._backend = backend
@@ -87,6 +99,9 @@ class Pipeline:
             raise UsageError("this artefact has no quality map; export it with iqa-export --maps")
         if maps and self._image.stacked:
             raise UsageError("this artefact scores several crops as one and has no map of each; leave maps out")
+        self._restored = [output.name for output in contract.extras if restored and output.name == "restored"]
+        if restored and not self._restored:
+            raise UsageError("this artefact restores nothing; export one that does with iqa-export --restored")
 
     def score(self, images: Iterable[Prepared]) -> Iterator[Score]:
         """Score images in order; a result comes as soon as the last batch with a crop of its image has run."""
@@ -106,10 +121,11 @@ class Pipeline:
         """Put all crops of an image into the batch, running it whenever it is full."""
         subject = prepared.subject
         if subject is None:
-            return _Tally(prepared, 0, None)
+            return _Tally(prepared, 0, None, None)
         height, width = subject.image.shape[:2]
         area = MapAccumulator(height, width, self._image.side) if self._maps else None
-        tally = _Tally(prepared, len(subject.positions), area)
+        picture = RestoredAccumulator(subject.image, self._image.side) if self._restored else None
+        tally = _Tally(prepared, len(subject.positions), area, picture)
         placed = 0
         while placed < tally.items and tally.error is None:
             count = min(batch.size - len(batch.owners), tally.items - placed)
@@ -149,7 +165,7 @@ class Pipeline:
         began = perf_counter()
         try:
             outputs = self._backend.infer(
-                {key: tensor[:items] for key, tensor in batch.tensors.items()}, [name, *self._maps]
+                {key: tensor[:items] for key, tensor in batch.tensors.items()}, [name, *self._maps, *self._restored]
             )
         except BackendError as error:
             for tally, _, _ in batch.owners:
@@ -176,6 +192,8 @@ class Pipeline:
         tally.scores.append(float(values[self._contract.score.name]))
         if tally.map is not None:
             tally.map.add(top, left, values["quality_map"], values.get("weight_map"))
+        if tally.restored is not None:
+            tally.restored.add(top, left, values["restored"])
 
     def _result(self, tally: _Tally) -> Score:
         score = self._contract.score
@@ -193,5 +211,6 @@ class Pipeline:
             patch_scores=tuple(tally.scores) if scored else (),
             milliseconds=1000 * tally.seconds,
             map=tally.map.result() if scored and tally.map is not None else None,
+            restored=tally.restored.result() if scored and tally.restored is not None else None,
             error=tally.error,
         )

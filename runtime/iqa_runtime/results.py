@@ -39,6 +39,8 @@ class Score:
         model's time. Decoding overlaps with the model, so sums may exceed the time on the clock.
     map
         Quality over the image, float32, height x width, NaN where no crop lies; None unless asked for.
+    restored
+        The image as the network would restore it, uint8, H x W x 3, RGB; None unless asked for.
     error
         Why there is no value; None if there is one.
     """
@@ -54,6 +56,7 @@ class Score:
     patch_scores: tuple[float, ...] = ()
     milliseconds: float = field(default=0.0, compare=False)
     map: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    restored: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
     error: IqaError | None = field(default=None, compare=False)
 
     @property

@@ -49,6 +49,8 @@ class Scorer:
         Patch plan instead of the contract's: a `PatchPlan`, or its text as in `iqa_runtime.patches.parse_plan`.
     maps
         Whether results have a quality map.
+    restored
+        Whether results have the restored image.
     pixel_limit
         Most pixels an image may have; checked before decoding.
 
@@ -82,6 +84,7 @@ class Scorer:
         batch_size: int | None = None,
         crops: str | PatchPlan | None = None,
         maps: bool = False,
+        restored: bool = False,
         pixel_limit: int = DEFAULT_PIXEL_LIMIT,
     ) -> None:
         for name, value in (("threads", threads), ("batch_size", batch_size), ("pixel_limit", pixel_limit)):
@@ -103,7 +106,14 @@ class Scorer:
             )
         self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
         self._preparer = Preparer(self._contract, self._plan, pixel_limit=pixel_limit)
-        self._pipeline = Pipeline(self._contract, self._backend, self._encoder, batch_size=self._batch_size, maps=maps)
+        self._pipeline = Pipeline(
+            self._contract,
+            self._backend,
+            self._encoder,
+            batch_size=self._batch_size,
+            maps=maps,
+            restored=restored,
+        )
         self._is_open = True
         try:
             self._backend.activate()

@@ -46,6 +46,7 @@ def run(monkeypatch, capsys):
         (["--model", "yoto", "--weights", "random:0", "--cache-reference"], "no reference to cache"),
         (["--model", "yoto", "--weights", "random:0", "--crops", "spiral"], "spiral"),
         (["--model", "yoto", "--weights", "random:0", "--opset", "17"], "--opset 17"),
+        (["--model", "yoto", "--weights", "random:0", "--restored"], "--restored: yoto has no such output"),
         (["--model", "cvrkd", "--weights", "random:0", "--maps"], "--maps: cvrkd predicts no quality map"),
     ],
 )

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from iqa_runtime.contract import (
     METADATA_KEY,
     Contract,
+    ExtraOutput,
     FileDigest,
     MapOutput,
     PatchPlan,
@@ -140,6 +141,18 @@ class ArtefactFactory:
         constants = [_axes(1, 2, 3), numpy_helper.from_array(np.array([1], dtype=np.int64), "one")]
         return self.write(name, nodes, constants, self.contract(maps=maps, **changes))
 
+    def restoring(self, name: str = "restoring", **changes: Any) -> Path:
+        """NR: score as in `mean`; restores every crop to half its brightness plus 0.7, and so beyond white."""
+        nodes = [
+            helper.make_node("ReduceMean", ["image", "axes"], ["score"], keepdims=0),
+            helper.make_node("Mul", ["image", "half"], ["dark"]),
+            helper.make_node("Add", ["dark", "lift"], ["restored"]),
+        ]
+        numbers = {"half": 0.5, "lift": 0.7}
+        constants = [numpy_helper.from_array(np.array(value, np.float32), key) for key, value in numbers.items()]
+        extras = (ExtraOutput(name="restored", shape=(3, SIDE, SIDE)),)
+        return self.write(name, nodes, [_axes(1, 2, 3), *constants], self.contract(extras=extras, **changes))
+
     def unsound(self, name: str = "unsound", **changes: Any) -> Path:
         """NR: the square root of (mean - 1/2), which is NaN for the darker half of all crops."""
         nodes = [
@@ -237,6 +250,7 @@ class ArtefactFactory:
         dtype = contract.inputs[0].dtype
         outputs = [_value(contract.score.name, ("batch",), dtype)]
         outputs += [_value(item.name, ("batch", item.rows, item.columns), dtype) for item in contract.maps]
+        outputs += [_value(item.name, ("batch", *item.shape), dtype) for item in contract.extras]
         graph = helper.make_graph(list(nodes), name, inputs, outputs, list(constants))
         path = self.folder / f"{name}.onnx"
         _save(graph, path, {METADATA_KEY: contract.to_json()})

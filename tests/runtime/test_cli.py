@@ -224,6 +224,17 @@ def test_maps_are_named_by_input_and_only_of_what_has_a_score(artefacts):
     assert picture.shape[0] > 48
 
 
+@pytest.mark.usefixtures("broken")
+def test_restored_images_are_named_by_input(artefacts):
+    result = run(artefacts.restoring(), "shots", "--restored", "out/restored", "--crops", "grid")
+    pictures = {str(path.relative_to("out/restored")) for path in Path("out/restored").rglob("*") if path.is_file()}
+    assert pictures == {"a.png.png", "sp ace/ü.png.png", "x/a.png.png"}
+    assert result.exit_code == 1
+    picture = cv2.imdecode(np.fromfile("out/restored/a.png.png", np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == cv2.imdecode(np.fromfile("shots/a.png", np.uint8), cv2.IMREAD_COLOR).shape
+    assert picture.min() >= 178
+
+
 @pytest.mark.usefixtures("shots")
 def test_maps_keep_their_names_when_a_run_is_resumed(artefacts):
     model = artefacts.mapped()
@@ -251,6 +262,7 @@ def test_maps_keep_their_names_when_a_run_is_resumed(artefacts):
         ["{mean}", "shots", "--backend", "abacus"],
         ["{mean}", "shots", "--reference", "shots/a.png"],
         ["{mean}", "shots", "--maps", "maps"],
+        ["{mean}", "shots", "--restored", "restored"],
         ["{mean}", "shots", "--output", "nowhere/rows.csv"],
         ["{mean}", "shots", "--output", "shots/a.png/rows.json"],
         ["{mean}", "shots", "--info"],

@@ -1,13 +1,10 @@
 """Heat maps: names that never meet, colours that follow the score's direction, a legend with true values."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 
-from iqa_runtime.errors import FileError
-from iqa_runtime.heatmaps import NARROWEST_SCALE, colour_scale, heatmap_names, render_heatmap, write_heatmap
+from iqa_runtime.heatmaps import NARROWEST_SCALE, colour_scale, render_heatmap
 
 NOMINAL = (0.0, 1.0)
 HEIGHT, WIDTH = 60, 320
@@ -26,24 +23,6 @@ def ramp():
 
 def lightness(picture):
     return cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(int)
-
-
-@pytest.mark.parametrize(
-    ("images", "names"),
-    [
-        (["one.jpg"], ["one.jpg.png"]),
-        (["a/1.jpg", "b/1.jpg"], ["a/1.jpg.png", "b/1.jpg.png"]),
-        (["a/1.jpg", "a/1.png"], ["1.jpg.png", "1.png.png"]),
-        (["a/b/1.jpg", "a/1.jpg", "a/c/../d/1.jpg"], ["b/1.jpg.png", "1.jpg.png", "d/1.jpg.png"]),
-        (["a/1.jpg", "/x/1.jpg"], None),
-        ([], []),
-    ],
-)
-def test_names_are_distinct_and_stay_inside(images, names):
-    found = heatmap_names(images)
-    assert names is None or found == [Path(name) for name in names]
-    assert len(set(found)) == len(images)
-    assert not any(name.is_absolute() or ".." in name.parts for name in found)
 
 
 def test_light_end_is_the_better_one_in_both_directions(image, ramp):
@@ -93,16 +72,3 @@ def test_map_without_values_is_the_grey_image(image):
     values = np.full((HEIGHT, WIDTH), np.nan, np.float32)
     assert colour_scale(values, NOMINAL) == NOMINAL
     assert (render_heatmap(image, values, NOMINAL, higher_is_better=True)[:HEIGHT, :WIDTH] == 128).all()
-
-
-def test_written_file_is_the_picture(image, ramp, tmp_path):
-    path = tmp_path / "new" / "ü.png"
-    write_heatmap(path, image, ramp, NOMINAL, higher_is_better=False)
-    stored = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    np.testing.assert_array_equal(stored, render_heatmap(image, ramp, NOMINAL, higher_is_better=False))
-
-
-def test_folder_that_cannot_be_made_is_an_error(image, ramp, tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FileError, match="cannot write the heat map"):
-        write_heatmap(tmp_path / "file" / "a.png", image, ramp, NOMINAL, higher_is_better=True)

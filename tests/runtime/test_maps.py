@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from iqa_runtime.maps import MapAccumulator
+from iqa_runtime.maps import MapAccumulator, RestoredAccumulator
 
 # float32 sums of a few terms around 1.
 ROUNDING = 1e-6
@@ -58,3 +58,22 @@ def test_weight_zero_counts_for_nothing() -> None:
     area.add(0, 1, cells([1.0]), cells([2.0]))
     assert np.isnan(area.result()[0, 0])
     assert area.result()[0, 1] == pytest.approx(1)
+
+
+def test_restored_crops_are_averaged_clipped_and_laid_over_the_image() -> None:
+    image = np.full((2, 5, 3), 9, dtype=np.uint8)
+    picture = RestoredAccumulator(image, side=2)
+    for left, values in ((0, (0.0, 0.5, 2.0)), (1, (-1.0, 0.2, 1.0))):
+        picture.add(0, left, np.tile(np.array(values, dtype=np.float32)[:, None, None], (1, 2, 2)))
+    result = picture.result()
+    assert result.dtype == np.uint8
+    # 0.5 of 255 is 127.5, rounded to even; the mean of 0.5 and 0.2 is 89.25.
+    assert result[0].tolist() == [[0, 128, 255], [0, 89, 255], [0, 51, 255], [9, 9, 9], [9, 9, 9]]
+
+
+def test_restored_crop_over_the_edge_of_a_small_image() -> None:
+    picture = RestoredAccumulator(np.zeros((1, 1, 3), dtype=np.uint8), side=3)
+    crop = np.zeros((3, 3, 3), dtype=np.float32)
+    crop[:, 1, 1] = (0.2, 0.4, 0.6)
+    picture.add(-1, -1, crop)
+    assert picture.result().tolist() == [[[51, 102, 153]]]

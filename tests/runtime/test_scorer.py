@@ -286,3 +286,24 @@ def test_threads_may_share_a_scorer(artefacts: Any, noise: Noise) -> None:
         with ThreadPoolExecutor(4) as pool:
             for values in pool.map(work, range(4)):
                 assert values == expected
+
+
+def test_restored_image_covers_what_the_crops_cover(artefacts: Any, noise: Noise) -> None:
+    image = noise(40, 70)
+    with Scorer(artefacts.restoring(), crops="center", restored=True, batch_size=3) as scorer:
+        result = scorer.score(image)
+    top, left = positions(scorer.plan, 40, 70)[0].tolist()
+    expected = image.copy()
+    inside = image[top : top + 32, left : left + 32]
+    expected[top : top + 32, left : left + 32] = np.rint(np.minimum(inside / 2 + 0.7 * 255, 255))
+    assert result.restored is not None
+    difference = np.abs(result.restored.astype(int) - expected)
+    assert difference.max() <= 1  # halves are rounded either way
+    assert (difference > 0).mean() < 0.05
+
+
+def test_restored_image_is_refused_where_there_is_none(artefacts: Any, noise: Noise) -> None:
+    with pytest.raises(UsageError, match="iqa-export --restored"):
+        Scorer(artefacts.mean(), restored=True)
+    with Scorer(artefacts.restoring()) as scorer:
+        assert scorer.score(noise(40, 40)).restored is None
