@@ -6,7 +6,7 @@ import hashlib
 import pickle
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import FileError, IqaError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params", "params_ema", "weights")
 PREFIXES = ("module.", "_orig_mod.", "model.")
-_LISTED = 12
-"""Keys an error message lists of each kind before it only counts the rest."""
 
 
 class CheckpointError(IqaError, ValueError):
@@ -95,7 +94,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         If it is damaged, holds more than tensors, or holds no state dict.
     """
     try:
-        digest = _sha256(path)
+        digest = FileDigest.of_file(path)
         if path.suffix == ".safetensors":
             content: Any = safetensors.torch.load_file(path)
         else:
@@ -104,7 +103,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise FileError(f"{path}: cannot read the checkpoint ({error.strerror or error}); check --weights") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: not a checkpoint of tensors alone ({str(error).splitlines()[0]}); "
+            f"{path}: holds more than tensors, or is no checkpoint, and is not opened, because it could run code; "
             "save the state dict with torch.save(model.state_dict(), FILE) and give that file"
         ) from error
     except (
@@ -112,7 +111,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     ) as error:  # whatever a damaged file makes of the unpickler: IndexError, TypeError, struct.error, ...
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({reason}); download it again") from error
-    return Checkpoint(_unwrap(content, path), path.name, digest)
+    return Checkpoint(_unwrap(content, path), digest.file, digest.sha256)
 
 
 def random_checkpoint(network: nn.Module, seed: int, key_map: KeyMap) -> Checkpoint:
@@ -157,12 +156,12 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, key_map: KeyMap) -> No
     missing = [key for key in required if key not in entries]
     unexpected = [key for key in entries if key not in expected and not key_map.ignores(key)]
     misshapen = [
-        f"{key} {tuple(entries[key].shape)}, expected {tuple(expected[key][1].shape)}"
+        f"{key} {_form(entries[key])}, expected {tuple(expected[key][1].shape)} floating"
         for key in required
-        if key in entries and entries[key].shape != expected[key][1].shape
+        if key in entries and (entries[key].shape != expected[key][1].shape or not _is_dense_float(entries[key]))
     ]
     problems = [
-        _listing(title, keys)
+        f"{len(keys)} {title} ({', '.join(keys)})"
         for title, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
         if keys
     ]
@@ -195,12 +194,10 @@ def _is_state_dict(content: Mapping[Any, Any]) -> bool:
     return bool(content) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
 
 
-def _listing(title: str, keys: Iterable[str]) -> str:
-    keys = list(keys)
-    more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
-    return f"{len(keys)} {title} ({', '.join(keys[:_LISTED])}{more})"
+def _is_dense_float(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.layout is torch.strided
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _form(tensor: Tensor) -> str:
+    kind = "floating" if _is_dense_float(tensor) else f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
+    return f"{tuple(tensor.shape)} {kind}"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, NoReturn, cast, get_args
 
 import typer
 
 from iqa_runtime.contract import Task
 from iqa_runtime.errors import DependencyError, IqaError, UsageError
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+# The base of everything Typer says about a command line; Typer exports only this subclass.
+_PARSE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command()
@@ -71,8 +75,6 @@ def export_command(
         raise UsageError(f"--task {task}: there is {', '.join(get_args(Task))}")
     if variant is not None and variant not in system.tasks:
         raise UsageError(f"--variant {variant}: {system.name} has {', '.join(system.tasks)}")
-    if segment not in (None, "joint", "single"):
-        raise UsageError(f"--segment {segment}: there is joint and single")
     if weights is None:
         raise UsageError(
             f"--weights is missing: {system.title} wants {system.weights_source}; "
@@ -101,26 +103,31 @@ def export_command(
         opset=opset,
     )
     if not checkpoint.trained:
-        console.print(f"[yellow]untrained:[/] {checkpoint.file} are random weights; scores will mean nothing")
+        typer.echo(f"iqa-export: untrained: {checkpoint.file} are random weights; scores will mean nothing", err=True)
     with console.status(f"exporting {system.title} {chosen_variant}, {chosen_task}"):
         report = export(request)
     report.show(Console())
-    console.print(f"wrote {', '.join(str(request.output.parent / graph.file) for graph in report.graphs)}")
+    typer.echo(f"wrote {', '.join(str(request.output.parent / graph.file) for graph in report.graphs)}", err=True)
 
 
-def main() -> None:
-    """Run the command; every error is one line on stderr, exit code 2 for usage and 1 for the rest."""
+def main() -> NoReturn:
+    """Run the command and exit: 0 done, 1 failed, 2 usage, 130 interrupted; every error is one line on stderr."""
     try:
-        app()
+        code = app(prog_name="iqa-export", standalone_mode=False) or 0
+    except _PARSE_ERROR as error:
+        code = _fail(getattr(error, "format_message", error.__str__)(), 2)
     except UsageError as error:
-        _fail(error, 2)
+        code = _fail(str(error), 2)
     except IqaError as error:
-        _fail(error, 1)
+        code = _fail(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    sys.exit(code)
 
 
-def _fail(error: IqaError, code: int) -> None:
-    typer.echo(f"iqa-export: {error}", err=True)
-    raise SystemExit(code)
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"iqa-export: {message}", err=True)
+    return code
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from hashlib import file_digest
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +128,7 @@ def export(request: Request) -> Report:
     started = time.perf_counter()
     system, choice, output = request.system, request.choice, request.output
     system.check(choice)
+    _check_plan(request)
     if request.cache_reference and request.reference_image is not None:
         raise UsageError(
             "--cache-reference and --reference-image: cache features for any reference, or bake one; choose"
@@ -139,17 +139,32 @@ def export(request: Request) -> Report:
         raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
     network = system.build(choice.variant).requires_grad_(False)
     load_into(network, request.checkpoint, system.key_map(choice.variant))
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}.") as folder:
-        written = _write_graphs(request, network, Path(folder))
-        report = _check(request, network, written, started)
-        report.write(output.with_name(f"{output.stem}.report.json"))
-        if not report.passed:
-            raise ParityError(
-                f"{output.name}: the graph differs from the network, no artefact was written: {report.failures()}"
-            )
-        for path in written.paths:
-            path.replace(output.parent / path.name)
+    try:
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}.") as folder:
+            written = _write_graphs(request, network, Path(folder))
+            report = _check(request, network, written, started)
+            report.write(output.with_name(f"{output.stem}.report.json"))
+            if not report.passed:
+                raise ParityError(
+                    f"{output.name}: the graph differs from the network, no artefact was written: {report.failures()}"
+                )
+            for path in written.paths:
+                path.replace(output.parent / path.name)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{output}: cannot write there ({error.strerror}); check folder and disk") from error
     return report
+
+
+def _check_plan(request: Request) -> None:
+    """Refuse a patch plan whose crops never make whole items; how many a grid gives depends on the image."""
+    plan, per_item = request.plan, request.system.crops_per_item
+    count = len(positions(plan, plan.size, plan.size))
+    if plan.kind != "grid" and count % per_item:
+        raise UsageError(
+            f"--crops gives {count} crops, {request.system.name} takes {per_item} at a time: random:{per_item}, say"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +194,7 @@ def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Writte
         encoder_macs = graph.count_macs(model)
         graph.save(model, encoder)
         contract = replace(
-            _contract(request, (image, system.feature_input())), reference_encoder=_digest(encoder, encoder.name)
+            _contract(request, (image, system.feature_input())), reference_encoder=FileDigest.of_file(encoder)
         )
         contract, macs = _write_artefact(request, scorer, contract, artefact)
         return _Written(artefact=artefact, contract=contract, macs=macs, encoder=encoder, encoder_macs=encoder_macs)
@@ -204,7 +219,7 @@ def _write_baked(request: Request, network: nn.Module, photograph: Path, artefac
     with torch.no_grad():
         features = torch.cat([encoder.eval()(torch.from_numpy(item[None])) for item in items])
     contract = replace(
-        _contract(request, (system.crop_input("image", crops),)), baked_reference=_digest(photograph, photograph.name)
+        _contract(request, (system.crop_input("image", crops),)), baked_reference=FileDigest.of_file(photograph)
     )
     if choice.task == "fr":
         height, width = pixels.shape[:2]
@@ -247,7 +262,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
         score=system.score,
         maps=system.map_outputs if choice.maps else (),
         extras=tuple(output for output in system.extra_outputs if output.name in choice.extras),
-        faithful=system.faithful,
+        faithful=system.faithful_of(choice.variant),
         weights=Weights(
             file=checkpoint.file,
             sha256=checkpoint.sha256,
@@ -297,8 +312,3 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
 def _sizes(written: _Written) -> list[tuple[Path, int]]:
     sizes = [(written.artefact, written.macs)]
     return sizes if written.encoder is None else [*sizes, (written.encoder, written.encoder_macs)]
-
-
-def _digest(path: Path, name: str) -> FileDigest:
-    with path.open("rb") as file:
-        return FileDigest(file=name, sha256=file_digest(file, "sha256").hexdigest())

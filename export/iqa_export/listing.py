@@ -22,8 +22,8 @@ def show_systems(console: Console) -> None:
             crop = f"{system.crops_per_item} of {crop}"
         for variant, tasks in system.tasks.items():
             for task in tasks:
-                # YOTO's segment changes no shape; any choice measures the same.
-                segment = "joint" if system.name == "yoto" and task == "fr" else None
+                # The segment changes no shape: any one measures the same.
+                segment = system.segments[0] if system.segments and task != "nr" else None
                 choice = GraphChoice(variant=variant, task=task, segment=segment)
                 parameters, written, deployed = measure(system, choice)
                 row = (f"{parameters / 1e6:.1f} M", f"{written:.1f}", f"{deployed:.1f}")
@@ -33,8 +33,12 @@ def show_systems(console: Console) -> None:
         origin = Table(title=f"{system.name}: {system.title}", title_justify="left", show_header=False, box=None)
         origin.add_column(no_wrap=True)
         origin.add_column(overflow="fold")
-        for heading in ("paper", "code", "licence", "faithful"):
+        for heading in ("paper", "code", "licence"):
             origin.add_row(heading, getattr(system, heading))
+        phrases = {variant: system.faithful_of(variant) for variant in system.tasks}
+        for phrase in dict.fromkeys(phrases.values()):
+            variants = [variant for variant in phrases if phrases[variant] == phrase]
+            origin.add_row("faithful", f"{', '.join(variants)}: {phrase}")
         origin.add_row("weights", system.weights_source)
         console.print(origin)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from iqa_export.parity import TOLERANCE, OutputParity
-from iqa_runtime.contract import Contract
+from iqa_runtime.contract import Contract, FileDigest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,8 @@ class GraphReport:
     @staticmethod
     def of_file(path: Path, macs: int) -> GraphReport:
         """Describe a written graph."""
-        with path.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
-        return GraphReport(file=path.name, bytes=path.stat().st_size, sha256=digest, gmac=macs / 1e9)
+        digest = FileDigest.of_file(path)
+        return GraphReport(file=digest.file, bytes=path.stat().st_size, sha256=digest.sha256, gmac=macs / 1e9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +77,14 @@ class Report:
     def show(self, console: Console) -> None:
         """Print the report as tables."""
         contract = self.contract
-        crops = contract.inputs[0].shape[1] if contract.inputs[0].layout == "NPCHW" else 1
+        crops = contract.crops_per_item
         title = f"{contract.model} {contract.variant}, {contract.task}, {contract.precision}, opset {contract.opset}"
         files = Table(title=title, title_justify="left")
         for heading in ("file", "MB", "GMAC per item", "as written"):
             files.add_column(heading, justify="left" if heading == "file" else "right")
         for index, graph in enumerate(self.graphs):
             as_written = f"{self.gmac_as_written:.1f}" if index == 0 else ""
-            files.add_row(graph.file, f"{graph.bytes / 1e6:.1f}", f"{graph.gmac:.1f}", as_written)
+            files.add_row(Text(graph.file), f"{graph.bytes / 1e6:.1f}", f"{graph.gmac:.1f}", as_written)
         console.print(files)
         parity = Table(title="parity with PyTorch on the packaged photographs and on noise", title_justify="left")
         for heading in ("output", "batch", "largest", "difference", "share of largest", f"allowed {TOLERANCE:g}"):

@@ -17,12 +17,13 @@ import typer
 
 from iqa_runtime import Contract, IqaError, PatchPlan, Score, Scorer, UsageError, __version__, read_contract
 from iqa_runtime.check import check_installation, describe_contract
-from iqa_runtime.heatmaps import render_heatmap
-from iqa_runtime.images import DEFAULT_PIXEL_LIMIT, load_image
+from iqa_runtime.images import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.inputs import expand_inputs, pair_references
+from iqa_runtime.overwriting import Named, check_targets
 from iqa_runtime.patches import format_plan
-from iqa_runtime.pictures import picture_names, write_picture
-from iqa_runtime.writers import STREAMED, Format, Row, RowWriter, open_output, open_writer, resume_from
+from iqa_runtime.pictures import PictureWriter
+from iqa_runtime.resuming import resume_from
+from iqa_runtime.writers import STREAMED, Format, Row, RowWriter, open_output, open_writer
 
 SOME_FAILED = 1
 NOT_RUN = 2
@@ -94,7 +95,7 @@ def run(
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
             code = _show_contract(artefact, form) if info else _check(artefact, backend, device, threads, batch_size)
         else:
-            job = _plan_job(inputs or [], reference, form, output, resume)
+            job = _plan_job(artefact, inputs or [], reference, form, output, resume)
             scorer = Scorer(
                 artefact,
                 backend=backend,
@@ -107,7 +108,7 @@ def run(
                 pixel_limit=pixel_limit,
             )
             with scorer:
-                code = _score(scorer, job, _Pictures(job.images, maps, restored, pixel_limit))
+                code = _score(scorer, job, PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit))
     except BrokenPipeError:
         # Whoever read the rows has gone; point standard output elsewhere, or Python complains when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -127,6 +128,7 @@ def run(
 class _Job:
     """What to score and where to write it; `keep` is None unless an earlier run is resumed."""
 
+    artefact: str
     images: list[str]
     left: list[str]
     references: str | list[str] | None
@@ -136,7 +138,12 @@ class _Job:
 
 
 def _plan_job(
-    inputs: Sequence[str], reference: str | None, form: Format | None, output: Path | None, resumed: bool
+    artefact: str,
+    inputs: Sequence[str],
+    reference: str | None,
+    form: Format | None,
+    output: Path | None,
+    resumed: bool,
 ) -> _Job:
     if not inputs:
         raise UsageError("nothing to score; give images, folders, quoted globs, or - for a list on standard input")
@@ -151,30 +158,15 @@ def _plan_job(
     if resumed and output:
         keep, left = resume_from(output, form, images)
         _say(f"{len(images) - len(left)} already scored, {len(left)} left")
-    return _Job(images, left, pair_references(left, reference) if reference else None, form, output, keep)
+    references = None if reference is None else pair_references(left, reference)
+    return _Job(artefact, images, left, references, form, output, keep)
 
 
-class _Pictures:
-    """Writes what goes with the rows of one run: heat maps, restored images."""
-
-    def __init__(self, images: list[str], maps: Path | None, restored: Path | None, pixel_limit: int) -> None:
-        self._maps, self._restored, self._pixel_limit = maps, restored, pixel_limit
-        self._names = dict(zip(images, picture_names(images), strict=True)) if maps or restored else {}
-
-    def write(self, image: str, result: Score) -> None:
-        if self._maps and result.map is not None:
-            pixels = load_image(image, pixel_limit=self._pixel_limit)
-            better = result.higher_is_better
-            heatmap = render_heatmap(pixels, result.map, result.range, higher_is_better=better)
-            write_picture(self._maps / self._names[image], heatmap)
-        if self._restored and result.restored is not None:
-            write_picture(self._restored / self._names[image], result.restored)
-
-
-def _score(scorer: Scorer, job: _Job, pictures: _Pictures) -> int:
+def _score(scorer: Scorer, job: _Job, pictures: PictureWriter) -> int:
     contract = scorer.contract
     results = scorer.score_many(job.left, job.references)  # refuses a missing or needless reference at once
     _check_same_score(job, contract)
+    _check_overwriting(job, pictures, contract)
     if not contract.weights.trained:
         _say("the artefact is untrained (random weights): its scores only show that the pipeline runs")
     summary = _Summary()
@@ -197,6 +189,18 @@ def _check_same_score(job: _Job, contract: Contract) -> None:
         raise UsageError(
             f"{job.output}: its rows have another range or direction than this artefact's; give another --output"
         )
+
+
+def _check_overwriting(job: _Job, pictures: PictureWriter, contract: Contract) -> None:
+    references = [job.references] if isinstance(job.references, str) else job.references or []
+    encoder = contract.reference_encoder
+    read: list[Named] = [("the artefact", job.artefact)]
+    read += [("the artefact's reference encoder", Path(job.artefact).with_name(encoder.file))] if encoder else []
+    read += [("an image to score", image) for image in job.images]
+    read += [("a reference", reference) for reference in references]
+    rows: list[Named] = [("--output", job.output)] if job.output else []
+    check_targets([*rows, *pictures.paths(job.left)], read)
+    check_targets(pictures.paths(job.left), rows)
 
 
 def _writer(job: _Job, title: str) -> AbstractContextManager[RowWriter]:

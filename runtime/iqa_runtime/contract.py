@@ -7,16 +7,20 @@ from there without loading the graph or importing onnx.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from iqa_runtime.contract_rules import complaints
 from iqa_runtime.errors import ArtefactError, FileError
 from iqa_runtime.onnx_metadata import read_metadata
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "iqa.contract"
+REFERENCE_ENCODER_SUFFIX = ".reference.onnx"
+"""How the name of a reference encoder ends: ``x.reference.onnx`` belongs to ``x.onnx`` and carries no contract."""
 
 Task = Literal["nr", "fr", "nar"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -146,6 +150,12 @@ class FileDigest:
     file: str
     sha256: str
 
+    @staticmethod
+    def of_file(path: Path) -> FileDigest:
+        """Digest a file; raises `OSError` if it cannot be read."""
+        with path.open("rb") as file:
+            return FileDigest(file=path.name, sha256=file_digest(file, "sha256").hexdigest())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
@@ -234,8 +244,8 @@ class Contract:
         Raises
         ------
         ArtefactError
-            If the text is not JSON, a field is missing or of the wrong type (the message has its path), or the schema
-            version is another one.
+            If the text is not JSON, a field is missing, of the wrong type or contradicts another (the message has its
+            path), or the schema version is another one.
         """
         try:
             version = msgspec.json.decode(text, type=_SchemaOnly).schema
@@ -247,8 +257,8 @@ class Contract:
             contract = msgspec.json.decode(text, type=Contract)
         except msgspec.MsgspecError as error:
             raise ArtefactError(f"{source}: invalid contract: {error}; export the model again") from error
-        if contract.input("image") is None:
-            raise ArtefactError(f"{source}: the contract has no input called 'image'; export the model again")
+        for path, complaint in complaints(contract):
+            raise ArtefactError(f"{source}: invalid contract: {complaint} - at `$.{path}`; export the model again")
         return contract
 
 
@@ -278,6 +288,9 @@ def read_contract(artefact: str | Path) -> Contract:
         raise FileError(f"{path}: cannot read the artefact ({error.strerror}); check the path") from error
     except ValueError as error:
         raise ArtefactError(f"{path}: not an ONNX file ({error}); give a file written by iqa-export") from error
+    if METADATA_KEY not in metadata and path.name.endswith(REFERENCE_ENCODER_SUFFIX):
+        scorer = path.name.removesuffix(REFERENCE_ENCODER_SUFFIX) + ".onnx"
+        raise ArtefactError(f"{path}: the reference encoder of {scorer}, which finds it by itself; give {scorer}")
     if METADATA_KEY not in metadata:
         raise ArtefactError(f"{path}: an ONNX file without a contract; only files written by iqa-export can be scored")
     return Contract.from_json(metadata[METADATA_KEY], source=str(path))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.errors import FileError, ImageError, UsageError
-from iqa_runtime.image_formats import ImageHeader, inspect_header
+from iqa_runtime.image_formats import ImageHeader, check_tiff_pixels, decode_jpeg, inspect_header
 
 Source = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 """An image: the path of a file, the bytes of one, or uint8 H x W x 3 RGB pixels."""
@@ -117,29 +117,10 @@ def _decode(data: bytes, pixel_limit: int) -> NDArray[np.uint8]:
         raise ImageError(
             f"{header.width} x {header.height} pixels, over the limit of {pixel_limit}; shrink it or raise pixel_limit"
         )
-    pixels = _decode_jpeg(data) if header.format == "JPEG" else None
+    if header.format == "TIFF":
+        check_tiff_pixels(data)
+    pixels = decode_jpeg(data) if header.format == "JPEG" else None
     return _upright(pixels, header.orientation) if pixels is not None else _decode_with_opencv(data, header)
-
-
-def _decode_jpeg(data: bytes) -> NDArray[np.uint8] | None:
-    """Decode strictly, so that damaged coded data is an error: OpenCV says so on stderr alone and returns the picture.
-
-    Returns
-    -------
-    numpy.ndarray or None
-        uint8, H x W x 3, RGB; None for CMYK, which is checked alike but left to OpenCV to convert.
-    """
-    import simplejpeg
-
-    try:
-        *_, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-        if colorspace == "CMYK":
-            simplejpeg.decode_jpeg(data, "CMYK", strict=True)
-            return None
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=True)
-    except ValueError as error:
-        raise ImageError(f"corrupt JPEG ({error}); get an undamaged copy") from error
-    return pixels
 
 
 def _decode_with_opencv(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:

@@ -29,12 +29,12 @@ def expand_inputs(arguments: Sequence[str], stdin: BinaryIO) -> list[str]:
     -------
     list of str
         Arguments in the order given; within a folder or pattern, sorted by path. A file reached twice stays at its
-        first place.
+        first place. Paths are spelled as they were given, so that rows can be joined with whatever listed them.
 
     Raises
     ------
     UsageError
-        If a folder holds no image, a pattern matches nothing, or the list is empty.
+        If an argument is empty, a folder holds no image, a pattern matches nothing, or the list is empty.
     FileError
         If a folder cannot be listed.
     """
@@ -66,19 +66,21 @@ def absolute_path(path: str) -> str:
 
 def _expand_paths(paths: Iterable[str]) -> list[str]:
     files: list[str] = []
-    for path in map(Path, paths):
-        files += _images_below(path) if path.is_dir() else [str(path)]
+    for path in paths:
+        if not path:
+            raise UsageError('an input is empty (""); give a path, or . for the folder you are in')
+        files += _images_below(path) if Path(path).is_dir() else [path]
     return files
 
 
-def _images_below(folder: Path) -> list[str]:
+def _images_below(folder: str) -> list[str]:
     from iqa_runtime.images import IMAGE_SUFFIXES
 
     def refuse(error: OSError) -> None:
         raise FileError(f"{error.filename}: cannot list the folder ({error.strerror}); check its permissions")
 
     found = [
-        Path(parent, name)
+        os.path.join(parent, name)  # noqa: PTH118 - Path would drop a leading ./
         for parent, _, names in os.walk(folder, onerror=refuse)
         for name in names
         if name.lower().endswith(IMAGE_SUFFIXES)
@@ -87,7 +89,7 @@ def _images_below(folder: Path) -> list[str]:
         raise UsageError(
             f"{folder}: no image in this folder; files ending in {', '.join(IMAGE_SUFFIXES)} are looked for"
         )
-    return [str(path) for path in sorted(found)]
+    return sorted(found, key=Path)
 
 
 def pair_references(images: Sequence[str], reference: str) -> str | list[str]:
@@ -103,9 +105,13 @@ def pair_references(images: Sequence[str], reference: str) -> str | list[str]:
 
     Raises
     ------
+    UsageError
+        If `reference` is empty.
     FileError
-        If `reference` does not exist.
+        If it does not exist.
     """
+    if not reference:
+        raise UsageError('the reference is empty (""); give a path, or . for the folder you are in')
     folder = Path(reference)
     if not folder.exists():
         raise FileError(

@@ -43,10 +43,16 @@ class _Batch:
 
     def __init__(self, size: int, backend: Backend) -> None:
         self.size = size
-        self.tensors = {
-            spec.name: np.empty((size, *spec.item_shape), dtype=np.dtype(spec.dtype))
-            for spec in backend.signature.inputs
-        }
+        try:
+            self.tensors = {
+                spec.name: np.empty((size, *spec.item_shape), dtype=np.dtype(spec.dtype))
+                for spec in backend.signature.inputs
+            }
+        except (MemoryError, ValueError) as error:  # the latter beyond what an address can count
+            raise UsageError(
+                f"a batch of {size} items does not fit into memory; choose a smaller batch_size, or fewer threads, "
+                "which it follows by default"
+            ) from error
         self.owners: list[tuple[_Tally, int, int]] = []
 
 
@@ -73,7 +79,7 @@ class Pipeline:
     Raises
     ------
     UsageError
-        If maps or restored images are wanted and there are none.
+        If maps or restored images are wanted and there are none, or a batch does not fit into memory.
     ArtefactError
         If the contract contradicts itself.
     """
@@ -94,6 +100,8 @@ class Pipeline:
         self._image = CropInput.of_contract(contract, "image")
         self._reference = CropInput.of_contract(contract, "reference") if contract.input("reference") else None
         self._features = None if encoder is None else FeatureStore(encoder, self._image)
+        # Memory is taken page by page as it is written to, so this costs nothing and finds out before any work is done.
+        _Batch(batch_size, backend)
         self._maps = [output.name for output in contract.maps] if maps else []
         if maps and "quality_map" not in self._maps:
             raise UsageError("this artefact has no quality map; export it with iqa-export --maps")

@@ -22,6 +22,12 @@ from iqa_runtime.preparation import Preparer, prefetch
 from iqa_runtime.references import encoder_path
 from iqa_runtime.results import Score
 
+MAX_THREADS = 1024
+"""More than the cores of any host: beyond it, a mistyped number would only take memory."""
+
+MAX_BATCH_SIZE = 4096
+"""The backend cuts batches into small runs anyway, so larger ones would only take memory."""
+
 
 class Scorer:
     """Scores images with one artefact.
@@ -43,8 +49,10 @@ class Scorer:
         On the CPU so many items (crops, or P crops taken as one) run at once, each on one thread: splitting an item
         over threads would make the last bits of its score depend on their number. As many decoders work ahead. None
         for the CPUs this process may use, cgroup quotas included. Each takes memory for the activations of one item.
+        At most `MAX_THREADS`.
     batch_size
-        Items handed to the backend at a time, gathered across images; None for as many as it works on at once.
+        Items handed to the backend at a time, gathered across images; None for as many as it works on at once. At most
+        `MAX_BATCH_SIZE`.
     crops
         Patch plan instead of the contract's: a `PatchPlan`, or its text as in `iqa_runtime.patches.parse_plan`.
     maps
@@ -87,14 +95,14 @@ class Scorer:
         restored: bool = False,
         pixel_limit: int = DEFAULT_PIXEL_LIMIT,
     ) -> None:
-        for name, value in (("threads", threads), ("batch_size", batch_size), ("pixel_limit", pixel_limit)):
-            if value is not None and not (isinstance(value, int) and value >= 1):
-                raise UsageError(f"{name} is {value!r}; it must be a whole number, at least 1")
+        _check_number("threads", threads, MAX_THREADS)
+        _check_number("batch_size", batch_size, MAX_BATCH_SIZE)
+        _check_number("pixel_limit", pixel_limit)
         path = Path(artefact)
         chosen = backend_class(path, backend)
         self._contract = read_contract(path)
         self._plan = _choose_plan(path, self._contract, crops)
-        self._threads = threads or available_cpus()
+        self._threads = threads or min(available_cpus(), MAX_THREADS)
         self._backend = chosen(path, Signature.of_artefact(self._contract), device=device, threads=self._threads)
         self._encoder = None
         if self._contract.input("reference_features") is not None:
@@ -252,6 +260,13 @@ class Scorer:
                 f"this artefact has its reference inside ({self._contract.baked_reference.file}); give no other one"
             )
         raise UsageError(f"this artefact ({self._contract.model}, {self._contract.task}) takes no reference; give none")
+
+
+def _check_number(name: str, value: int | None, most: int | None = None) -> None:
+    if value is None or (isinstance(value, int) and 1 <= value <= (most or value)):
+        return
+    limits = "at least 1" if most is None else f"1 to {most}"
+    raise UsageError(f"{name} is {value!r}; it must be a whole number, {limits}")
 
 
 def _choose_plan(path: Path, contract: Contract, crops: str | PatchPlan | None) -> PatchPlan:

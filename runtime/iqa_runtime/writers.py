@@ -1,9 +1,8 @@
-"""Write scores as rows: JSON, JSON lines, CSV or a table; and go on where an earlier run stopped."""
+"""Write scores as rows: JSON, JSON lines, CSV or a table."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 from abc import ABC, abstractmethod
@@ -13,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TextIO
 
-from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.errors import FileError
 
 Row = dict[str, Any]
 KEYS = ("path", "score", "range", "direction", "width", "height", "patches", "milliseconds", "error")
@@ -165,8 +164,8 @@ def open_output(
     title
         Heading of the table.
     keep
-        Rows of an earlier run (see `resume_from`) to start with. They are written beside the file first, so that a
-        crash now doesn't lose them.
+        Rows of an earlier run (see `iqa_runtime.resuming`) to start with. They are written beside the file first, so
+        that a crash now doesn't lose them.
 
     Raises
     ------
@@ -212,75 +211,3 @@ def _open(path: Path, mode: Literal["w", "a"]) -> TextIO:
 
 def _json(row: Row) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
-
-
-def path_key(path: str) -> str:
-    """Return the text by which a path is known in an output file: itself, unless it is no UTF-8."""
-    return path.encode("utf-8", "backslashreplace").decode()
-
-
-def read_rows(output: Path, form: Format) -> list[Row]:
-    """Read the rows of an earlier run; a last row that a crash cut short is left out.
-
-    Raises
-    ------
-    UsageError
-        If the file is something else than rows in this format.
-    FileError
-        If it cannot be read.
-    """
-    try:
-        text = output.read_bytes().decode("utf-8", "surrogateescape")
-    except OSError as error:
-        raise FileError(f"{output}: cannot read the earlier rows ({error.strerror}); check the path") from error
-    text = text[: text.rfind("\n") + 1]
-    if form is Format.CSV:
-        # A path may hold a newline, and then it is quoted: a cut inside quotes leaves an odd number of them.
-        while text.count('"') % 2:
-            text = text[: text.rfind("\n", 0, -1) + 1]
-    try:
-        rows = [json.loads(line) for line in text.split("\n")[:-1]] if form is Format.JSONL else list(_csv_rows(text))
-        well_formed = all(tuple(row) == KEYS for row in rows)
-    except (ValueError, TypeError, csv.Error):
-        well_formed = False
-    if not well_formed:
-        raise UsageError(f"{output}: not a {form} file of this command, so it cannot be resumed; give another --output")
-    return rows
-
-
-def _csv_rows(text: str) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    if text and tuple(reader.fieldnames or ()) != KEYS:
-        raise ValueError
-    for cells in reader:
-        row: Row = {key: value or None for key, value in cells.items()}
-        row["range"] = [float(bound) for bound in (cells["range"] or "").split()]
-        for key, kind in {"score": float, "width": int, "height": int, "patches": int, "milliseconds": float}.items():
-            row[key] = kind(cells[key]) if cells[key] else None
-        yield row
-
-
-def resume_from(output: Path, form: Format, paths: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """Split a run into what is done and what is left.
-
-    Parameters
-    ----------
-    output
-        File of an earlier run; it may be missing.
-    form
-        Its format.
-    paths
-        Images of this run.
-
-    Returns
-    -------
-    keep : list of dict
-        Rows to keep. The failed ones of images in `paths` are not among them: they are tried again.
-    left : list of str
-        Images without a score.
-    """
-    rows = read_rows(output, form) if output.exists() else []
-    scored = {path_key(row["path"]) for row in rows if row["error"] is None}
-    left = [path for path in paths if path_key(path) not in scored]
-    again = {path_key(path) for path in left}
-    return [row for row in rows if path_key(row["path"]) not in again], left

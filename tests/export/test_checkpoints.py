@@ -79,7 +79,7 @@ def test_one_error_lists_everything_by_published_key():
     message = str(caught.value)
     assert "1 missing (second.gain)" in message
     assert "1 unexpected (extra)" in message
-    assert "1 misshapen (first.bias (4,), expected (3,))" in message
+    assert "1 misshapen (first.bias (4,) floating, expected (3,) floating)" in message
 
 
 class Payload:
@@ -90,7 +90,7 @@ class Payload:
 def test_code_in_a_checkpoint_does_not_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": tiny_state(), "extra": Payload()}, "evil.pth")
-    with pytest.raises(CheckpointError, match="not a checkpoint of tensors alone"):
+    with pytest.raises(CheckpointError, match="could run code"):
         read_checkpoint(Path("evil.pth"))
     assert not Path("executed").exists()
 
@@ -166,3 +166,17 @@ def test_half_precision_checkpoint_is_read_as_float32():
     load_into(network, Checkpoint(state, "half.pth", ""), KEYS)
     assert network[0].weight.dtype == torch.float32
     np.testing.assert_array_equal(network[0].weight.detach(), 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        (torch.zeros(3, dtype=torch.int64), "int64, strided"),
+        (torch.zeros(3, dtype=torch.complex64), "complex64, strided"),
+        (torch.zeros(3).to_sparse(), "float32, sparse_coo"),
+    ],
+)
+def test_entries_that_are_no_dense_floats(value, form):
+    state = tiny_state() | {"first.bias": value}
+    with pytest.raises(CheckpointError, match=form):
+        load_into(tiny(), Checkpoint(state, "net.pth", ""), KEYS)

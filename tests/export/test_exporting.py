@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from iqa_export import exporting
 from iqa_export.checkpoints import Checkpoint, CheckpointError, KeyMap, random_checkpoint
 from iqa_export.exporting import Request, choose_variant, export, load_checkpoint
 from iqa_export.parity import ParityError
@@ -230,6 +229,7 @@ def test_dead_network_fails(tmp_path):
         ({"choice": GraphChoice(variant="plain", task="nar")}, UsageError, "--task nar"),
         ({"choice": GraphChoice(variant="plain", task="nr", segment="joint")}, UsageError, "--segment"),
         ({"choice": GraphChoice(variant="plain", task="nr", extras=("restored",))}, UsageError, "--restored"),
+        ({"choice": GraphChoice(variant="plain", task="fr", segment="joint")}, UsageError, "no segment embedding"),
         ({"output": "small.plan"}, UsageError, r"must end in \.onnx"),
         ({"output": "absent/small.onnx"}, FileError, "no such folder"),
     ],
@@ -240,6 +240,20 @@ def test_refusals(tmp_path, changes, error, message):
     with pytest.raises(error, match=message):
         export(request(tmp_path, **changes))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_must_make_whole_items(tmp_path):
+    cvrkd = find_system("cvrkd")
+    choice = GraphChoice(variant="student", task="nar")
+    plan = PatchPlan(kind="five", size=224)
+    with pytest.raises(UsageError, match="5 crops, cvrkd takes 10 at a time"):
+        export(request(tmp_path, system=cvrkd, choice=choice, plan=plan))
+
+
+def test_output_that_cannot_be_written(tmp_path):
+    (tmp_path / "small.onnx").mkdir()
+    with pytest.raises(FileError, match=r"small\.onnx: cannot write there"):
+        export(request(tmp_path))
 
 
 def test_cache_and_bake_exclude_each_other(tmp_path, photograph):
@@ -265,7 +279,3 @@ def test_variant_is_told_by_keys_or_task():
     for system in (yoto, cvrkd):
         with pytest.raises(CheckpointError, match=f"none of {system.title}'s"):
             choose_variant(system, {"other.weight"}, None)
-
-
-def test_request_defaults_to_the_oldest_opset():
-    assert exporting.OPSET == 20

@@ -74,9 +74,8 @@ def test_onnx_without_reference(yoto_network, image_input, load_case):
     check_tokens(run_graph(data, {"image": case.image[1:2]}), case.outputs, slice(1, 2))
 
 
-@pytest.mark.parametrize("name", ["fr_joint", "fr_single"])
-def test_onnx_with_reference(yoto_network, image_input, load_case, name):
-    case = load_case("yoto", name)
+def test_onnx_with_reference(yoto_network, image_input, load_case):
+    case = load_case("yoto", "fr_joint")
     reference = find_system("yoto").crop_input("reference")
     model = to_onnx(Tokens(DeployYoto(yoto_network, case.segment)), [image_input, reference], YotoOutput._fields)
     assert count_macs(model) / 1e9 <= GMAC_FR

@@ -186,7 +186,7 @@ def test_resume_scores_what_is_missing_or_failed(artefacts, broken, form):
     assert run(model, "shots/a.png", "shots/broken.png", "--output", output).exit_code == 1
     before = output.read_text().splitlines()
     gray(broken, 255)
-    (output).write_text(output.read_text() + "cut sho")
+    output.write_text(output.read_text() + {"jsonl": '{"path": "cut sho', "csv": "cut sho"}[form])
     result = run(model, "shots", "--output", output, "--resume")
     assert result.exit_code == 0
     assert "1 already scored, 3 left" in result.stderr
@@ -261,6 +261,12 @@ def test_maps_keep_their_names_when_a_run_is_resumed(artefacts):
         ["{mean}", "shots", "--device", "abacus"],
         ["{mean}", "shots", "--backend", "abacus"],
         ["{mean}", "shots", "--reference", "shots/a.png"],
+        ["{mean}", "shots", "--reference", ""],
+        ["{mean}", "shots", ""],
+        ["{mean}", "shots", "--batch-size", "100000000"],
+        ["{mean}", "shots", "--threads", "100000000"],
+        ["{cached}", "shots", "--reference", "shots/a.png", "--threads", "100000000"],
+        ["{restoring}", "shots", "--maps", "out", "--restored", "./out/"],
         ["{mean}", "shots", "--maps", "maps"],
         ["{mean}", "shots", "--restored", "restored"],
         ["{mean}", "shots", "--output", "nowhere/rows.csv"],
@@ -277,7 +283,7 @@ def test_maps_keep_their_names_when_a_run_is_resumed(artefacts):
 )
 def test_usage_error_is_one_line_and_exit_code_2(arguments, artefacts, monkeypatch, capsys):
     Path("empty").mkdir()
-    models = {"mean": artefacts.mean(), "difference": artefacts.difference()}
+    models = {name: getattr(artefacts, name)() for name in ("mean", "difference", "cached", "restoring")}
     monkeypatch.setattr(sys, "argv", ["iqa-run", *(argument.format(**models) for argument in arguments)])
     with pytest.raises(SystemExit) as caught:
         main()
@@ -293,6 +299,61 @@ def test_mistake_leaves_the_output_of_an_earlier_run_alone(artefacts):
     Path("rows.csv").write_text("earlier")
     assert run(artefacts.difference(), "shots", "--output", "rows.csv").exit_code == 2
     assert Path("rows.csv").read_text() == "earlier"
+
+
+READ = ["shots/a.png", "clean/a.png", "m.onnx", "m.reference.onnx"]
+
+
+@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json", "table"])
+@pytest.mark.parametrize("link", [None, Path.symlink_to, Path.hardlink_to])
+@pytest.mark.usefixtures("shots")
+def test_output_never_replaces_what_the_run_reads(artefacts, tmp_path, name, form, link):
+    model = artefacts.cached("m")
+    for path in (model, model.with_name("m.reference.onnx")):
+        path.rename(tmp_path / path.name)
+    for shot in GREYS:
+        gray(tmp_path / "clean" / Path(shot).name, 9)
+    before = Path(name).read_bytes()
+    output = Path("shots/../link" if link else f"shots/../{name}")
+    if link:
+        link(Path("link"), Path(name).resolve())
+    result = run("m.onnx", "shots", "--reference", "clean", "--output", output, "--format", form)
+    assert (result.exit_code, Path(name).read_bytes()) == (2, before)
+    assert f"{output} would overwrite" in result.stderr
+    assert name in result.stderr
+    assert {path.name for path in Path().iterdir()} == {"m.onnx", "m.reference.onnx", "shots", "clean", "artefacts"} | (
+        {"link"} if link else set()
+    )
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--maps", "mapped"), ("--restored", "restoring")])
+def test_pictures_never_replace_what_the_run_reads(artefacts, shots, option, kind):
+    before = gray(shots / "a.png.png", 7).read_bytes()
+    result = run(getattr(artefacts, kind)(), "shots", option, shots, "--output", "rows.csv")
+    assert (result.exit_code, (shots / "a.png.png").read_bytes()) == (2, before)
+    assert f"{option}: {shots / 'a.png.png'} would overwrite an image to score (shots/a.png.png)" in result.stderr
+    assert not Path("rows.csv").exists()
+    # A picture of an earlier run may be replaced.
+    (shots / "a.png.png").rename("a.png.png")
+    assert run(getattr(artefacts, kind)(), "shots", option, ".").exit_code == 0
+    assert Path("a.png.png").read_bytes() != before
+
+
+@pytest.mark.usefixtures("shots")
+def test_pictures_never_replace_the_rows(artefacts):
+    Path("maps").mkdir()
+    Path("maps/a.png.png").write_text("earlier")
+    result = run(artefacts.mapped(), "shots", "--maps", "maps", "--output", "maps/a.png.png")
+    assert (result.exit_code, Path("maps/a.png.png").read_text()) == (2, "earlier")
+
+
+@pytest.mark.usefixtures("shots")
+def test_rows_join_with_the_list_they_came_from(artefacts):
+    listed = ["./shots/a.png", "shots//x/a.png", "http://example.org/a.png"]
+    code, out, _ = finish(start(artefacts.mean(), "-"), "\n".join(listed).encode())
+    assert (code, [row["path"] for row in lines(out)]) == (1, listed)
+    assert "URLs are not fetched" in lines(out)[2]["error"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")

@@ -44,6 +44,30 @@ def test_out_of_an_artefact(artefacts: Any) -> None:
         (lambda fields: fields["inputs"][0].update(name="picture"), "no input called 'image'"),
         (lambda fields: fields.update(schema=2), "schema 2"),
         (lambda fields: fields.pop("schema"), "schema"),
+        (lambda fields: fields["inputs"].append(fields["inputs"][0]), r"two inputs of one name - at `\$\.inputs`"),
+        *(
+            (lambda fields, shape=shape: fields["inputs"][0].update(shape=shape), r"at `\$\.inputs\[0\]\.shape`")
+            for shape in (
+                [],
+                ["batch"],
+                [1, 3, 32, 32],
+                ["batch", 3, "height", 32],
+                ["batch", 3, 0, 32],
+                ["batch", 3, -32, 32],
+                ["batch", 3, 10**30, 32],
+                ["batch", 4, 3, 32, 32],
+            )
+        ),
+        (lambda fields: fields["inputs"][0].update(std=[1, 0, 1]), r"above zero - at `\$\.inputs\[0\]\.std`"),
+        (lambda fields: fields["score"].update(low=5, high=1), r"low is 5 and high 1, not a range - at `\$\.score`"),
+        (lambda fields: fields["score"].update(low=1, high=1), "not a range"),
+        (lambda fields: fields.update(maps=[{"name": "quality_map", "rows": 0, "columns": 7}]), r"\$\.maps\[0\]"),
+        (lambda fields: fields.update(extras=[{"name": "restored", "shape": []}]), r"\$\.extras\[0\]\.shape"),
+        *(
+            (lambda fields, size=size: fields["options"].update(baked_height=size), r"\$\.options\.baked_height")
+            for size in ("y", "", "-3", "0", "1.5", "²", "9" * 30, str(2**20 + 1))
+        ),
+        (lambda fields: fields["options"].update(baked_height="99999", baked_width="99999"), "more than any image"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(artefacts: Any, change: Any, complaint: str) -> None:
@@ -75,6 +99,14 @@ def test_files_that_are_no_artefacts(artefacts: Any, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.onnx"):
         with pytest.raises(FileError, match="cannot read"):
             read_contract(path)
+
+
+def test_a_reference_encoder_alone_is_named_with_its_artefact(artefacts: Any) -> None:
+    encoder = artefacts.cached("photo").with_name("photo.reference.onnx")
+    with pytest.raises(
+        ArtefactError, match=r"photo\.reference\.onnx: the reference encoder of photo\.onnx.*give photo"
+    ):
+        read_contract(encoder)
 
 
 def test_a_cut_file_is_no_artefact_wherever_it_is_cut(artefacts: Any, tmp_path: Path) -> None:

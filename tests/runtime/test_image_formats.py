@@ -10,7 +10,7 @@ from PIL import Image, TiffImagePlugin
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.image_formats import ImageHeader, inspect_header
-from iqa_runtime.image_formats.tiff import exif_orientation
+from iqa_runtime.image_formats.tiff_directory import exif_orientation
 
 WIDTH, HEIGHT = 90, 61  # neither is a multiple of a JPEG block, nor of a byte of 1-bit pixels
 
@@ -34,6 +34,13 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
 def jpeg_with_segment(data: bytes, marker: int, body: bytes) -> bytes:
     """Insert a segment behind SOI."""
     return data[:2] + struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body + data[2:]
+
+
+def scan_starts(data: bytes) -> list[int]:
+    """Find where each scan begins: at its Huffman tables where it brings any."""
+    scans = [place for place in range(len(data)) if data.startswith(b"\xff\xda", place)]
+    tables = [data.find(b"\xff\xc4", before, scan) for before, scan in zip([0, *scans], scans, strict=False)]
+    return [scan if table < 0 else table for table, scan in zip(tables, scans, strict=True)]
 
 
 def thumbnail_exif() -> bytes:
@@ -163,6 +170,22 @@ class TestJpeg:
         one_component = data[: scan + 2] + struct.pack(">H6B", 8, 1, 1, 0, 0, 63, 0) + data[scan + 14 :]
         with pytest.raises(ImageError, match="before the whole image"):
             inspect_header(one_component)
+
+    @pytest.mark.parametrize(("mode", "scans"), [("RGB", 10), ("L", 6), ("CMYK", 18)])
+    def test_a_progressive_file_without_its_later_scans_is_refused(self, mode: str, scans: int) -> None:
+        data = encode(texture(mode), "JPEG", progressive=True)
+        starts = scan_starts(data)
+        assert len(starts) == scans
+        for start in starts[1:]:
+            with pytest.raises(ImageError, match="before the whole image"):
+                inspect_header(data[:start] + b"\xff\xd9")
+
+    @pytest.mark.parametrize("skipped", range(10))
+    def test_a_progressive_file_without_one_of_its_scans_is_refused(self, skipped: int) -> None:
+        data = encode(texture(), "JPEG", progressive=True)
+        starts = [*scan_starts(data), len(data) - 2]
+        with pytest.raises(ImageError, match="before the whole image"):
+            inspect_header(data[: starts[skipped]] + data[starts[skipped + 1] :])
 
     def test_another_image_inside_the_image_data_is_refused(self) -> None:
         data = FILES["baseline.jpg"]

@@ -31,9 +31,22 @@ def expand(*arguments, stdin=b""):
 ALL = ["shots/a.PNG", "shots/b.jpg", "shots/x/1.webp", "shots/x/y/1.webp", "shots/ü ö/[1] *.tif"]
 
 
-@pytest.mark.parametrize("folder", ["shots", "shots/", "./shots"])
+@pytest.mark.parametrize("folder", ["shots", "shots/"])
 def test_folder_is_its_images_at_every_depth_sorted(folder):
     assert expand(folder) == ALL
+
+
+@pytest.mark.parametrize(
+    "path", ["./shots/b.jpg", "shots//b.jpg", "shots/x/../b.jpg", "./gone.jpg", "http://example.org/a.jpg", "./a\0b"]
+)
+def test_paths_are_spelled_as_given(path):
+    assert expand(path) == expand("-", stdin=path.encode()) == [path]
+
+
+def test_folders_and_patterns_are_spelled_as_given():
+    assert expand("./shots") == [f"./{path}" for path in ALL]
+    assert expand("./shots/*.jpg") == ["./shots/b.jpg"]
+    assert expand("-", stdin=b"./shots/x") == ["./shots/x/1.webp", "./shots/x/y/1.webp"]
 
 
 def test_absolute_folder_gives_absolute_paths(tree):
@@ -95,7 +108,7 @@ def test_name_that_is_no_utf_8_survives():
 
 @pytest.mark.parametrize(
     ("argument", "message"),
-    [("empty", "no image"), ("shots/*.gif", "matches nothing"), ("-", "standard input is empty")],
+    [("empty", "no image"), ("shots/*.gif", "matches nothing"), ("-", "standard input is empty"), ("", "is empty")],
 )
 def test_nothing_to_score_is_a_usage_error(argument, message):
     with pytest.raises(UsageError, match=message):
@@ -118,6 +131,11 @@ def test_reference_file_serves_all():
 
 def test_reference_folder_pairs_by_literal_name():
     assert pair_references(["far/[1] *.tif", "near/1.webp"], "shots/x") == ["shots/x/[1] *.tif", "shots/x/1.webp"]
+
+
+def test_empty_reference_is_no_folder():
+    with pytest.raises(UsageError, match="reference is empty"):
+        pair_references(ALL, "")
 
 
 def test_missing_reference_is_an_error():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,22 @@ def test_untrained_weights_show(artefacts: Any, noise: Noise) -> None:
 def test_numbers_are_checked(artefacts: Any, argument: str, value: object) -> None:
     with pytest.raises(UsageError, match=argument):
         Scorer(artefacts.mean(), **{argument: value})
+
+
+@pytest.mark.parametrize("argument", ["threads", "batch_size"])
+def test_a_number_that_no_host_could_serve_is_refused(artefacts: Any, argument: str) -> None:
+    settings: dict[str, Any] = {argument: 100_000_000}
+    with pytest.raises(UsageError, match=f"{argument} is 100000000; it must be a whole number, 1 to"):
+        Scorer(artefacts.mean(), **settings)
+
+
+def test_a_batch_beyond_memory_is_refused_before_any_work(artefacts: Any) -> None:
+    side = 200_000
+    huge = replace(artefacts.contract().inputs[0], shape=("batch", 3, side, side))
+    contract = artefacts.contract(inputs=(huge,), plan=PatchPlan(kind="five", size=side))
+    path = artefacts.write("huge", *_mean_graph(artefacts), contract)
+    with pytest.raises(UsageError, match="batch of 4096 items does not fit into memory"):
+        Scorer(path, batch_size=4096)
 
 
 def test_one_source_is_not_several(artefacts: Any, noise: Noise) -> None:

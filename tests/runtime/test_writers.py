@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 
 from iqa_runtime.errors import FileError, UsageError
-from iqa_runtime.writers import KEYS, STREAMED, Format, open_output, open_writer, read_rows, resume_from
+from iqa_runtime.resuming import read_rows, resume_from
+from iqa_runtime.writers import KEYS, STREAMED, Format, open_output, open_writer
 
 NAMES = [
     "plain.jpg",
@@ -21,6 +22,9 @@ NAMES = [
     "\u2028\x85.jpg",
     "[red]x.jpg",
 ]
+
+
+CUT = {Format.JSONL: '{"path": "c.jp', Format.CSV: "c.jp"}
 
 
 def good(path="a.jpg", score=0.1 + 0.2):
@@ -104,7 +108,7 @@ def test_name_that_is_no_utf_8_is_known_again(tmp_path):
 def test_resume_keeps_scores_and_tries_failures_again(form, tmp_path):
     output = tmp_path / "rows"
     elsewhere = bad("elsewhere.jpg")
-    output.write_text(written(form, [good("a.jpg"), bad("b.jpg"), elsewhere]) + "c.jp", newline="")
+    output.write_text(written(form, [good("a.jpg"), bad("b.jpg"), elsewhere]) + CUT[form], newline="")
     keep, left = resume_from(output, form, ["a.jpg", "b.jpg", "c.jpg"])
     assert (keep, left) == ([good("a.jpg"), elsewhere], ["b.jpg", "c.jpg"])
     with open_output(output, form, keep=keep) as writer:
@@ -120,6 +124,51 @@ def test_resume_without_an_earlier_run_starts_one(form, tmp_path):
     with open_output(tmp_path / "rows", form, keep=[]) as writer:
         writer.write(good())
     assert read_rows(tmp_path / "rows", form) == [good()]
+
+
+HEADER = ",".join(KEYS)
+FOREIGN = {
+    Format.JSONL: [
+        *(json.dumps(good() | change) + "\n" for change in (
+            {"path": 1}, {"path": None}, {"path": ["a.jpg"]}, {"path": ""}, {"score": None}, {"error": "both"},
+            {"score": "0.5"}, {"range": 1}, {"range": [0]}, {"direction": "up"}, {"patches": None}, {"width": 1.5},
+            {"milliseconds": None}, {"more": 1}, {"score": float("nan")}, {"score": float("inf")},
+        )),
+        json.dumps(good()).replace("0.30000000000000004", "1" + "0" * 400) + "\n",
+        "[" * 100_000 + "\n",
+        '{"path": ' * 100_000 + "\n",
+        "null\n",
+        "\n",
+        "x" * 100,
+        '{"path": "a.jpg", "size": 3',
+        '{"path": {"name": "a.jpg"',
+        '{"path": "a.jpg", "score": 0.5, "range": [0.0, 1.0], "direction": "higher", "width": "wi',
+        json.dumps(good()) + " and more",
+    ],
+    Format.CSV: [
+        *(f"{HEADER}\n{row}\n" for row in (
+            ",0.5,0 1,higher,6,4,5,1.0,", "a.jpg,,0 1,higher,6,4,5,1.0,", "a.jpg,0.5,0 1,higher,6,4,5,1.0,both",
+            "a.jpg,nan,0 1,higher,6,4,5,1.0,", "a.jpg,inf,0 1,higher,6,4,5,1.0,", "a.jpg,0.5,0,higher,6,4,5,1.0,",
+            "a.jpg,0.5,0 1,up,6,4,5,1.0,", "a.jpg,0.5,0 1,higher,6,4,,1.0,", "a.jpg,0.5,0 1,higher,6,4,5,1.0",
+            "a.jpg,0.5,0 1,higher,6,4,5,1.0,,", "a.jpg,half,0 1,higher,6,4,5,1.0,",
+        )),
+        "\n",
+        "x" * 100,
+        "path;score",
+        f"{HEADER}\na.jpg,a good one",
+        f"{HEADER}\na.jpg,good,0 1,hi",
+        f"{HEADER}\na.jpg,0.5,0 1,higher,6,4,5,1.0,,,",
+        'a "quoted\n' * 99_999,
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "text"), [(form, text) for form, texts in FOREIGN.items() for text in texts])
+def test_what_no_run_has_written_is_never_resumed(form, text, tmp_path):
+    (tmp_path / "rows").write_text(text, newline="")
+    with pytest.raises(UsageError, match="cannot be resumed"):
+        resume_from(tmp_path / "rows", form, ["a.jpg"])
+    assert (tmp_path / "rows").read_text() == text
 
 
 @pytest.mark.parametrize("form", STREAMED)

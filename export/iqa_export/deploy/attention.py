@@ -20,13 +20,23 @@ would not. Products are folded in float64 and rounded once.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
 from iqa_export.models.yoto import Attention
 
 
-def fold_products(attention: Attention) -> tuple[Tensor, Tensor]:
+class Projections(Protocol):
+    """Attention with one head: its projections, and d."""
+
+    query: nn.Linear
+    key: nn.Linear
+    dim: int
+
+
+def fold_products(attention: Projections) -> tuple[Tensor, Tensor]:
     """Return M, (dim, dim), and c, (dim,), of the module's docstring, both float64."""
     query, key = attention.query.weight.double(), attention.key.weight.double()
     scale = attention.dim**-0.5

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from iqa_export.deploy import batchnorm, channel_attention
-from iqa_export.deploy.attention import KeyFoldedAttention, QueryFoldedAttention, linear
+from iqa_export.deploy.attention import KeyFoldedAttention, QueryFoldedAttention
+from iqa_export.deploy.heads import StackedHeads
 from iqa_export.models import windows
 from iqa_export.models.containers import Layers
 from iqa_export.models.resnet import ResNet50
@@ -116,8 +117,7 @@ class BroadcastCrossScale(nn.Module):
 class FusedHead(nn.Module):
     """The head with both token networks as one, and the average of the maps inside their LayerNorms.
 
-    The hidden layers are stacked, [Ws; Ww] (768 x 768); the last ones are a block-diagonal 2 x 768, whose zeros add
-    nothing. mean_k(gamma_k n_k + beta_k) = sum_k((gamma_k / K) n_k + beta_k / K).
+    mean_k(gamma_k n_k + beta_k) = sum_k((gamma_k / K) n_k + beta_k / K).
     """
 
     def __init__(self, head: Head) -> None:
@@ -129,13 +129,7 @@ class FusedHead(nn.Module):
                 count = sum(other[0] == name[0] for other in names)
                 norm.weight.div_(count)
                 norm.bias.div_(count)
-        hidden, last = (head.score.hidden, head.weight.hidden), (head.score.last, head.weight.last)
-        dtype = last[0].weight.dtype
-        hidden_bias = torch.cat([layer.bias for layer in hidden])
-        self.hidden = linear(torch.cat([layer.weight for layer in hidden]), hidden_bias, dtype)
-        zeros = torch.zeros_like(last[0].weight)
-        block_diagonal = torch.cat([torch.cat([last[0].weight, zeros], 1), torch.cat([zeros, last[1].weight], 1)])
-        self.last = linear(block_diagonal, torch.cat([layer.bias for layer in last]), dtype)
+        self.heads = StackedHeads(head.score, head.weight)
 
     def forward(self, maps: dict[str, Tensor]) -> YotoOutput:
         """Score the ten maps, as `iqa_export.models.yoto.Head` does."""
@@ -144,8 +138,8 @@ class FusedHead(nn.Module):
             normalised = self.norms[name](tokens)
             scales[name[0]] = scales[name[0]] + normalised if name[0] in scales else normalised
         tokens = torch.cat([scales[scale] for scale in "1234"], 1)
-        values = self.last(torch.relu(self.hidden(tokens)))
-        token_score, token_weight = torch.relu(values[..., 0]), torch.sigmoid(values[..., 1])
+        score_values, weight_values = self.heads(tokens)
+        token_score, token_weight = torch.relu(score_values), torch.sigmoid(weight_values)
         score = (token_score * token_weight).sum(-1) / token_weight.sum(-1)
         return YotoOutput(score, token_score, token_weight)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+STEM_CHANNELS = 64
 STAGE_CHANNELS = (256, 512, 1024, 2048)
 STAGE_BLOCKS = (3, 4, 6, 3)
 _EXPANSION = 4
@@ -51,10 +52,10 @@ class ResNet50(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = nn.Conv2d(3, STEM_CHANNELS, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        channels = 64
+        channels = STEM_CHANNELS
         for stage, (blocks, out) in enumerate(zip(STAGE_BLOCKS, STAGE_CHANNELS, strict=True), start=1):
             layers = []
             for index in range(blocks):
@@ -65,7 +66,15 @@ class ResNet50(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the four stage maps of (B, 3, H, W): 256, 512, 1024, 2048 channels at strides 4, 8, 16, 32."""
-        x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
+        return self.stages(self.stem(x))
+
+    def stem(self, x: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, 64, H / 2, W / 2), the map before max-pooling."""
+        return torch.relu(self.bn1(self.conv1(x)))
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """Return the four stage maps from that of the stem."""
+        x = self.maxpool(x)
         maps = []
         for stage in range(1, 5):
             x = getattr(self, f"layer{stage}")(x)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from iqa_export.models import windows
 from iqa_export.models.containers import Layers
+from iqa_export.models.stochastic_depth import StochasticDepth
 
 EMBED = 96
 DEPTHS = (2, 2, 6, 2)
@@ -97,28 +98,53 @@ class Mlp(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Pre-norm window attention and MLP; `shift` > 0 moves the windows cyclically."""
+    """Pre-norm window attention and MLP, each behind a residual.
 
-    def __init__(self, dim: int, heads: int, size: int, shift: int) -> None:
+    Parameters
+    ----------
+    dim, heads, size
+        Channels, heads, side of the map.
+    shift
+        By how many tokens the windows move, cyclically; 0 leaves them in place.
+    window
+        Side of a window.
+    hidden
+        Features inside the MLP; None for the usual four times `dim`.
+    drop_path
+        Probability that training leaves a branch of a sample out.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        size: int,
+        shift: int,
+        *,
+        window: int = WINDOW,
+        hidden: int | None = None,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.size, self.shift = size, shift
+        self.size, self.shift, self.windows = size, shift, size // window
         self.norm1 = nn.LayerNorm(dim)
-        mask = shifted_window_mask(size, WINDOW, shift) if shift else None
-        self.attn = WindowAttention(dim, heads, WINDOW, mask)
+        mask = shifted_window_mask(size, window, shift) if shift else None
+        self.attn = WindowAttention(dim, heads, window, mask)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, 4 * dim)
+        self.mlp = Mlp(dim, 4 * dim if hidden is None else hidden)
+        self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, size, size, dim) to the same shape."""
         y = self.norm1(x)
         if self.shift:
             y = y.roll((-self.shift, -self.shift), (1, 2))
-        y = self.attn(windows.cut(y, self.size, self.size // WINDOW))
-        y = windows.join(y, self.size, self.size // WINDOW).reshape(x.shape)
+        y = self.attn(windows.cut(y, self.size, self.windows))
+        y = windows.join(y, self.size, self.windows).reshape(x.shape)
         if self.shift:
             y = y.roll((self.shift, self.shift), (1, 2))
-        x = x + y
-        mixed: Tensor = x + self.mlp(self.norm2(x))
+        x = x + self.drop_path(y)
+        mixed: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
         return mixed
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from iqa_export.models import resnet, swin, windows
 from iqa_export.models.containers import Layers, NamedLayers
+from iqa_export.models.heads import DROPOUT, TokenHead
 
 CROP = 224
 DIM = 768
@@ -23,7 +24,6 @@ QUADRANTS = 2
 CROSS_WINDOWS = 7
 """Windows along each axis in the attention between scales: one per token of the coarsest map."""
 SCALE_PAIRS = ("12", "13", "14", "23", "24", "34")
-DROPOUT = 0.1
 
 Segment = Literal["joint", "single"]
 """``joint``: the reference side carries segment embedding 1 in full-reference mode; ``single``: 0 on both sides."""
@@ -134,21 +134,6 @@ class CrossScaleAttention(nn.Module):
         return windows.join(fine_windows + self.attention.gating(fine_windows) * mixed, self.fine, CROSS_WINDOWS)
 
 
-class TokenHead(nn.Module):
-    """One value per token: 768 to 384 to 1 features, before its last activation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(DIM, DIM // 2)
-        self.dropout = nn.Dropout(DROPOUT)
-        self.last = nn.Linear(DIM // 2, 1)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map (B, T, 768) to (B, T)."""
-        values: Tensor = self.last(self.dropout(torch.relu(self.hidden(tokens))))
-        return values.squeeze(-1)
-
-
 class Head(nn.Module):
     """Average the normalised maps of each scale, then predict a score and a weight per token."""
 
@@ -156,8 +141,8 @@ class Head(nn.Module):
         super().__init__()
         names = [f"{i}{i}" for i in range(1, 5)] + list(SCALE_PAIRS)
         self.norms = NamedLayers[nn.LayerNorm]({name: nn.LayerNorm(DIM) for name in names})
-        self.score = TokenHead()
-        self.weight = TokenHead()
+        self.score = TokenHead(DIM, DIM // 2)
+        self.weight = TokenHead(DIM, DIM // 2)
 
     def forward(self, maps: dict[str, Tensor]) -> YotoOutput:
         """Score the ten maps, keyed ``"11"`` (with the reference) and ``"12"`` (across scales), each (B, N_i, 768)."""

@@ -11,12 +11,14 @@ from importlib.metadata import entry_points
 
 from iqa_export.systems.base import GraphChoice, System
 from iqa_export.systems.cvrkd import CvrkdSystem
+from iqa_export.systems.dri import DriSystem
+from iqa_export.systems.mfe import MfeSystem
 from iqa_export.systems.yoto import YotoSystem
 from iqa_runtime.errors import UsageError
 
 __all__ = ["BUILT_IN", "ENTRY_POINT_GROUP", "GraphChoice", "System", "all_systems", "find_system"]
 
-BUILT_IN: tuple[type[System], ...] = (YotoSystem, CvrkdSystem)
+BUILT_IN: tuple[type[System], ...] = (YotoSystem, CvrkdSystem, DriSystem, MfeSystem)
 ENTRY_POINT_GROUP = "iqa_deploy.models"
 
 

@@ -50,11 +50,13 @@ class System(ABC):
     paper, code, licence
         Where it was published, its public implementation, the licence of that implementation's weights.
     faithful
-        How close our network is to the authors': a phrase for the documentation and ``--list``.
+        How close our network is to the authors', in a phrase; `faithful_of` tells variants apart.
     weights_source
         Which checkpoint file to get, and where.
     tasks
         Tasks of each variant, the default first; the variants' order is that of preference.
+    segments
+        What ``--segment`` may be in tasks with a reference; empty for systems without segment embedding.
     mean, std
         Input normalisation, RGB, on x / 255.
     crop, crops_per_item
@@ -73,6 +75,7 @@ class System(ABC):
     faithful: ClassVar[str]
     weights_source: ClassVar[str]
     tasks: ClassVar[dict[str, tuple[Task, ...]]]
+    segments: ClassVar[tuple[str, ...]] = ()
     mean: ClassVar[tuple[float, float, float]]
     std: ClassVar[tuple[float, float, float]]
     crop: ClassVar[int]
@@ -102,6 +105,11 @@ class System(ABC):
     @abstractmethod
     def deployed(self, network: nn.Module, choice: GraphChoice) -> nn.Module:
         """Return the deploy form behind the graph's inputs and outputs."""
+
+    def faithful_of(self, variant: str) -> str:
+        """Return how close a variant is to the authors' network."""
+        del variant
+        return self.faithful
 
     def reference_split(self, network: nn.Module, choice: GraphChoice) -> tuple[nn.Module, nn.Module]:
         """Return the reference encoder and the scorer that takes its features."""
@@ -162,5 +170,7 @@ class System(ABC):
         for name in choice.extras:
             if name not in known:
                 raise UsageError(f"--{name.replace('_', '-')}: {self.name} has no such output; leave it out")
-        if choice.segment is not None and self.name != "yoto":
+        if choice.segment is not None and not self.segments:
             raise UsageError(f"--segment: {self.name} has no segment embedding; leave it out")
+        if choice.segment is not None and choice.segment not in self.segments:
+            raise UsageError(f"--segment {choice.segment}: there is {' and '.join(self.segments)}")

@@ -26,10 +26,12 @@ class YotoSystem(System):
     code = "https://github.com/BarCodeReader/YOTO"
     licence = "none stated by the authors"
     faithful = "as published; outputs equal to the authors' implementation within float32 rounding"
+    faithful_resnet50 = "as the paper describes it; no outputs or checkpoints of the authors to compare with"
     weights_source = (
         "a state dict of the authors' implementation, as its train_FRNR.py saves it (*.pth); "
         "the code and its training data are at https://github.com/BarCodeReader/YOTO"
     )
+    segments = ("joint", "single")
     tasks: ClassVar[dict[str, tuple[Task, ...]]] = {"swin_t": ("nr", "fr"), "resnet50": ("nr", "fr")}
     mean = (0.5, 0.5, 0.5)
     std = (0.5, 0.5, 0.5)
@@ -51,6 +53,10 @@ class YotoSystem(System):
     def build(self, variant: str) -> nn.Module:
         """Return the network, in evaluation mode."""
         return Yoto(variant).eval()
+
+    def faithful_of(self, variant: str) -> str:
+        """Tell the published network from the one whose public code lacks its encoder."""
+        return self.faithful_resnet50 if variant == "resnet50" else self.faithful
 
     def variant_of(self, keys: Collection[str]) -> str | None:
         """Tell the encoder from the name of its first layer."""

@@ -71,14 +71,7 @@ def _input_spec(contract: Contract, name: str) -> TensorSpec:
     tensor = contract.input(name)
     if tensor is None:
         raise ArtefactError(f"the contract has no input {name!r}; export the model again")
-    batch, *sizes = tensor.shape
-    item_shape = tuple(size for size in sizes if isinstance(size, int))
-    if not isinstance(batch, str) or len(item_shape) != len(sizes) or min(item_shape, default=0) < 1:
-        raise ArtefactError(
-            f"contract, inputs, {name}: shape {list(tensor.shape)} is not a named batch axis followed by fixed sizes; "
-            "export the model again"
-        )
-    return TensorSpec(name, item_shape, tensor.dtype)
+    return TensorSpec(name, tuple(int(size) for size in tensor.shape[1:]), tensor.dtype)
 
 
 class Backend(ABC):

@@ -1,4 +1,4 @@
-"""Recognise an encoded image by its content, read its header and check that the file is whole, without decoding it.
+"""Recognise an encoded image by its content, read its header and check that the file is whole.
 
 Decoders are lenient: OpenCV returns a full-size image for half a JPEG. A score of such an image would be wrong and
 nobody would know, so the structure of every file is walked to its end first. Nothing here needs OpenCV.
@@ -12,12 +12,12 @@ import struct
 from iqa_runtime.errors import ImageError
 from iqa_runtime.image_formats.bmp import inspect_bmp
 from iqa_runtime.image_formats.header import ADVICE, DAMAGED, ImageHeader
-from iqa_runtime.image_formats.jpeg import inspect_jpeg
+from iqa_runtime.image_formats.jpeg import decode_jpeg, inspect_jpeg
 from iqa_runtime.image_formats.png import inspect_png
-from iqa_runtime.image_formats.tiff import inspect_tiff
+from iqa_runtime.image_formats.tiff import check_tiff_pixels, inspect_tiff
 from iqa_runtime.image_formats.webp import inspect_webp
 
-__all__ = ["ImageHeader", "inspect_header"]
+__all__ = ["ImageHeader", "check_tiff_pixels", "decode_jpeg", "inspect_header"]
 
 _FOREIGN = (
     (re.compile(rb"GIF8[79]a"), "a GIF image"),
@@ -42,7 +42,7 @@ _FOREIGN = (
 
 
 def inspect_header(data: bytes) -> ImageHeader:
-    """Recognise the format of an encoded image, read its header and check that the file is complete.
+    """Recognise the format of an encoded image, read its header and check that the file is complete, undecoded.
 
     Parameters
     ----------

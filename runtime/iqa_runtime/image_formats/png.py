@@ -7,7 +7,7 @@ import zlib
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.image_formats.header import DAMAGED, Alpha, ImageHeader
-from iqa_runtime.image_formats.tiff import exif_orientation
+from iqa_runtime.image_formats.tiff_directory import exif_orientation
 
 _PNG_GRAY = 0
 

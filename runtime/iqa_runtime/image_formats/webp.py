@@ -6,7 +6,7 @@ import struct
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.image_formats.header import DAMAGED, ImageHeader
-from iqa_runtime.image_formats.tiff import exif_orientation
+from iqa_runtime.image_formats.tiff_directory import exif_orientation
 
 _WEBP_ANIMATION, _WEBP_ALPHA = 0x02, 0x10
 

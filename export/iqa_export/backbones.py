@@ -1,0 +1,128 @@
+"""Published backbones: tell which one a checkpoint is, and load it into the trunk of a network, to train from there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from iqa_export.checkpoints import CheckpointError, KeyMap, load_into, read_checkpoint
+from iqa_export.models.resnet import ResNet50
+from iqa_export.models.van import Van
+
+_CHILDREN = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
+"""Where the layers of ResNet-50 stand in a sequence of its children."""
+
+
+def _sequence(name: str) -> KeyMap:
+    """Return the names of a ResNet-50 whose children are the sequence `name`, beside a projector that is dropped."""
+    return KeyMap({ours: f"{name}.{index}" for ours, index in _CHILDREN.items()}, (r"projector\..*",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A published checkpoint of a trunk.
+
+    Attributes
+    ----------
+    kind, source, licence
+        Its name here, where it is, and under which licence.
+    trunk
+        The network it belongs to.
+    normalised
+        Whether it was trained on ImageNet-normalised RGB; otherwise on x / 255.
+    marker
+        A published key that tells it from the others.
+    key_map
+        Published names; classifiers and projectors are ignored.
+    """
+
+    kind: str
+    source: str
+    licence: str
+    trunk: type[nn.Module]
+    normalised: bool
+    marker: str
+    key_map: KeyMap
+
+
+BACKBONES = {
+    backbone.kind: backbone
+    for backbone in (
+        Backbone(
+            kind="torchvision",
+            source="resnet50-*.pth, torchvision's ImageNet weights: https://pytorch.org/vision/stable/models.html",
+            licence="BSD-3-Clause (torchvision); trained on ImageNet",
+            trunk=ResNet50,
+            normalised=True,
+            marker="layer1.0.conv1.weight",
+            key_map=KeyMap(ignored=(r"fc\..*",)),
+        ),
+        Backbone(
+            kind="contrique",
+            source="CONTRIQUE_checkpoint25.tar, linked from https://github.com/pavancm/CONTRIQUE",
+            licence="none stated in its README; ask its authors",
+            trunk=ResNet50,
+            normalised=False,
+            marker="encoder.4.0.conv1.weight",
+            key_map=_sequence("encoder"),
+        ),
+        Backbone(
+            kind="arniqa",
+            source="ARNIQA.pth, a release of https://github.com/miccunifi/ARNIQA",
+            licence="CC BY-NC 4.0",
+            trunk=ResNet50,
+            normalised=True,
+            marker="model.4.0.conv1.weight",
+            key_map=_sequence("model"),
+        ),
+        Backbone(
+            kind="van",
+            source="van_base_828.pth.tar (B2), https://huggingface.co/Visual-Attention-Network/VAN-Base-original; "
+            "van_tiny_754 is B0, van_small_811 B1, van_large_839 B3",
+            licence="Apache-2.0; its authors ask to be contacted for commercial use",
+            trunk=Van,
+            normalised=True,
+            marker="patch_embed1.proj.weight",
+            key_map=KeyMap(ignored=(r"head\..*",)),
+        ),
+    )
+}
+
+
+def load_backbone(trunk: nn.Module, path: Path, kind: str | None = None) -> Backbone:
+    """Fill a trunk from a published checkpoint, strictly: every tensor of the trunk has to be there.
+
+    Parameters
+    ----------
+    trunk
+        `ResNet50` or `Van`; the networks of this package hold one.
+    path
+        A file that `iqa_export.checkpoints.read_checkpoint` reads.
+    kind
+        A key of `BACKBONES` to insist on; None to tell it from the file.
+
+    Returns
+    -------
+    Backbone
+        What it was; `normalised` says which input the trunk now wants.
+
+    Raises
+    ------
+    FileError, CheckpointError
+        If the file cannot be read, is none of `BACKBONES` or not of the kind asked for, or does not fit the trunk.
+    """
+    checkpoint = read_checkpoint(path)
+    found = next((backbone for backbone in BACKBONES.values() if backbone.marker in checkpoint.entries), None)
+    if found is None or kind not in (None, found.kind):
+        known = ", ".join(BACKBONES) if kind is None else kind
+        actual = "none that is known" if found is None else found.kind
+        raise CheckpointError(f"{path}: expected a backbone of kind {known}, the keys are those of {actual}")
+    if not isinstance(trunk, found.trunk):
+        raise CheckpointError(
+            f"{path}: weights of {found.trunk.__name__} ({found.kind}) don't fit {type(trunk).__name__}; "
+            f"choose {', '.join(known.kind for known in BACKBONES.values() if isinstance(trunk, known.trunk))}"
+        )
+    load_into(trunk, checkpoint, found.key_map)
+    return found

@@ -1,0 +1,62 @@
+"""What the types of a contract cannot say: rules between its fields, and ranges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from iqa_runtime.contract import Contract, TensorInput
+
+_RANKS = {"NCHW": 4, "NPCHW": 5}
+_MAX_SIDE, _MAX_PIXELS = 2**20, 2**30  # of an image that OpenCV decodes
+_MAX_SIZE = 2**31 - 1  # of one axis; no tensor anywhere near it could be held
+
+Complaint = tuple[str, str]
+"""Where (a path of fields, as in ``score.low``) and what."""
+
+
+def complaints(contract: Contract) -> Iterator[Complaint]:
+    """Yield what is wrong with a contract of sound types."""
+    if contract.input("image") is None:
+        yield "inputs", "no input called 'image'"
+    if len({tensor.name for tensor in contract.inputs}) < len(contract.inputs):
+        yield "inputs", "two inputs of one name"
+    for index, tensor in enumerate(contract.inputs):
+        yield from _about_input(f"inputs[{index}]", tensor)
+    score = contract.score
+    if not (math.isfinite(score.low) and math.isfinite(score.high) and score.low < score.high):
+        yield "score", f"low is {score.low:g} and high {score.high:g}, not a range"
+    for index, output in enumerate(contract.maps):
+        if min(output.rows, output.columns) < 1:
+            yield f"maps[{index}]", f"{output.rows} x {output.columns} cells"
+    for index, extra in enumerate(contract.extras):
+        if min(extra.shape, default=0) < 1:
+            yield f"extras[{index}].shape", f"{list(extra.shape)} is no shape"
+    yield from _about_baked_size(contract.options)
+
+
+def _about_input(place: str, tensor: TensorInput) -> Iterator[Complaint]:
+    batch, *sizes = tensor.shape or (0,)
+    named = isinstance(batch, str)
+    if not named or not sizes or not all(isinstance(size, int) and 0 < size <= _MAX_SIZE for size in sizes):
+        yield f"{place}.shape", f"{list(tensor.shape)} is not a named batch axis followed by fixed sizes"
+    elif len(tensor.shape) != _RANKS.get(tensor.layout, len(tensor.shape)):
+        yield f"{place}.shape", f"{list(tensor.shape)} is not {tensor.layout}"
+    if not all(map(math.isfinite, (*(tensor.mean or ()), *(tensor.std or ())))):
+        yield f"{place}.mean", "mean and std are not finite"
+    if min(tensor.std or (1.0,)) <= 0:
+        yield f"{place}.std", f"{list(tensor.std or ())} is not above zero"
+
+
+def _about_baked_size(options: dict[str, str]) -> Iterator[Complaint]:
+    sides = []
+    for name in ("baked_width", "baked_height"):
+        text = options.get(name, "1")
+        if not (text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= _MAX_SIDE):
+            yield f"options.{name}", f"{text!r} is not a number of pixels from 1 to {_MAX_SIDE}"
+            return
+        sides.append(int(text))
+    if math.prod(sides) > _MAX_PIXELS:
+        yield "options.baked_width", f"{' x '.join(map(str, sides))} pixels, more than any image has"
