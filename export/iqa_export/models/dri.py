@@ -1,7 +1,7 @@
 """DRI-IQA: quality from two representations, with an image restorer's help (Yue et al., WACV 2025, arXiv 2411.17390).
 
 Faithful in concept: no code and no weights were published. The parts and how they meet follow the paper; forms and
-numbers that it leaves open come from the public blocks it cites and are fields of `iqa_export.models.dri_config.DriConfig`.
+numbers that it leaves open come from the public blocks it cites, see `iqa_export.models.dri_config`.
 `iqa_export.deploy.dri` computes the same function with less work.
 """
 

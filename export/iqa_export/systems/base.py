@@ -17,6 +17,16 @@ from iqa_runtime.contract import ExtraOutput, MapOutput, PatchPlan, ScoreOutput,
 from iqa_runtime.errors import UsageError
 
 
+UNIT_SCORE = ScoreOutput(
+    low=0.0,
+    high=1.0,
+    higher_is_better=True,
+    bounded=False,
+    scale="mean opinion score of the training set, scaled to [0, 1]",
+)
+"""The score of networks trained on labels scaled to [0, 1]; nothing in them bounds it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GraphChoice:
     """What of a system is exported.

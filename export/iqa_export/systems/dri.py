@@ -11,8 +11,8 @@ from iqa_export.checkpoints import KeyMap
 from iqa_export.deploy.dri import deploy
 from iqa_export.models.dri import Dri
 from iqa_export.models.dri_config import DriConfig
-from iqa_export.systems.base import GraphChoice, System
-from iqa_runtime.contract import ExtraOutput, PatchPlan, ScoreOutput, Task
+from iqa_export.systems.base import UNIT_SCORE, GraphChoice, System
+from iqa_runtime.contract import ExtraOutput, PatchPlan, Task
 
 _PLAN_COUNT = 20
 _PLAN_SEED = 0
@@ -45,13 +45,7 @@ class DriSystem(System):
     crop = config.crop
     # MANIQA averages twenty random crops; a fixed draw of them gives the same score every time.
     plan = PatchPlan(kind="random", size=config.crop, count=_PLAN_COUNT, seed=_PLAN_SEED)
-    score = ScoreOutput(
-        low=0.0,
-        high=1.0,
-        higher_is_better=True,
-        bounded=False,
-        scale="mean opinion score of the training set, scaled to [0, 1]",
-    )
+    score = UNIT_SCORE
     extra_outputs = (ExtraOutput(name="restored", shape=(3, config.crop, config.crop)),)
 
     def build(self, variant: str) -> nn.Module:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from iqa_export.checkpoints import KeyMap
 from iqa_export.deploy.mfe import deploy_mfe
 from iqa_export.models.mfe import DISTORTION_FEATURES, Mfe, MfeConfig, MfeOutput
-from iqa_export.systems.base import GraphChoice, System
-from iqa_runtime.contract import ExtraOutput, PatchPlan, ScoreOutput, Task
+from iqa_export.systems.base import UNIT_SCORE, GraphChoice, System
+from iqa_runtime.contract import ExtraOutput, PatchPlan, Task
 
 _FEATURE = ExtraOutput(name="distortion_feature", shape=(DISTORTION_FEATURES,))
 _PLAN_COUNT = 50
@@ -39,13 +39,7 @@ class MfeSystem(System):
     crop = config.crop
     # MAMIQA averages fifty random crops; a fixed draw of them gives the same score every time.
     plan = PatchPlan(kind="random", size=config.crop, count=_PLAN_COUNT, seed=_PLAN_SEED)
-    score = ScoreOutput(
-        low=0.0,
-        high=1.0,
-        higher_is_better=True,
-        bounded=False,
-        scale="mean opinion score of the training set, scaled to [0, 1]",
-    )
+    score = UNIT_SCORE
     extra_outputs = (_FEATURE,)
 
     def build(self, variant: str) -> nn.Module:

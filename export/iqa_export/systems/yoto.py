@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from iqa_export.checkpoints import KeyMap
 from iqa_export.deploy.yoto import DeployYoto, FeatureScorer, ReferenceEncoder, split_features
 from iqa_export.models.yoto import CROP, DIM, QUADRANTS, SCALE_PAIRS, SIZES, Yoto, YotoOutput, split_map
-from iqa_export.systems.base import GraphChoice, System
-from iqa_runtime.contract import MapOutput, PatchPlan, ScoreOutput, Task
+from iqa_export.systems.base import UNIT_SCORE, GraphChoice, System
+from iqa_runtime.contract import MapOutput, PatchPlan, Task
 from iqa_runtime.errors import UsageError
 
 FEATURE_TOKENS = sum(size * size * (2 if size % QUADRANTS == 0 else 1) for size in SIZES)
@@ -37,13 +37,7 @@ class YotoSystem(System):
     std = (0.5, 0.5, 0.5)
     crop = CROP
     plan = PatchPlan(kind="five", size=CROP)
-    score = ScoreOutput(
-        low=0.0,
-        high=1.0,
-        higher_is_better=True,
-        bounded=False,
-        scale="mean opinion score of the training set, scaled to [0, 1]",
-    )
+    score = UNIT_SCORE
     map_outputs = (
         MapOutput(name="quality_map", rows=SIZES[0], columns=SIZES[0]),
         MapOutput(name="weight_map", rows=SIZES[0], columns=SIZES[0]),
