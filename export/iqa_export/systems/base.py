@@ -16,7 +16,6 @@ from iqa_export.checkpoints import KeyMap
 from iqa_runtime.contract import ExtraOutput, MapOutput, PatchPlan, ScoreOutput, Task, TensorInput
 from iqa_runtime.errors import UsageError
 
-
 UNIT_SCORE = ScoreOutput(
     low=0.0,
     high=1.0,
