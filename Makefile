@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/iqa-run out/yoto.onnx examples/photographs --format table
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu" --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu" --numprocesses 2 --dist worksteal --durations 12
 
 lint: $(READY)
 	$(BIN)/ruff check

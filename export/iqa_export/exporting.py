@@ -25,7 +25,7 @@ from iqa_export.report import GraphReport, Report
 from iqa_export.samples import crop_items, sample_inputs
 from iqa_export.systems import GraphChoice, System
 from iqa_runtime import __version__
-from iqa_runtime.contract import Contract, FileDigest, PatchPlan, TensorInput, Weights
+from iqa_runtime.contract import REFERENCE_ENCODER_SUFFIX, Contract, FileDigest, PatchPlan, TensorInput, Weights
 from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.images import load_image
 from iqa_runtime.patches import positions
@@ -189,7 +189,7 @@ def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Writte
     artefact = folder / request.output.name
     if request.cache_reference:
         encoder_module, scorer = system.reference_split(network, choice)
-        encoder = folder / f"{request.output.stem}.reference.onnx"
+        encoder = folder / f"{request.output.stem}{REFERENCE_ENCODER_SUFFIX}"
         model = to_onnx(encoder_module, [system.crop_input("reference")], ["reference_features"], opset=request.opset)
         encoder_macs = graph.count_macs(model)
         graph.save(model, encoder)

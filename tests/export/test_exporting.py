@@ -201,6 +201,12 @@ def test_every_form_with_a_reference_scores_alike(tmp_path, photograph):
     assert baked.inputs[0].shape == ("batch", 5, 3, 32, 32)
 
 
+def test_baked_reference_of_a_single_crop(tmp_path, photograph):
+    plan = PatchPlan(kind="center", size=32)
+    report = export(request(tmp_path, task="fr", reference_image=photograph, plan=plan))
+    assert report.contract.inputs[0].shape == ("batch", 1, 3, 32, 32)
+
+
 def test_failed_parity_leaves_the_report_alone(tmp_path):
     with pytest.raises(ParityError, match=r"small\.onnx: the graph differs.*score \(batch 1\)"):
         export(request(tmp_path, system=Wrong()))

@@ -157,7 +157,7 @@ class TestJpeg:
     def test_whole_files_with_restart_markers_pass(
         self, mode: str, progressive: bool, subsampling: str, interval: int
     ) -> None:
-        options = {"progressive": progressive, "restart_marker_blocks": interval}
+        options: dict[str, object] = {"progressive": progressive, "restart_marker_blocks": interval}
         if mode == "RGB":
             options["subsampling"] = subsampling
         data = encode(texture(mode), "JPEG", **options)

@@ -195,7 +195,7 @@ def test_untrained_weights_show(artefacts: Any, noise: Noise) -> None:
 
 @pytest.mark.parametrize("argument", ["threads", "batch_size", "pixel_limit"])
 @pytest.mark.parametrize("value", [0, -1, "2", 1.5])
-def test_numbers_are_checked(artefacts: Any, argument: str, value: object) -> None:
+def test_numbers_are_checked(artefacts: Any, argument: str, value: Any) -> None:
     with pytest.raises(UsageError, match=argument):
         Scorer(artefacts.mean(), **{argument: value})
 

@@ -139,9 +139,9 @@ class System(ABC):
         return self.crops_per_item
 
     def crop_input(self, name: str, crops: int | None = None) -> TensorInput:
-        """Describe an input of crops; `crops` overrides the number in one item."""
+        """Describe an input of crops; `crops`, where given, is the number stacked in one item, be it one."""
         count = self.crops_per_item if crops is None else crops
-        stacked = count > 1 or self.crops_per_item > 1
+        stacked = crops is not None or self.crops_per_item > 1
         return TensorInput(
             name=name,
             shape=("batch", *((count,) if stacked else ()), 3, self.crop, self.crop),
