@@ -106,9 +106,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path}: holds more than tensors, or is no checkpoint, and is not opened, because it could run code; "
             "save the state dict with torch.save(model.state_dict(), FILE) and give that file"
         ) from error
-    except (
-        Exception
-    ) as error:  # whatever a damaged file makes of the unpickler: IndexError, TypeError, struct.error, ...
+    except Exception as error:  # a damaged file makes the unpickler raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({reason}); download it again") from error
     return Checkpoint(_unwrap(content, path), digest.file, digest.sha256)

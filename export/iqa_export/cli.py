@@ -8,11 +8,9 @@ from typing import Annotated, NoReturn, cast, get_args
 
 import typer
 
+from iqa_runtime.cli import PARSE_ERROR
 from iqa_runtime.contract import Task
 from iqa_runtime.errors import DependencyError, IqaError, UsageError
-
-# The base of everything Typer says about a command line; Typer exports only this subclass.
-_PARSE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -114,7 +112,7 @@ def main() -> NoReturn:
     """Run the command and exit: 0 done, 1 failed, 2 usage, 130 interrupted; every error is one line on stderr."""
     try:
         code = app(prog_name="iqa-export", standalone_mode=False) or 0
-    except _PARSE_ERROR as error:
+    except PARSE_ERROR as error:
         code = _fail(getattr(error, "format_message", error.__str__)(), 2)
     except UsageError as error:
         code = _fail(str(error), 2)

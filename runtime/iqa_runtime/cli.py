@@ -31,7 +31,7 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 # The base of everything Typer says about a command line; Typer exports only this subclass.
-_PARSE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+PARSE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -40,7 +40,7 @@ def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 some images failed, 2 not run, 130 interrupted, 141 output closed."""
     try:
         code = app(prog_name="iqa-run", standalone_mode=False) or 0
-    except _PARSE_ERROR as error:
+    except PARSE_ERROR as error:
         _say(getattr(error, "format_message", error.__str__)())
         code = NOT_RUN
     except (KeyboardInterrupt, typer.Abort):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend
-from iqa_runtime.contract import Contract
+from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.crops import CropInput
 from iqa_runtime.errors import ArtefactError, FileError
 from iqa_runtime.images import Source, load_image
@@ -183,8 +183,7 @@ def encoder_path(artefact: Path, contract: Contract) -> Path:
         raise ArtefactError(f"{artefact}: the contract names no reference encoder beside it; export the model again")
     path = artefact.parent / wanted.file
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = FileDigest.of_file(path).sha256
     except OSError as error:
         raise FileError(
             f"{path}: cannot read the reference encoder of {artefact.name} ({error.strerror}); "
