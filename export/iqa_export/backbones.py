@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from iqa_export.checkpoints import CheckpointError, KeyMap, load_into, read_checkpoint
+from iqa_export.models.mobilenet import MobileNetV2
 from iqa_export.models.resnet import ResNet50
 from iqa_export.models.van import Van
 
@@ -78,6 +80,15 @@ BACKBONES = {
             key_map=_sequence("model"),
         ),
         Backbone(
+            kind="mobilenetv2",
+            source="mobilenet_v2-*.pth, torchvision's ImageNet weights: https://pytorch.org/vision/stable/models.html",
+            licence="BSD-3-Clause (torchvision); trained on ImageNet",
+            trunk=MobileNetV2,
+            normalised=True,
+            marker="features.1.conv.0.0.weight",
+            key_map=KeyMap(ignored=(r"classifier\..*", r"features\.1[5-8]\..*")),
+        ),
+        Backbone(
             kind="van",
             source="van_base_828.pth.tar (B2), https://huggingface.co/Visual-Attention-Network/VAN-Base-original; "
             "van_tiny_754 is B0, van_small_811 B1, van_large_839 B3",
@@ -97,7 +108,7 @@ def load_backbone(trunk: nn.Module, path: Path, kind: str | None = None) -> Back
     Parameters
     ----------
     trunk
-        `ResNet50` or `Van`; the networks of this package hold one.
+        `ResNet50`, `MobileNetV2` or `Van`; the networks of this package hold one.
     path
         A file that `iqa_export.checkpoints.read_checkpoint` reads.
     kind
@@ -126,3 +137,38 @@ def load_backbone(trunk: nn.Module, path: Path, kind: str | None = None) -> Back
         )
     load_into(trunk, checkpoint, found.key_map)
     return found
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def load_encoder(
+    trunk: nn.Module, path: Path, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Backbone:
+    """Fill a trunk as `load_backbone` does and adapt it to inputs ``(x / 255 - mean) / std``.
+
+    The first convolution takes the scale and the normalisation after it the shift, so that the trunk computes what it
+    was trained to, but for the border: a padded zero now stands for another grey.
+
+    Raises
+    ------
+    FileError, CheckpointError
+        As `load_backbone`; also if the trunk does not begin with a convolution and batch normalisation.
+    """
+    backbone = load_backbone(trunk, path)
+    if isinstance(trunk, MobileNetV2):
+        convolution, norm = trunk.stem
+    elif isinstance(trunk, ResNet50):
+        convolution, norm = trunk.conv1, trunk.bn1
+    else:
+        raise CheckpointError(f"{path}: {type(trunk).__name__} cannot be adapted to another input normalisation")
+    own_mean, own_std = (IMAGENET_MEAN, IMAGENET_STD) if backbone.normalised else ((0.0,) * 3, (1.0,) * 3)
+    if norm.running_mean is None:
+        raise CheckpointError(f"{path}: the first normalisation keeps no statistics and cannot be adapted")
+    with torch.no_grad():
+        shift = torch.tensor([(m - o) / s for m, o, s in zip(mean, own_mean, own_std, strict=True)])
+        scale = torch.tensor([a / b for a, b in zip(std, own_std, strict=True)])
+        norm.running_mean -= (convolution.weight.sum((2, 3)) * shift).sum(1)
+        convolution.weight *= scale[:, None, None]
+    return backbone

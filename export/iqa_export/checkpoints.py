@@ -69,12 +69,15 @@ class Checkpoint:
         Name of the file without folders, or ``random:SEED``; digest of its bytes, or of the random values.
     trained
         False for random values.
+    metadata
+        What a safetensors file says of itself; of use are ``licence`` and ``trained_on``.
     """
 
     entries: dict[str, Tensor]
     file: str
     sha256: str
     trained: bool = True
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -95,8 +98,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         digest = FileDigest.of_file(path)
+        metadata: dict[str, str] = {}
         if path.suffix == ".safetensors":
             content: Any = safetensors.torch.load_file(path)
+            with safetensors.safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -109,7 +115,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except Exception as error:  # a damaged file makes the unpickler raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({reason}); download it again") from error
-    return Checkpoint(_unwrap(content, path), digest.file, digest.sha256)
+    return Checkpoint(_unwrap(content, path), digest.file, digest.sha256, metadata=metadata)
 
 
 def random_checkpoint(network: nn.Module, seed: int, key_map: KeyMap) -> Checkpoint:

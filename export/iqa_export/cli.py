@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, cast, get_args
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast, get_args
 
 import typer
 
 from iqa_runtime.cli import PARSE_ERROR
 from iqa_runtime.contract import Task
 from iqa_runtime.errors import DependencyError, IqaError, UsageError
+
+if TYPE_CHECKING:
+    from iqa_export.systems import System
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -74,10 +77,7 @@ def export_command(
     if variant is not None and variant not in system.tasks:
         raise UsageError(f"--variant {variant}: {system.name} has {', '.join(system.tasks)}")
     if weights is None:
-        raise UsageError(
-            f"--weights is missing: {system.title} wants {system.weights_source}; "
-            "or random:0 to try the pipeline with an untrained network"
-        )
+        variant, weights = _bundled(system, variant)
     opset = check_opset(OPSET if opset is None else opset)
     checkpoint = load_checkpoint(system, weights, variant)
     chosen_variant = variant or choose_variant(system, checkpoint.entries.keys(), task)
@@ -106,6 +106,24 @@ def export_command(
         report = export(request)
     report.show(Console())
     typer.echo(f"wrote {', '.join(str(request.output.parent / graph.file) for graph in report.graphs)}", err=True)
+
+
+def _bundled(system: System, variant: str | None) -> tuple[str, str]:
+    """Return the variant whose weights come with the package, and their path."""
+    chosen = next(iter(system.bundled), None) if variant is None else variant
+    if chosen is None or chosen not in system.bundled:
+        offered = f"; --variant {', '.join(system.bundled)} needs none" if system.bundled else ""
+        raise UsageError(
+            f"--weights is missing: {system.title} wants {system.weights_source}; "
+            f"or random:0 to try the pipeline with an untrained network{offered}"
+        )
+    if variant is None:
+        typer.echo(
+            f"iqa-export: neither --weights nor --variant: exporting {system.title}'s {chosen} variant, "
+            "whose weights come with the package",
+            err=True,
+        )
+    return chosen, str(system.bundled[chosen])
 
 
 def main() -> NoReturn:

@@ -194,7 +194,8 @@ def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Writte
         encoder_macs = graph.count_macs(model)
         graph.save(model, encoder)
         contract = replace(
-            _contract(request, (image, system.feature_input())), reference_encoder=FileDigest.of_file(encoder)
+            _contract(request, (image, system.feature_input(choice.variant))),
+            reference_encoder=FileDigest.of_file(encoder),
         )
         contract, macs = _write_artefact(request, scorer, contract, artefact)
         return _Written(artefact=artefact, contract=contract, macs=macs, encoder=encoder, encoder_macs=encoder_macs)
@@ -259,21 +260,26 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
         inputs=inputs,
         plan=request.plan,
         pooling="mean",
-        score=system.score,
-        maps=system.map_outputs if choice.maps else (),
+        score=system.score_of(choice.variant),
+        maps=system.maps_of(choice.variant) if choice.maps else (),
         extras=tuple(output for output in system.extra_outputs if output.name in choice.extras),
         faithful=system.faithful_of(choice.variant),
         weights=Weights(
             file=checkpoint.file,
             sha256=checkpoint.sha256,
             trained=checkpoint.trained,
-            licence=f"that of the checkpoint; {system.title}'s code: {system.licence}"
+            licence=_licence(request) if checkpoint.trained else "none",
+            trained_on=checkpoint.metadata.get("trained_on", "not stated in the checkpoint")
             if checkpoint.trained
-            else "none",
-            trained_on="not stated in the checkpoint" if checkpoint.trained else "nothing: random weights",
+            else "nothing: random weights",
         ),
         exporter=f"iqa-deploy {__version__}",
     )
+
+
+def _licence(request: Request) -> str:
+    stated = request.checkpoint.metadata.get("licence")
+    return stated or f"that of the checkpoint; {request.system.title}'s code: {request.system.licence}"
 
 
 def _check(request: Request, network: nn.Module, written: _Written, started: float) -> Report:

@@ -20,6 +20,16 @@ TOLERANCE = 1e-4
 """Largest allowed difference, as a share of the output's largest absolute value: twenty times what float32 rounding was
 seen to make of these networks (5e-6), small beside any difference in quality that a person could see."""
 
+ISOLATED_SHARE = 1e-3
+ISOLATED_TOLERANCE = 1e-3
+"""So many of an output's elements may differ by more than `TOLERANCE`, but by no more than this.
+
+Training drives single attentions into saturation: with logits of several hundreds, rounding decides between two close
+keys, and single tokens of a map then move by some 1e-4 in float32 however the network is written (measured on the edge
+variant after an epoch of training, against float64: at most 4e-4, on average 3e-7, the score 2e-7). A wrong rewrite
+moves most tokens. Of a few scores, none is exempt.
+"""
+
 
 class ParityError(IqaError, RuntimeError):
     """An exported graph does not compute what the network as published does."""
@@ -40,7 +50,8 @@ class OutputParity:
     difference
         Largest absolute difference of the two.
     passed
-        Whether `difference` is within `TOLERANCE` of `largest`, and the values are neither zero nor constant.
+        Whether the differences are within `TOLERANCE` of `largest`, but for isolated elements (`ISOLATED_SHARE`), and
+        the values are neither zero nor constant.
     """
 
     output: str
@@ -96,9 +107,12 @@ def compare(
         largest = float(np.abs(expected).max())
         with np.errstate(invalid="ignore"):
             spread = float(np.ptp(expected))
-            difference = float(np.abs(expected - actual).max())
+            differences = np.abs(expected - actual)
+            difference = float(differences.max())
         finite = bool(np.isfinite(expected).all() and np.isfinite(actual).all())
-        passed = finite and difference <= TOLERANCE * largest and spread > TOLERANCE * largest > 0
+        isolated = np.mean(differences > TOLERANCE * largest) <= ISOLATED_SHARE
+        within = bool(isolated) and difference <= ISOLATED_TOLERANCE * largest
+        passed = finite and within and spread > TOLERANCE * largest > 0
         rows.append(
             OutputParity(output=name, batch=batch, largest=largest, spread=spread, difference=difference, passed=passed)
         )

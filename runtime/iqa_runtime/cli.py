@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn, cast
 import typer
 
 from iqa_runtime import Contract, IqaError, PatchPlan, Score, Scorer, UsageError, __version__, read_contract
+from iqa_runtime.bundled import find_artefact
 from iqa_runtime.check import check_installation, describe_contract
 from iqa_runtime.images import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.inputs import expand_inputs, pair_references
@@ -56,7 +57,9 @@ def _show_version(wanted: bool) -> None:
 
 @app.command()
 def run(
-    artefact: Annotated[str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export.")],
+    artefact: Annotated[
+        str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or edge: the bundled model.")
+    ],
     inputs: Annotated[
         list[str] | None,
         typer.Argument(metavar="INPUT", help="Images, folders, quoted globs, or - for a list on standard input."),
@@ -90,6 +93,7 @@ def run(
     """Score the quality of images; rows go to --output or standard output, all else to standard error."""
     del version  # its callback has done everything
     try:
+        artefact = str(find_artefact(artefact, reference=reference is not None))
         if check or info:
             if (check and info) or inputs or output or reference or crops or resume or maps or restored:
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")

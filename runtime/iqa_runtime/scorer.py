@@ -12,6 +12,7 @@ from typing import Any, Self, TypeGuard, cast
 import numpy as np
 
 from iqa_runtime.backends import Signature, backend_class
+from iqa_runtime.bundled import find_artefact
 from iqa_runtime.contract import Contract, PatchPlan, read_contract
 from iqa_runtime.cpu import available_cpus
 from iqa_runtime.errors import ArtefactError, UsageError
@@ -39,7 +40,8 @@ class Scorer:
     Parameters
     ----------
     artefact
-        An ``.onnx`` file written by ``iqa-export``.
+        An ``.onnx`` file written by ``iqa-export``, or the name of a bundled one: ``edge-nr`` (also ``edge``),
+        ``edge-fr``.
     backend
         Name of the backend; None for the default of the file's format.
     device
@@ -98,7 +100,7 @@ class Scorer:
         _check_number("threads", threads, MAX_THREADS)
         _check_number("batch_size", batch_size, MAX_BATCH_SIZE)
         _check_number("pixel_limit", pixel_limit)
-        path = Path(artefact)
+        path = find_artefact(artefact)
         chosen = backend_class(path, backend)
         self._contract = read_contract(path)
         self._plan = _choose_plan(path, self._contract, crops)

@@ -35,7 +35,10 @@ def run(monkeypatch, capsys):
     [
         ([], "--model is missing"),
         (["--model", "brisque"], "there is yoto, cvrkd"),
-        (["--model", "yoto"], "--weights is missing: YOTO wants a state dict of the authors' implementation"),
+        (
+            ["--model", "yoto", "--variant", "swin_t"],
+            "--weights is missing: YOTO wants a state dict of the authors' implementation",
+        ),
         (["--model", "cvrkd"], "NAR_student_cross_dataset.pth"),
         (["--model", "yoto", "--task", "video"], "--task video: there is nr, fr, nar"),
         (["--model", "yoto", "--variant", "swin_b"], "--variant swin_b: yoto has swin_t, resnet50"),

@@ -12,9 +12,7 @@ from iqa_export.deploy.yoto import (
     FusedHead,
 )
 from iqa_export.models.yoto import (
-    DIM,
-    SCALE_PAIRS,
-    SIZES,
+    LAYOUTS,
     Attention,
     ChannelAttention,
     CrossScaleAttention,
@@ -22,6 +20,8 @@ from iqa_export.models.yoto import (
     ReferenceAttention,
 )
 
+LAYOUT = LAYOUTS["swin_t"]
+DIM, SIZES = LAYOUT.dim, LAYOUT.sizes
 FLOAT64 = 1e-12
 """Absolute, for values of about one in float64: exact algebra leaves rounding alone."""
 
@@ -84,33 +84,35 @@ def test_channel_attention(form):
 
 
 def test_low_rank_where_it_pays():
-    swin = [low_rank_pays(channels, size * size) for channels, size in zip((96, 192, 384, 768), SIZES, strict=True)]
+    swin = [
+        low_rank_pays(channels, size * size, DIM) for channels, size in zip((96, 192, 384, 768), SIZES, strict=True)
+    ]
     assert swin == [True, True, False, False]
 
 
 @pytest.mark.parametrize("size", [4, 7])
 def test_reference_attention(size):
-    attention = double(ReferenceAttention(size))
+    attention = double(ReferenceAttention(size, DIM))
     x, y = tokens(1, size * size, DIM), tokens(1, size * size, DIM)
     folded = FoldedReferenceAttention(attention)
     close(folded(x, folded.queries(y)), attention(x, y))
 
 
 def test_cross_scale_attention():
-    attention = double(CrossScaleAttention(28, 14))
+    attention = double(CrossScaleAttention(28, 14, DIM))
     fine, coarse = tokens(1, 28 * 28, DIM), tokens(1, 14 * 14, DIM)
     close(FoldedCrossScaleAttention(attention)(fine, coarse), attention(fine, coarse))
 
 
 def test_one_key_needs_no_softmax():
-    attention = double(CrossScaleAttention(14, 7))
+    attention = double(CrossScaleAttention(14, 7, DIM))
     fine, coarse = tokens(2, 14 * 14, DIM), tokens(2, 49, DIM)
     close(BroadcastCrossScale(attention)(fine, coarse), attention(fine, coarse))
 
 
 def test_fused_head():
-    head = double(Head())
-    names = [f"{scale}{scale}" for scale in range(1, 5)] + list(SCALE_PAIRS)
+    head = double(Head(LAYOUT))
+    names = [scale + scale for scale in LAYOUT.scales] + list(LAYOUT.pairs)
     maps = {name: tokens(2, SIZES[int(name[0]) - 1] ** 2, DIM) for name in names}
     for actual, expected in zip(FusedHead(head)(maps), head(maps), strict=True):
         close(actual, expected)

@@ -33,3 +33,14 @@ def test_zero_and_constant_scores_fail_though_equal(values):
 def test_values_that_are_no_numbers_fail(bad):
     assert not verdict([0.5, bad, -1]).passed
     assert not verdict([0.5, bad, -1], np.float32([0.5, bad, -1])).passed
+
+
+@pytest.mark.parametrize(
+    ("elements", "factor", "passed"), [(2, 5, True), (2, 11, False), (3, 5, False), (2000, 0.5, True)]
+)
+def test_isolated_elements_of_a_map_may_differ_more(elements, factor, passed):
+    """Of 2000 elements one in a thousand, that is two, by up to ten times as much."""
+    expected = np.linspace(-1, 1, 2000, dtype=np.float32)
+    actual = expected.copy()
+    actual[:elements] += np.float32(factor * TOLERANCE)
+    assert verdict(actual, expected).passed is passed

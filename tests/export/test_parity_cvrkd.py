@@ -67,7 +67,7 @@ def onnx_features(cvrkd_network, cvrkd_case):
 
 def test_onnx_cached_reference(cvrkd_network, cvrkd_case, onnx_features):
     system = find_system("cvrkd")
-    inputs = [system.crop_input("image"), system.feature_input()]
+    inputs = [system.crop_input("image"), system.feature_input("student")]
     model = to_onnx(Tokens(DeployCvrkd(cvrkd_network)), inputs, ["score", "distorted", "difference"])
     assert count_macs(model) / 1e9 <= GMAC_CACHED
     for items in (slice(None), slice(1, 2)):

@@ -89,7 +89,7 @@ def test_cached_reference(yoto_network, load_case):
     case = load_case("yoto", "fr_joint")
     deployed = DeployYoto(yoto_network, case.segment)
     features = ReferenceEncoder(deployed)(case.reference)
-    assert tuple(features.shape[1:]) == find_system("yoto").feature_shape
+    assert tuple(features.shape[1:]) == find_system("yoto").features_of("swin_t")
     check_tokens(FeatureScorer(deployed)(case.image, features), case.outputs)
 
 
@@ -101,7 +101,7 @@ def test_onnx_cached_reference(yoto_network, image_input, load_case):
     encoder = to_onnx(ReferenceEncoder(deployed), [system.crop_input("reference")], ["reference_features"])
     session = onnxruntime.InferenceSession(encoder.SerializeToString(), providers=["CPUExecutionProvider"])
     features = torch.from_numpy(session.run(None, {"reference": case.reference.numpy()})[0])
-    scorer = to_onnx(Tokens(FeatureScorer(deployed)), [image_input, system.feature_input()], YotoOutput._fields)
+    scorer = to_onnx(Tokens(FeatureScorer(deployed)), [image_input, system.feature_input("swin_t")], YotoOutput._fields)
     feeds = {"image": case.image, "reference_features": features}
     check_tokens(run_graph(scorer.SerializeToString(), feeds), case.outputs)
 

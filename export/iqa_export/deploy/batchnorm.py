@@ -13,6 +13,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from iqa_export.models.mobilenet import InvertedResidual, MobileNetV2
 from iqa_export.models.resnet import Bottleneck, ResNet50
 
 
@@ -85,4 +86,16 @@ def fold_resnet(trunk: ResNet50) -> ResNet50:
             convolution, norm = module.downsample
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 module.downsample = fold_pair(convolution, norm)
+    return trunk
+
+
+def fold_mobilenet(trunk: MobileNetV2) -> MobileNetV2:
+    """Return a copy of the trunk with every batch normalisation folded into its convolution."""
+    trunk = copy.deepcopy(trunk).eval()
+    for index, layer in enumerate(trunk.features):
+        if isinstance(layer, InvertedResidual):
+            parts = [fold_sequential(part) if isinstance(part, nn.Sequential) else part for part in layer.conv]
+            layer.conv = fold_sequential(nn.Sequential(*parts))
+        elif isinstance(layer, nn.Sequential):
+            trunk.features[index] = fold_sequential(layer)
     return trunk

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from iqa_export.deploy.attention import QueryFoldedAttention, fold_products, linear
-from iqa_export.models.yoto import DIM, ChannelAttention
+from iqa_export.models.yoto import ChannelAttention
 
 
-def low_rank_pays(channels: int, positions: int) -> bool:
-    """Whether `LowRank` multiplies less than `Folded` for a stage of `channels` x `positions`."""
+def low_rank_pays(channels: int, positions: int, dim: int) -> bool:
+    """Whether `LowRank` multiplies less than `Folded` for a stage of `channels` x `positions` embedded in `dim`."""
     rank = channels + 1
-    low_rank = rank * positions * (2 * positions + rank + DIM) + rank * DIM * (rank + 2 * DIM)
-    folded = DIM * positions * (2 * positions + 2 * DIM)
+    low_rank = rank * positions * (2 * positions + rank + dim) + rank * dim * (rank + 2 * dim)
+    folded = dim * positions * (2 * positions + 2 * dim)
     return low_rank < folded
 
 
@@ -38,7 +38,7 @@ class Folded(nn.Module):
         self.gate = channel.attention.gate
 
     def forward(self, stage: Tensor) -> Tensor:
-        """Map a stage map, (B, C, size, size), to tokens, (B, N, 768)."""
+        """Map a stage map, (B, C, size, size), to tokens, (B, N, dim)."""
         x = self.embed(stage).flatten(2)
         mixed = self.attention(self.attention.query(x), x)
         return gate_and_transpose(x, mixed, self.gate(x))
@@ -66,7 +66,7 @@ class LowRank(nn.Module):
         self.gate = attention.gate
 
     def forward(self, stage: Tensor) -> Tensor:
-        """Map a stage map, (B, C, size, size), to tokens, (B, N, 768)."""
+        """Map a stage map, (B, C, size, size), to tokens, (B, N, dim)."""
         flat = stage.flatten(2)
         features = nn.functional.pad(flat, (0, 0, 0, 1), value=1.0)
         x = self.embedding @ features

@@ -21,36 +21,41 @@ from iqa_export.deploy.attention import KeyFoldedAttention, QueryFoldedAttention
 from iqa_export.deploy.heads import StackedHeads
 from iqa_export.models import windows
 from iqa_export.models.containers import Layers
+from iqa_export.models.mobilenet import MobileNetV2
 from iqa_export.models.resnet import ResNet50
 from iqa_export.models.yoto import (
     CROSS_WINDOWS,
-    DIM,
     QUADRANTS,
-    SIZES,
     CrossScaleAttention,
     Head,
     ReferenceAttention,
     Yoto,
+    YotoLayout,
     YotoOutput,
 )
 
 
 class SideEncoder(nn.Module):
-    """One input to the tokens of its four scales."""
+    """One input to the tokens of its scales."""
 
     def __init__(self, network: Yoto) -> None:
         super().__init__()
-        encoder = network.encoder
-        self.encoder = batchnorm.fold_resnet(encoder) if isinstance(encoder, ResNet50) else encoder
+        self.encoder = _folded(network.encoder)
         scales: list[nn.Module] = []
-        for embed, channel, size in zip(network.embed, network.channel_attention, SIZES, strict=True):
-            low_rank = channel_attention.low_rank_pays(embed.in_channels, size * size)
+        for embed, channel, tokens in zip(network.embed, network.channel_attention, network.layout.tokens, strict=True):
+            low_rank = channel_attention.low_rank_pays(embed.in_channels, tokens, embed.out_channels)
             scales.append((channel_attention.LowRank if low_rank else channel_attention.Folded)(embed, channel))
         self.scales = nn.ModuleList(scales)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Map (B, 3, 224, 224) to four tensors (B, N_i, 768)."""
+        """Map (B, 3, 224, 224) to a tensor (B, N_i, dim) for each scale."""
         return [scale(stage) for scale, stage in zip(self.scales, self.encoder(image), strict=True)]
+
+
+def _folded(encoder: nn.Module) -> nn.Module:
+    if isinstance(encoder, ResNet50):
+        return batchnorm.fold_resnet(encoder)
+    return batchnorm.fold_mobilenet(encoder) if isinstance(encoder, MobileNetV2) else encoder
 
 
 class FoldedReferenceAttention(nn.Module):
@@ -65,14 +70,14 @@ class FoldedReferenceAttention(nn.Module):
         self.quadrant_gate = None if attention.quadrant is None else attention.quadrant.gate
 
     def queries(self, y: Tensor) -> list[Tensor]:
-        """Project reference tokens, (B, size^2, 768), for the whole map and, but for the coarsest, for quadrants."""
+        """Project reference tokens, (B, size^2, dim), for the whole map and, but for the coarsest, for quadrants."""
         folded = [self.whole.query(y)]
         if self.quadrant is not None:
             folded.append(self.quadrant.query(y))
         return folded
 
     def forward(self, x: Tensor, queries: list[Tensor]) -> Tensor:
-        """Map distorted tokens `x`, (B, size^2, 768), to the same shape."""
+        """Map distorted tokens `x`, (B, size^2, dim), to the same shape."""
         x = x + nn.functional.gelu(self.whole_gate(x)) * self.whole(queries[0], x)
         if self.quadrant is None or self.quadrant_gate is None:
             return x
@@ -91,7 +96,7 @@ class FoldedCrossScaleAttention(nn.Module):
         self.gate = attention.attention.gate
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Map (B, fine^2, 768) and (B, coarse^2, 768) to (B, fine^2, 768)."""
+        """Map (B, fine^2, dim) and (B, coarse^2, dim) to (B, fine^2, dim)."""
         queries = windows.cut(fine, self.fine, CROSS_WINDOWS)
         mixed = self.attention(queries, windows.cut(coarse, self.coarse, CROSS_WINDOWS))
         return windows.join(queries + nn.functional.gelu(self.gate(queries)) * mixed, self.fine, CROSS_WINDOWS)
@@ -107,8 +112,8 @@ class BroadcastCrossScale(nn.Module):
         self.gate = attention.attention.gate
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Map (B, fine^2, 768) and (B, 49, 768) to (B, fine^2, 768)."""
-        value = self.value(coarse).reshape(-1, CROSS_WINDOWS, 1, CROSS_WINDOWS, 1, DIM)
+        """Map (B, fine^2, dim) and (B, 49, dim) to (B, fine^2, dim)."""
+        value = self.value(coarse).reshape(-1, CROSS_WINDOWS, 1, CROSS_WINDOWS, 1, coarse.shape[-1])
         gate = nn.functional.gelu(self.gate(fine)).reshape(-1, CROSS_WINDOWS, self.side, CROSS_WINDOWS, self.side, 1)
         spread: Tensor = (gate * value).reshape(fine.shape)
         return fine + spread
@@ -132,12 +137,12 @@ class FusedHead(nn.Module):
         self.heads = StackedHeads(head.score, head.weight)
 
     def forward(self, maps: dict[str, Tensor]) -> YotoOutput:
-        """Score the ten maps, as `iqa_export.models.yoto.Head` does."""
+        """Score the maps, as `iqa_export.models.yoto.Head` does."""
         scales: dict[str, Tensor] = {}
         for name, tokens in maps.items():
             normalised = self.norms[name](tokens)
             scales[name[0]] = scales[name[0]] + normalised if name[0] in scales else normalised
-        tokens = torch.cat([scales[scale] for scale in "1234"], 1)
+        tokens = torch.cat([scales[scale] for scale in sorted(scales)], 1)
         score_values, weight_values = self.heads(tokens)
         token_score, token_weight = torch.relu(score_values), torch.sigmoid(weight_values)
         score = (token_score * token_weight).sum(-1) / token_weight.sum(-1)
@@ -146,6 +151,9 @@ class FusedHead(nn.Module):
 
 class DeployYoto(nn.Module):
     """The parts of the deploy form; `forward` scores with or without a reference.
+
+    What a reference leaves for scoring is, per scale, a list of (B, N_i, dim): folded queries for the whole map and,
+    but for the coarsest, for quadrants; then, where the network takes differences, the tokens themselves.
 
     Parameters
     ----------
@@ -157,9 +165,11 @@ class DeployYoto(nn.Module):
 
     def __init__(self, network: Yoto, reference_segment: int) -> None:
         super().__init__()
+        self.layout = network.layout
         self.reference_segment = reference_segment
         self.side = SideEncoder(network)
         self.segment = network.segment
+        self.difference = network.difference
         self.reference_attention = Layers[FoldedReferenceAttention](
             FoldedReferenceAttention(attention) for attention in network.reference_attention
         )
@@ -177,11 +187,24 @@ class DeployYoto(nn.Module):
             for attention, tokens, table in zip(self.reference_attention, pristine, self.segment, strict=True)
         ]
 
-    def assess(self, distorted: list[Tensor], queries: list[list[Tensor]]) -> YotoOutput:
-        """Score the distorted side's tokens against folded queries."""
+    def reference_features(self, reference: Tensor) -> list[list[Tensor]]:
+        """All that scoring needs of reference crops, (B, 3, 224, 224), per scale."""
+        pristine = self.side(reference)
+        features = self.queries(pristine)
+        if self.layout.difference:
+            for scale, tokens in zip(features, pristine, strict=True):
+                scale.append(tokens)
+        return features
+
+    def assess(self, distorted: list[Tensor], reference_features: list[list[Tensor]] | None) -> YotoOutput:
+        """Score the distorted side's tokens against those of a reference, or on their own."""
         maps = {}
+        features = self.queries(distorted) if reference_features is None else reference_features
         for index, (attention, segment) in enumerate(zip(self.reference_attention, self.segment, strict=True)):
-            maps[f"{index + 1}{index + 1}"] = attention(distorted[index] + segment.weight[0], queries[index])
+            x = distorted[index] + segment.weight[0]
+            if self.layout.difference and reference_features is not None:
+                x = x + self.difference[index]((distorted[index] - features[index][-1]).abs())
+            maps[f"{index + 1}{index + 1}"] = attention(x, features[index])
         for pair, across in self.cross_scale.items():
             maps[pair] = across(distorted[int(pair[0]) - 1], distorted[int(pair[1]) - 1])
         output: YotoOutput = self.head(maps)
@@ -190,12 +213,11 @@ class DeployYoto(nn.Module):
     def forward(self, image: Tensor, reference: Tensor | None = None) -> YotoOutput:
         """Score crops, (B, 3, 224, 224); without `reference` the image is its own."""
         distorted = self.side(image)
-        pristine = distorted if reference is None else self.side(reference)
-        return self.assess(distorted, self.queries(pristine))
+        return self.assess(distorted, None if reference is None else self.reference_features(reference))
 
 
 class ReferenceEncoder(nn.Module):
-    """All that scoring needs of a reference: its folded queries, (B, 8281, 768), scale after scale."""
+    """All that scoring needs of a reference, (B, F, dim), scale after scale; as published F = 8281."""
 
     def __init__(self, network: DeployYoto) -> None:
         super().__init__()
@@ -203,8 +225,7 @@ class ReferenceEncoder(nn.Module):
 
     def forward(self, reference: Tensor) -> Tensor:
         """Encode reference crops, (B, 3, 224, 224)."""
-        queries = self.network.queries(self.network.side(reference))
-        return torch.cat([part for scale in queries for part in scale], 1)
+        return torch.cat([part for scale in self.network.reference_features(reference) for part in scale], 1)
 
 
 class FeatureScorer(nn.Module):
@@ -215,12 +236,18 @@ class FeatureScorer(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor, reference_features: Tensor) -> YotoOutput:
-        """Score crops, (B, 3, 224, 224), against features, (B, 8281, 768)."""
-        return self.network.assess(self.network.side(image), split_features(reference_features))
+        """Score crops, (B, 3, 224, 224), against features, (B, F, dim)."""
+        features = split_features(reference_features, self.network.layout)
+        return self.network.assess(self.network.side(image), features)
 
 
-def split_features(features: Tensor) -> list[list[Tensor]]:
+def feature_lengths(layout: YotoLayout) -> list[list[int]]:
+    """Tokens of each part of the reference's features, per scale."""
+    return [[size * size] * (1 + (size % QUADRANTS == 0) + layout.difference) for size in layout.sizes]
+
+
+def split_features(features: Tensor, layout: YotoLayout) -> list[list[Tensor]]:
     """Undo the concatenation of `ReferenceEncoder`."""
-    lengths = [[size * size] * (2 if size % QUADRANTS == 0 else 1) for size in SIZES]
+    lengths = feature_lengths(layout)
     parts = iter(torch.split(features, [length for scale in lengths for length in scale], 1))
     return [[next(parts) for _ in scale] for scale in lengths]

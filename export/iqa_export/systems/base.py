@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -71,9 +72,12 @@ class System(ABC):
     crop, crops_per_item
         Side of a crop in pixels; how many make one item of the batch.
     plan, score, map_outputs, extra_outputs
-        The contract's parts.
+        The contract's parts; `score_of` and `maps_of` tell variants apart.
     feature_shape
-        Shape of ``reference_features`` without the batch; None for systems without a reference.
+        Shape of ``reference_features`` without the batch; None for systems without a reference. `features_of` tells
+        variants apart.
+    bundled
+        Checkpoints that come with the package, by variant: such a variant needs no ``--weights``.
     """
 
     name: ClassVar[str]
@@ -94,6 +98,7 @@ class System(ABC):
     map_outputs: ClassVar[tuple[MapOutput, ...]] = ()
     extra_outputs: ClassVar[tuple[ExtraOutput, ...]] = ()
     feature_shape: ClassVar[tuple[int, ...] | None] = None
+    bundled: ClassVar[dict[str, Path]] = {}
 
     @abstractmethod
     def build(self, variant: str) -> nn.Module:
@@ -119,6 +124,21 @@ class System(ABC):
         """Return how close a variant is to the authors' network."""
         del variant
         return self.faithful
+
+    def score_of(self, variant: str) -> ScoreOutput:
+        """Return what the score of a variant means."""
+        del variant
+        return self.score
+
+    def maps_of(self, variant: str) -> tuple[MapOutput, ...]:
+        """Return the map outputs of a variant."""
+        del variant
+        return self.map_outputs
+
+    def features_of(self, variant: str) -> tuple[int, ...] | None:
+        """Return the shape of a variant's ``reference_features`` without the batch."""
+        del variant
+        return self.feature_shape
 
     def reference_split(self, network: nn.Module, choice: GraphChoice) -> tuple[nn.Module, nn.Module]:
         """Return the reference encoder and the scorer that takes its features."""
@@ -151,13 +171,12 @@ class System(ABC):
             std=self.std,
         )
 
-    def feature_input(self) -> TensorInput:
+    def feature_input(self, variant: str) -> TensorInput:
         """Describe the input of cached reference features."""
-        if self.feature_shape is None:
+        shape = self.features_of(variant)
+        if shape is None:
             raise UsageError(f"{self.name} has no reference features")
-        return TensorInput(
-            name="reference_features", shape=("batch", *self.feature_shape), layout="features", color=None
-        )
+        return TensorInput(name="reference_features", shape=("batch", *shape), layout="features", color=None)
 
     def check(self, choice: GraphChoice) -> None:
         """Refuse a choice that the system does not have.
