@@ -13,15 +13,15 @@ FOLDERS := runtime export calibration training tests benchmarks examples docs
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo   export YOTO with random weights and score examples/photographs"
+	@echo "make demo   export the edge model and score examples/photographs with it"
 	@echo "make test   linters, then every test that needs no GPU"
 	@echo "make lint   linters alone"
 	@echo "make clean  remove what builds and tests leave behind (rm -r .venv for the environment too)"
 
 demo: $(READY)
 	mkdir -p out
-	$(BIN)/iqa-export --model yoto --weights random:0 --output out/yoto.onnx
-	$(BIN)/iqa-run out/yoto.onnx examples/photographs --format table
+	$(BIN)/iqa-export --model yoto --variant edge --output out/edge.onnx
+	$(BIN)/iqa-run out/edge.onnx examples/photographs --format table
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu" --numprocesses 2 --dist worksteal --durations 12

@@ -1,0 +1,128 @@
+"""The configuration of a training run: one YAML file, read strictly, so that a misspelt setting is an error."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from iqa_runtime.errors import FileError, UsageError
+from iqa_training.datasets.synthetic import SyntheticConfig
+
+FINITE = sys.float_info.max
+"""Bound that infinity is beyond."""
+Count = Annotated[int, Meta(ge=1)]
+Positive = Annotated[float, Meta(gt=0, le=FINITE)]
+NonNegative = Annotated[float, Meta(ge=0, le=FINITE)]
+SYNTHETIC = "synthetic"
+
+
+class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long and with what the loop trains.
+
+    Attributes
+    ----------
+    epochs, batch
+        Passes over the training set; pictures per step.
+    learning_rate, encoder_learning_rate
+        Of the recipe's optimiser, for what starts at random and for a pre-trained encoder.
+    weight_decay
+        Of both.
+    warmup
+        Share of all steps over which the rates rise linearly from zero; a cosine takes them back to zero after.
+    drop_every
+        Epochs after which the rates fall to a tenth, and again after as many, in place of the cosine; 0 for the cosine.
+    clip
+        Largest norm of all gradients together; longer ones are scaled down. 0 for no limit.
+    precision
+        Of the products in forward and backward passes; parameters stay float32. bfloat16 pays on CPUs and GPUs with
+        the instructions; float16 scales the loss and is for GPUs.
+    freeze_normalisation
+        Keep the statistics of batch normalisation as the encoder brought them: with small batches of alike pictures,
+        those of the batch would make a score depend on what else is in it.
+    validate_every
+        Epochs between validations; the last is always one.
+    workers
+        Processes that decode pictures; 0 does it in the loop.
+    """
+
+    epochs: Count = 50
+    batch: Count = 8
+    learning_rate: Positive = 1e-4
+    encoder_learning_rate: Positive = 1e-5
+    weight_decay: NonNegative = 1e-5
+    warmup: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    drop_every: Annotated[int, Meta(ge=0)] = 0
+    clip: NonNegative = 0.0
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    freeze_normalisation: bool = True
+    validate_every: Count = 1
+    workers: Annotated[int, Meta(ge=0)] = 0
+
+
+class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole file.
+
+    Attributes
+    ----------
+    seed
+        Of weights, order, crops and every other draw.
+    dataset
+        A name of `iqa_training.datasets.DATASETS`, or ``synthetic`` for a folder of photographs.
+    synthetic
+        How a synthetic set is made; without effect on others.
+    validation
+        Share of the contents of a data set on disk that validates.
+    loop
+        The training loop.
+    recipe
+        Settings of the recipe, checked against its own configuration.
+    """
+
+    seed: Annotated[int, Meta(ge=0)] = 0
+    dataset: str = SYNTHETIC
+    synthetic: SyntheticConfig = SyntheticConfig()
+    validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    loop: LoopConfig = LoopConfig()
+    recipe: dict[str, object] = {}
+
+
+Settings = TypeVar("Settings", bound=msgspec.Struct)
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read a YAML file.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read.
+    UsageError
+        If it is no YAML, or a setting is unknown, of the wrong type or out of range; the message names it.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror}); check --config") from error
+    try:
+        # A file without settings, be it empty or of comments, is null.
+        return msgspec.yaml.decode(content, type=RunConfig | None) or RunConfig()
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def convert_settings(settings: dict[str, object], kind: type[Settings], recipe: str) -> Settings:
+    """Check the settings of a recipe against its configuration.
+
+    Raises
+    ------
+    UsageError
+        If one is unknown, of the wrong type or out of range.
+    """
+    try:
+        return msgspec.convert(settings, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"recipe {recipe}: {error}") from error

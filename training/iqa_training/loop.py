@@ -1,0 +1,237 @@
+"""The training loop, the same for every recipe: seeded, resumable, logged, keeping the best checkpoint.
+
+A run is a folder:
+
+=================== ===================================================================================================
+``best.safetensors`` The network with the best validation, for ``iqa-export --weights``; where it comes from is inside.
+``last.pt``          All that the next epoch needs; a run started again on the folder goes on from here.
+``metrics.csv``      One row an epoch: learning rate, losses, validation, seconds.
+``events.*``         The same for TensorBoard.
+=================== ===================================================================================================
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from iqa_runtime.errors import UsageError
+from iqa_training.configuration import LoopConfig
+from iqa_training.datasets.items import Source
+from iqa_training.recipes.base import Batch, Example, Recipe
+from iqa_training.run import Progress, Run
+from iqa_training.run_files import Log, State
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Report = Callable[[int, int, dict[str, float]], None]
+"""Called after each step with the steps done in the epoch, their number, and the losses."""
+
+
+def fit(run: Run, report: Report | None = None) -> Progress:
+    """Train until the last epoch, from where the folder's last run was left.
+
+    Raises
+    ------
+    UsageError
+        If the training set is smaller than a batch, or the folder's run was of other settings.
+    FileError
+        If the folder cannot be read or written.
+    """
+    if len(run.train) < run.loop.batch:
+        raise UsageError(f"{len(run.train)} training pictures are fewer than a batch of {run.loop.batch}")
+    torch.manual_seed(run.seed)
+    device = torch.device(run.device)
+    network = run.recipe.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = run.recipe.optimizer(run.loop)
+    steps = len(run.train) // run.loop.batch
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(run.loop, steps * run.loop.epochs))
+    scaler = torch.amp.GradScaler(device.type, enabled=run.loop.precision == "float16")
+    state = State(run, network, optimizer, schedule, scaler)
+    progress = state.restore()
+    with Log(run.folder, progress.epoch) as log:
+        while progress.epoch < run.loop.epochs:
+            started = time.perf_counter()
+            losses = _train_epoch(run, network, optimizer, schedule, scaler, progress.epoch, report)
+            progress.epoch += 1
+            row = {"learning_rate": float(optimizer.param_groups[-1]["lr"]), **losses}
+            if progress.epoch % run.loop.validate_every == 0 or progress.epoch == run.loop.epochs:
+                validation = validate(run)
+                row |= validation
+                if validation["selection"] > progress.best:
+                    progress.best = validation["selection"]
+                    _write_best(run, progress)
+            state.save(progress)
+            log.write(progress.epoch, row | {"seconds": time.perf_counter() - started})
+    return progress
+
+
+def validate(run: Run) -> dict[str, float]:
+    """Score the validation set.
+
+    Returns
+    -------
+    dict
+        ``srcc_<task>`` of each task and their mean, or ``validation_<loss>`` where the recipe trains no score; and
+        ``selection``, of which more is better.
+    """
+    network, device = run.recipe.network, torch.device(run.device)
+    loader = _loader(_Validation(run.recipe, run.validation), run.loop, range(len(run.validation)))
+    scores: dict[str, list[Tensor]] = {}
+    labels: list[Tensor] = []
+    losses: dict[str, list[float]] = {}
+    network.eval()
+    # The draws of validation must not move those of training: a run validated more often trains the same.
+    with torch.no_grad(), torch.random.fork_rng(), _autocast(run.loop, device):
+        torch.manual_seed(run.seed)
+        for batch in loader:
+            batch = _to(batch, device)
+            predicted = run.recipe.predict(batch)
+            for task, values in predicted.items():
+                scores.setdefault(task, []).append(values.float().cpu())
+            if predicted:
+                labels.append(batch["label"].cpu())
+            else:
+                for name, value in run.recipe.losses(batch).items():
+                    losses.setdefault(name, []).append(float(value))
+    if not scores:
+        result = {f"validation_{name}": float(np.mean(values)) for name, values in losses.items()}
+        return result | {"selection": -result["validation_total"]}
+    truth = torch.cat(labels).numpy()
+    result = {f"srcc_{task}": _srcc(torch.cat(values).numpy(), truth) for task, values in scores.items()}
+    return result | {"selection": float(np.mean(list(result.values())))}
+
+
+def _srcc(predicted: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
+    """Rank correlation; -1 for constant or broken scores, which have none and must never be the best."""
+    if not np.isfinite(predicted).all() or np.ptp(predicted) == 0 or np.ptp(truth) == 0:
+        return -1.0
+    return float(stats.spearmanr(predicted, truth).statistic)
+
+
+def _train_epoch(
+    run: Run,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    scaler: torch.amp.GradScaler,
+    epoch: int,
+    report: Report | None,
+) -> dict[str, float]:
+    """Take one pass over the training set; return the mean of each loss."""
+    device = torch.device(run.device)
+    network.train()
+    for module in network.modules():
+        # A layer that is not trained keeps its statistics too, whatever the setting.
+        if isinstance(module, nn.BatchNorm2d) and (run.loop.freeze_normalisation or not module.weight.requires_grad):
+            module.eval()
+    order = np.random.default_rng([run.seed, epoch]).permutation(len(run.train)).tolist()
+    steps = len(order) // run.loop.batch
+    loader = _loader(_Training(run.recipe, run.train, run.seed, epoch), run.loop, order[: steps * run.loop.batch])
+    totals: dict[str, list[float]] = {}
+    for step, batch in enumerate(loader, start=1):
+        with _autocast(run.loop, device):
+            losses = run.recipe.losses(_to(batch, device))
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        if not math.isfinite(values["total"]):
+            raise UsageError(f"the loss became {values['total']} in epoch {epoch + 1}; lower learning_rate or set clip")
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(losses["total"]).backward()  # type: ignore[no-untyped-call]
+        if run.loop.clip > 0:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(network.parameters(), run.loop.clip)
+        scaler.step(optimizer)
+        scaler.update()
+        schedule.step()
+        for name, value in values.items():
+            totals.setdefault(name, []).append(value)
+        if report is not None:
+            report(step, steps, values)
+    return {f"loss_{name}": float(np.mean(values)) for name, values in totals.items()}
+
+
+def _rate(loop: LoopConfig, steps: int) -> Callable[[int], float]:
+    """Linear warm-up, then a cosine to zero or drops to a tenth, as a factor by step."""
+    warm = round(loop.warmup * steps)
+    epoch = steps // loop.epochs
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / warm
+        if loop.drop_every:
+            return float(0.1 ** (step // (epoch * loop.drop_every)))
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
+
+    return factor
+
+
+class _Training(Dataset[Example]):
+    """Training examples; what is drawn for a picture depends on seed, epoch and picture, not on order or workers."""
+
+    def __init__(self, recipe: Recipe, source: Source, seed: int, epoch: int) -> None:
+        self._recipe, self._source, self._seed, self._epoch = recipe, source, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._recipe.example(self._source, index, np.random.default_rng([self._seed, self._epoch, index]))
+
+
+class _Validation(Dataset[Example]):
+    """Validation examples, always the same."""
+
+    def __init__(self, recipe: Recipe, source: Source) -> None:
+        self._recipe, self._source = recipe, source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._recipe.validation_example(self._source, index)
+
+
+def _loader(examples: Dataset[Example], loop: LoopConfig, order: Sequence[int]) -> Iterator[Batch]:
+    loader: DataLoader[Example] = DataLoader(
+        examples,
+        batch_size=loop.batch,
+        sampler=order,
+        num_workers=loop.workers,
+        generator=torch.Generator(),  # it draws a seed for its workers, which must not move the draws of training
+    )
+    return iter(loader)
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def _autocast(loop: LoopConfig, device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, DTYPES[loop.precision], enabled=loop.precision != "float32")
+
+
+def _write_best(run: Run, progress: Progress) -> None:
+    """Write the checkpoint that export takes, at once."""
+    entries = {name: value.detach().cpu().contiguous() for name, value in run.recipe.exported().items()}
+    metadata = {
+        "model": run.recipe.model,
+        "variant": run.recipe.variant or "",
+        "recipe": run.recipe.name,
+        "epoch": str(progress.epoch),
+        "selection": f"{progress.best:.6f}",
+        **run.metadata,
+    }
+    path = run.folder / "best.safetensors"
+    temporary = path.with_suffix(".part")
+    safetensors.torch.save_file(entries, temporary, metadata)
+    temporary.replace(path)

@@ -1,0 +1,133 @@
+"""YOTO's training (Yun and Lin, arXiv 2310.09560): one network on no-reference and full-reference batches in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+import torch
+from msgspec import Meta
+from torch import Tensor
+
+from iqa_export.backbones import load_encoder
+from iqa_export.models.mobilenet import MobileNetV2
+from iqa_export.models.yoto import Yoto
+from iqa_export.systems.yoto import YotoSystem
+from iqa_runtime.errors import UsageError
+from iqa_training.crops import Picture, center_crop, random_crop
+from iqa_training.datasets.items import Item, Source
+from iqa_training.losses.regression import decorrelation, squared_error
+from iqa_training.recipes.base import Batch, Example, Recipe, normalise, reference_of
+
+
+class YotoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What can be set about YOTO's training.
+
+    Attributes
+    ----------
+    variant
+        ``swin_t``, ``resnet50`` or ``edge``.
+    mode
+        ``nr``, ``fr``, or jointly: with ``mix``, the paper's way, each batch is one or the other with equal
+        probability; with ``both`` (our choice where time is short) each batch is scored both ways and the losses are
+        added: two encodings serve two scores. Jointly, the reference side carries its own segment embedding.
+    reference_gradient
+        Whether the encoding of the reference passes gradients back. Without, a step takes two thirds of the time (our
+        choice where time is short): the shared weights still learn from the distorted side.
+    frozen_layers
+        So many of the first layers of the edge variant's pre-trained encoder stay as they are; what is not trained
+        needs no backward pass, and the finest maps cost the most.
+    decorrelation
+        Weight of the correlation loss beside the paper's squared error; the paper has none.
+    """
+
+    variant: Literal["swin_t", "resnet50", "edge"] = "swin_t"
+    mode: Literal["nr", "fr", "mix", "both"] = "mix"
+    reference_gradient: bool = True
+    frozen_layers: Annotated[int, Meta(ge=0)] = 0
+    decorrelation: float = 0.0
+
+
+class YotoRecipe(Recipe):
+    """Squared error on the score of one random crop per picture and epoch, flipped half of the time."""
+
+    name = "yoto"
+    title = "YOTO, arXiv 2310.09560: no-reference, full-reference, or both in one network"
+    model = "yoto"
+    settings = YotoSettings
+    roles = ("encoder",)
+    network: Yoto
+
+    def __init__(self, settings: YotoSettings, weights: Mapping[str, Path]) -> None:
+        self._settings = settings
+        self.variant = settings.variant
+        self.network = Yoto(settings.variant)
+        if "encoder" in weights:
+            load_encoder(self.network.encoder, weights["encoder"], YotoSystem.mean, YotoSystem.std)
+        self.needs_reference = settings.mode != "nr"
+        if settings.mode == "nr":
+            self.network.difference.requires_grad_(False)
+        if settings.frozen_layers > 0:
+            if not isinstance(self.network.encoder, MobileNetV2) or "encoder" not in weights:
+                raise UsageError("frozen_layers: of use for the edge variant with --weights encoder=FILE alone")
+            self.network.encoder.features[: settings.frozen_layers].requires_grad_(False)
+
+    def example(self, source: Source, index: int, rng: np.random.Generator) -> Example:
+        """Cut picture and, where it is needed, reference at one random place."""
+        item = source.item(index)
+        return self._named(random_crop(self._pictures(item), YotoSystem.crop, rng), item.label)
+
+    def validation_example(self, source: Source, index: int) -> Example:
+        """Cut the middle."""
+        item = source.item(index)
+        return self._named(center_crop(self._pictures(item), YotoSystem.crop), item.label)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Compare the scores of the mode, or of the one that is drawn, with the labels."""
+        mode = self._settings.mode
+        if mode == "mix":
+            mode = "fr" if bool(torch.rand(()) < 0.5) else "nr"
+        parts: dict[str, Tensor] = {}
+        for task, score in self._scores(batch, ("nr", "fr") if mode == "both" else (mode,)).items():
+            parts[f"squared_error_{task}"] = squared_error(score, batch["label"])
+            if self._settings.decorrelation > 0:
+                weighted = self._settings.decorrelation * decorrelation(score, batch["label"])
+                parts[f"decorrelation_{task}"] = weighted
+        return {"total": torch.stack(list(parts.values())).sum(), **parts}
+
+    def predict(self, batch: Batch) -> dict[str, Tensor]:
+        """Score in every mode that is trained."""
+        mode = self._settings.mode
+        return self._scores(batch, ("nr", "fr") if mode in ("mix", "both") else (mode,))
+
+    def _scores(self, batch: Batch, tasks: tuple[str, ...]) -> dict[str, Tensor]:
+        """Score in the given modes; with mixed precision the encodings are in half, all after them in float32.
+
+        The weighted mean over tokens and the gates, which nothing bounds, are not for eight bits of mantissa.
+        """
+        distorted = self._encode(batch["image"])
+        pristine = distorted
+        if "fr" in tasks:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self._settings.reference_gradient):
+                pristine = self._encode(batch["reference"])
+        joint = int(self._settings.mode in ("mix", "both"))
+        scores = {}
+        with torch.autocast(batch["image"].device.type, enabled=False):
+            if "nr" in tasks:
+                scores["nr"] = self.network.assess(distorted, distorted, 0).score
+            if "fr" in tasks:
+                scores["fr"] = self.network.assess(distorted, pristine, joint).score
+        return scores
+
+    def _encode(self, pictures: Tensor) -> list[Tensor]:
+        tokens = self.network.side(normalise(pictures, YotoSystem.mean, YotoSystem.std))
+        return [scale.float() for scale in tokens]
+
+    def _pictures(self, item: Item) -> list[Picture]:
+        return [item.distorted, reference_of(item)] if self.needs_reference else [item.distorted]
+
+    def _named(self, crops: list[Picture], label: float) -> Example:
+        return {**dict(zip(("image", "reference"), crops, strict=False)), "label": np.float32(label)}
