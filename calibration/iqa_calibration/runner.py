@@ -1,0 +1,87 @@
+"""Run a graph item by item on ONNX Runtime's CPU provider, at the optimisation level that ships."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto, ValueInfoProto
+
+from iqa_runtime.errors import ArtefactError
+
+Feed = Mapping[str, NDArray[np.float32]]
+"""Inputs of one item by name, each with a batch axis of one."""
+
+_LOG_ERRORS = 3
+
+
+class Runner:
+    """A graph in a session of its own.
+
+    Parameters
+    ----------
+    model
+        The graph, or the path of one.
+    threads
+        Threads of ONNX Runtime.
+    extra_outputs
+        Intermediate tensors to return beside the outputs of the graph; only for a model in memory.
+
+    Raises
+    ------
+    ArtefactError
+        If ONNX Runtime refuses the graph.
+    """
+
+    def __init__(self, model: ModelProto | Path, *, threads: int = 1, extra_outputs: Sequence[str] = ()) -> None:
+        if isinstance(model, ModelProto) and extra_outputs:
+            model = _with_outputs(model, extra_outputs)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.use_deterministic_compute = True
+        options.log_severity_level = _LOG_ERRORS
+        source = model.SerializeToString() if isinstance(model, ModelProto) else str(model)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                source, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
+        except Exception as error:  # the library's exceptions have no public common base
+            where = "the graph" if isinstance(model, ModelProto) else str(model)
+            raise ArtefactError(f"{where}: ONNX Runtime cannot load it ({_one_line(error)})") from error
+        self.outputs = tuple(output.name for output in self._session.get_outputs())
+
+    def run(self, feed: Feed, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Run one item; all outputs, or those named, by name.
+
+        Raises
+        ------
+        ArtefactError
+            If ONNX Runtime fails, as it does with inputs that don't fit.
+        """
+        names = list(self.outputs if outputs is None else outputs)
+        try:
+            return dict(zip(names, self._session.run(names, dict(feed)), strict=True))
+        except Exception as error:  # the library's exceptions have no public common base
+            raise ArtefactError(f"the graph: ONNX Runtime cannot run it ({_one_line(error)})") from error
+
+
+def first_not_finite(values: dict[str, NDArray[Any]]) -> str | None:
+    """Name the first output with a value that is NaN or infinite; None if there is none."""
+    return next((name for name, value in values.items() if not np.isfinite(value).all()), None)
+
+
+def _with_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
+    extended = ModelProto()
+    extended.CopyFrom(model)
+    present = {output.name for output in extended.graph.output}
+    extended.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in present)
+    return extended
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
