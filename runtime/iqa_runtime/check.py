@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -14,11 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime import __version__
+from iqa_runtime.backends import choose_backend
+from iqa_runtime.bundled import find_artefact
 from iqa_runtime.contract import Contract, read_contract
 from iqa_runtime.errors import IqaError
 
-_BACKEND_PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+_BACKEND_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
+_EXCLUSIVE = {"onnxruntime", "onnxruntime-gpu"}
 _TIMED_RUNS = 3
+
+_CRASHED_BEFORE = {"openvino"}
+"""Backends whose library has been seen to end the whole process while it compiled a graph."""
+
+_OPEN = "import json, sys; from iqa_runtime import Scorer; Scorer(sys.argv[1], **json.loads(sys.argv[2])).close()"
+_OPEN_SECONDS = 600
+"""Far more than any artefact has needed (seconds), so that a check ends even where a library hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +65,21 @@ def check_installation(
     *,
     backend: str | None = None,
     device: str = "cpu",
+    precision: str | None = None,
     threads: int | None = None,
     batch_size: int | None = None,
 ) -> Iterator[Check]:
     """Test an installation with an artefact, step by step; an error is the last step.
 
     Versions, the instruction set of the kernels, the backend and its provider; then a synthetic image is scored as an
-    array and as PNG bytes, and the two scores must have the same bits.
+    array and as PNG bytes, and the two scores must have the same bits. A backend that might crash while it compiles the
+    graph does so in a process of its own first.
 
     Parameters
     ----------
     artefact
-        Path of the artefact.
-    backend, device, threads, batch_size
+        Path of the artefact, or the name of a bundled one.
+    backend, device, precision, threads, batch_size
         As in `iqa_runtime.Scorer`.
 
     Yields
@@ -72,7 +87,9 @@ def check_installation(
     Check
         As soon as it is known.
     """
-    steps = _steps(artefact, {"backend": backend, "device": device, "threads": threads, "batch_size": batch_size})
+    options = {"backend": backend, "device": device, "precision": precision, "threads": threads}
+    options["batch_size"] = batch_size
+    steps = _steps(find_artefact(artefact), {name: value for name, value in options.items() if value is not None})
     try:
         yield from steps
     except (IqaError, ImportError) as error:
@@ -98,6 +115,22 @@ def _steps(artefact: str | Path, options: dict[str, Any]) -> Iterator[Check]:
     state = "trained" if contract.weights.trained else "untrained: its scores mean nothing"
     yield Check("artefact", True, f"{contract.model} {contract.variant} {contract.task} {contract.precision}, {state}")
 
+    choice = choose_backend(
+        Path(artefact),
+        contract,
+        options.get("backend"),
+        device=options["device"],
+        precision=options.get("precision"),
+    )
+    options = {**options, "backend": choice.backend.name}
+    if choice.complaint is not None:
+        yield Check("choice", True, choice.complaint)
+    if choice.backend.name in _CRASHED_BEFORE:
+        opened = _open_elsewhere(artefact, options)
+        yield opened
+        if not opened.passed:
+            return
+
     with Scorer(artefact, crops=_fewest_crops(contract), **options) as scorer:
         yield Check("backend", True, f"{scorer.backend_name}, device {options['device']}, runs on {scorer.provider}")
         image = _synthetic_image(contract, seed=0)
@@ -115,6 +148,20 @@ def _steps(artefact: str | Path, options: dict[str, Any]) -> Iterator[Check]:
         yield Check("speed", True, f"{min(run.milliseconds / run.patches for run in runs):.1f} ms a crop")
 
 
+def _open_elsewhere(artefact: str | Path, options: dict[str, Any]) -> Check:
+    """Open the artefact in another process, whose crash harms nobody."""
+    command = [sys.executable, "-c", _OPEN, str(artefact), json.dumps(options)]
+    remedy = "report it with the artefact's --info, and use another backend"
+    try:
+        finished = subprocess.run(command, capture_output=True, timeout=_OPEN_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return Check("compiling", False, f"not done after {_OPEN_SECONDS} s in a process of its own; {remedy}")
+    # An exception ends Python with 1; opening it here then says what is wrong.
+    if finished.returncode in (0, 1):
+        return Check("compiling", True, "did not crash a process of its own")
+    return Check("compiling", False, f"crashed a process of its own (exit status {finished.returncode}); {remedy}")
+
+
 def _backend_packages() -> Check:
     found = []
     for package in _BACKEND_PACKAGES:
@@ -122,10 +169,10 @@ def _backend_packages() -> Check:
             found.append(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
             continue
-    if len(found) > 1:
-        remedy = "; they overwrite each other: uninstall both, then install one"
+    if {package.partition(" ")[0] for package in found} >= _EXCLUSIVE:
+        remedy = "; the first two overwrite each other: uninstall both, then install one"
         return Check("libraries", False, ", ".join(found) + remedy)
-    return Check("libraries", bool(found), found[0] if found else 'no backend; pip install "iqa-deploy[cpu]"')
+    return Check("libraries", bool(found), ", ".join(found) if found else 'no backend; pip install "iqa-deploy[cpu]"')
 
 
 def _fewest_crops(contract: Contract) -> str | None:

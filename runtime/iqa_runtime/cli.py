@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -82,7 +83,10 @@ def run(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Items handed to the backend at a time.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    backend: Annotated[str | None, typer.Option(help="Default: by the suffix of the artefact.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Default: the best one installed for the artefact.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16 (openvino); default: what the artefact was judged in.")
+    ] = None,
     pixel_limit: Annotated[int, typer.Option(min=1, help="Larger images fail, undecoded.")] = DEFAULT_PIXEL_LIMIT,
     maps: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write heat maps here, as PNG.")] = None,
     restored: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write restored images here, as PNG.")] = None,
@@ -97,20 +101,29 @@ def run(
         if check or info:
             if (check and info) or inputs or output or reference or crops or resume or maps or restored:
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
-            code = _show_contract(artefact, form) if info else _check(artefact, backend, device, threads, batch_size)
+            code = (
+                _show_contract(artefact, form)
+                if info
+                else _check(artefact, backend, device, precision, threads, batch_size)
+            )
         else:
             job = _plan_job(artefact, inputs or [], reference, form, output, resume)
-            scorer = Scorer(
-                artefact,
-                backend=backend,
-                device=device,
-                threads=threads,
-                batch_size=batch_size,
-                crops=crops,
-                maps=maps is not None,
-                restored=restored is not None,
-                pixel_limit=pixel_limit,
-            )
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
+                scorer = Scorer(
+                    artefact,
+                    backend=backend,
+                    device=device,
+                    precision=precision,
+                    threads=threads,
+                    batch_size=batch_size,
+                    crops=crops,
+                    maps=maps is not None,
+                    restored=restored is not None,
+                    pixel_limit=pixel_limit,
+                )
+            for warning in caught:
+                _say(str(warning.message))
             with scorer:
                 code = _score(scorer, job, PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit))
     except BrokenPipeError:
@@ -183,7 +196,7 @@ def _score(scorer: Scorer, job: _Job, pictures: PictureWriter) -> int:
                 advance()
         except KeyboardInterrupt:
             summary.interrupted = True
-    _say(summary.text(contract))
+    _say(f"{summary.text(contract)}; {scorer.backend_name} {scorer.provider}")
     return INTERRUPTED if summary.interrupted else SOME_FAILED if summary.failed else 0
 
 
@@ -289,9 +302,18 @@ def _show_contract(artefact: str, form: Format | None) -> int:
     return 0
 
 
-def _check(artefact: str, backend: str | None, device: str, threads: int | None, batch_size: int | None) -> int:
+def _check(
+    artefact: str,
+    backend: str | None,
+    device: str,
+    precision: str | None,
+    threads: int | None,
+    batch_size: int | None,
+) -> int:
     passed = True
-    for check in check_installation(artefact, backend=backend, device=device, threads=threads, batch_size=batch_size):
+    for check in check_installation(
+        artefact, backend=backend, device=device, precision=precision, threads=threads, batch_size=batch_size
+    ):
         typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:12}  {check.detail}")
         passed &= check.passed
     return 0 if passed else SOME_FAILED

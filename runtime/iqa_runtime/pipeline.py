@@ -213,6 +213,7 @@ class Pipeline:
             range=(score.low, score.high),
             higher_is_better=score.higher_is_better,
             trained=self._contract.weights.trained,
+            backend=f"{self._backend.name} {self._backend.provider}",
             width=tally.width,
             height=tally.height,
             patches=tally.items * self._image.per_item if scored else 0,

@@ -27,6 +27,8 @@ class Score:
         Direction.
     trained
         False if the weights are random: the value then only shows that the pipeline runs.
+    backend
+        What ran it: the backend and what that ran on, such as ``openvino CPU (float32)``.
     width, height
         Of the decoded image, upright, in pixels; None if it could not be decoded.
     patches
@@ -50,6 +52,7 @@ class Score:
     range: tuple[float, float]
     higher_is_better: bool
     trained: bool
+    backend: str = field(default="", compare=False)
     width: int | None = None
     height: int | None = None
     patches: int = 0

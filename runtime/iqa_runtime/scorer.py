@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from itertools import repeat, zip_longest
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Self, TypeGuard, cast
 
 import numpy as np
 
-from iqa_runtime.backends import Signature, backend_class
+from iqa_runtime.backends import Signature, choose_backend
 from iqa_runtime.bundled import find_artefact
 from iqa_runtime.contract import Contract, PatchPlan, read_contract
 from iqa_runtime.cpu import available_cpus
@@ -43,10 +44,13 @@ class Scorer:
         An ``.onnx`` file written by ``iqa-export``, or the name of a bundled one: ``edge-nr`` (also ``edge``),
         ``edge-fr``.
     backend
-        Name of the backend; None for the default of the file's format.
+        Name of the backend; None for the best one here, by the rule of `iqa_runtime.backends.choose_backend`.
     device
         Where to run, in the backend's words: ``cpu``, ``cuda``, ``cuda:1``. What is asked for is what is used, or an
         error.
+    precision
+        What operators on floats shall compute in: ``float32``, or ``bfloat16`` (OpenVINO only), whose scores differ.
+        None for what the artefact was judged in.
     threads
         On the CPU so many items (crops, or P crops taken as one) run at once, each on one thread: splitting an item
         over threads would make the last bits of its score depend on their number. As many decoders work ahead. None
@@ -77,6 +81,11 @@ class Scorer:
     DependencyError
         If the backend's library is missing or broken.
 
+    Warns
+    -----
+    UserWarning
+        If the artefact was made for another backend than the one that runs it, or judged in another precision.
+
     Examples
     --------
     >>> with Scorer("yoto.onnx") as scorer:  # doctest: +SKIP
@@ -90,6 +99,7 @@ class Scorer:
         *,
         backend: str | None = None,
         device: str = "cpu",
+        precision: str | None = None,
         threads: int | None = None,
         batch_size: int | None = None,
         crops: str | PatchPlan | None = None,
@@ -101,14 +111,16 @@ class Scorer:
         _check_number("batch_size", batch_size, MAX_BATCH_SIZE)
         _check_number("pixel_limit", pixel_limit)
         path = find_artefact(artefact)
-        chosen = backend_class(path, backend)
         self._contract = read_contract(path)
+        choice = choose_backend(path, self._contract, backend, device=device, precision=precision)
+        if choice.complaint is not None:
+            warnings.warn(f"{path}: {choice.complaint}", stacklevel=2)
         self._plan = _choose_plan(path, self._contract, crops)
         self._threads = threads or min(available_cpus(), MAX_THREADS)
-        self._backend = chosen(path, Signature.of_artefact(self._contract), device=device, threads=self._threads)
+        self._backend = choice.create(path, Signature.of_artefact(self._contract), device=device, threads=self._threads)
         self._encoder = None
         if self._contract.input("reference_features") is not None:
-            self._encoder = chosen(
+            self._encoder = choice.create(
                 encoder_path(path, self._contract),
                 Signature.of_reference_encoder(self._contract),
                 device=device,

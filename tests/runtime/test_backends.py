@@ -223,7 +223,7 @@ def test_a_missing_or_broken_library(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", module)
     with pytest.raises(DependencyError, match=complaint):
-        Scorer(artefacts.mean())
+        Scorer(artefacts.mean(), backend="onnxruntime")
 
 
 def test_a_library_that_fails_to_import(artefacts: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,25 +4,76 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from iqa_runtime.backends.base import Backend, Signature, TensorSpec
+from iqa_runtime.contract import Contract
 from iqa_runtime.errors import UsageError
 
-__all__ = ["Backend", "Signature", "TensorSpec", "backend_class", "backend_names"]
+__all__ = ["Backend", "Choice", "Signature", "TensorSpec", "backend_class", "backend_names", "choose_backend"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    """A backend: where its class is, the library it needs, what it reads, what it runs on and was made for."""
+
     module: str
     class_name: str
+    library: str
     suffix: str
+    devices: tuple[str, ...]
+    precisions: tuple[str, ...]
+    targets: tuple[str, ...]
 
 
-# The first backend that reads a suffix is the one chosen when the caller names none.
+# In the order in which `choose_backend` prefers them.
 _BACKENDS = {
-    "onnxruntime": _Entry("iqa_runtime.backends.onnx_runtime", "OnnxRuntimeBackend", ".onnx"),
+    "onnxruntime": _Entry(
+        module="iqa_runtime.backends.onnx_runtime",
+        class_name="OnnxRuntimeBackend",
+        library="onnxruntime",
+        suffix=".onnx",
+        devices=("cpu", "cuda"),
+        precisions=("float32",),
+        targets=("any", "onnxruntime"),
+    ),
+    "openvino": _Entry(
+        module="iqa_runtime.backends.openvino",
+        class_name="OpenVinoBackend",
+        library="openvino",
+        suffix=".onnx",
+        devices=("cpu",),
+        precisions=("float32", "bfloat16"),
+        targets=("any", "openvino", "tensorrt"),
+    ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What runs an artefact.
+
+    Attributes
+    ----------
+    backend
+        Its class.
+    precision
+        What operators on floats compute in: ``float32`` or ``bfloat16``.
+    complaint
+        What the user should hear about this choice; None if it is how the artefact was made to run.
+    """
+
+    backend: type[Backend]
+    precision: str
+    complaint: str | None
+
+    def create(self, graph: Path, signature: Signature, *, device: str, threads: int) -> Backend:
+        """Make a backend, not yet active, for a graph of the artefact; raises what its constructor does."""
+        # Backends that compute in float32 alone take no precision.
+        options: dict[str, Any] = {} if self.precision == "float32" else {"precision": self.precision}
+        return self.backend(graph, signature, device=device, threads=threads, **options)
 
 
 def backend_names() -> tuple[str, ...]:
@@ -31,7 +82,7 @@ def backend_names() -> tuple[str, ...]:
 
 
 def backend_class(artefact: Path, name: str | None = None) -> type[Backend]:
-    """Choose the backend of an artefact.
+    """Return the backend of a name, or the first one that reads an artefact's format.
 
     Parameters
     ----------
@@ -45,6 +96,72 @@ def backend_class(artefact: Path, name: str | None = None) -> type[Backend]:
     UsageError
         If there is no such backend, or it does not read this format.
     """
+    entry = _BACKENDS[_reading(artefact, name)[0]]
+    backend: type[Backend] = getattr(import_module(entry.module), entry.class_name)
+    return backend
+
+
+def choose_backend(
+    artefact: Path,
+    contract: Contract,
+    name: str | None = None,
+    *,
+    device: str = "cpu",
+    precision: str | None = None,
+) -> Choice:
+    """Choose what runs an artefact, and in which precision.
+
+    With no name it is the first in this order of those that read the format, have the device and compute in the
+    precision:
+
+    1. installed, and made for the contract's target;
+    2. installed;
+    3. not installed: opening it tells what to install.
+
+    Within each, ONNX Runtime comes before OpenVINO: parity was tested with it at export, and the score of an artefact
+    for any target keeps its bits when OpenVINO is installed later.
+
+    Parameters
+    ----------
+    artefact
+        Path of the artefact; its suffix tells the format.
+    contract
+        Of the artefact.
+    name
+        Backend to use; None to choose by the rule above.
+    device
+        Where it will run; the part before a colon counts.
+    precision
+        What operators on floats shall compute in, ``float32`` or ``bfloat16``; None for what the artefact was judged
+        in, which is bfloat16 for those exported as bf16 for OpenVINO, and else float32.
+
+    Raises
+    ------
+    UsageError
+        If there is no such backend, it does not read this format or does not compute in the precision.
+    """
+    reading = _reading(artefact, name)
+    judged = "bfloat16" if (contract.precision, contract.target) == ("bf16", "openvino") else "float32"
+    computed = precision or judged
+    able = [known for known in reading if computed in _BACKENDS[known].precisions]
+    if not able:
+        whom = f"backend {name!r}" if name else f"a backend that reads {artefact.suffix}"
+        raise UsageError(
+            f"precision {computed!r}: {whom} does not compute in it; choose float32, or bfloat16 with openvino"
+        )
+    chosen = name or _default(able, contract.target, device)
+    complaint = None
+    if contract.target not in _BACKENDS[chosen].targets:
+        complaint = f"the artefact was made for {contract.target} and runs on {chosen}: it may be slow, and its score"
+    elif computed != judged:
+        complaint = f"the artefact was judged in {judged} and runs in {computed}: its score"
+    if complaint:
+        complaint += " is not quite the one that was tested"
+    return Choice(backend_class(artefact, chosen), computed, complaint)
+
+
+def _reading(artefact: Path, name: str | None) -> list[str]:
+    """Return the backends that read an artefact's format, in order; only the named one if there is a name."""
     if name is not None and name not in _BACKENDS:
         raise UsageError(f"there is no backend {name!r}; choose one of: {', '.join(_BACKENDS)}")
     suffix = artefact.suffix.lower()
@@ -56,6 +173,21 @@ def backend_class(artefact: Path, name: str | None = None) -> type[Backend]:
         )
     if name is not None and name not in reading:
         raise UsageError(f"{artefact}: backend {name!r} does not read {suffix}; choose one of: {', '.join(reading)}")
-    entry = _BACKENDS[name or reading[0]]
-    backend: type[Backend] = getattr(import_module(entry.module), entry.class_name)
-    return backend
+    return reading if name is None else [name]
+
+
+def _default(names: list[str], target: str, device: str) -> str:
+    """Return the best of several backends that could run an artefact."""
+    kind = device.partition(":")[0]
+    # Of a device that none has, the first one says so.
+    running = [name for name in names if kind in _BACKENDS[name].devices] or names
+    installed = [name for name in running if _is_installed(_BACKENDS[name].library)]
+    fitting = [name for name in running if target in _BACKENDS[name].targets]
+    return ([name for name in installed if name in fitting] + installed + fitting + running)[0]
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return find_spec(library) is not None
+    except ValueError:  # imported, and by something that gave it no spec
+        return True
