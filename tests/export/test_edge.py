@@ -1,5 +1,8 @@
 """The edge variant: small enough, one network for both tasks, exported without weights to give."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,9 @@ from iqa_export.models.yoto import LAYOUTS, Yoto
 from iqa_export.systems import GraphChoice, find_system
 from iqa_runtime import Scorer, UsageError, read_contract
 from iqa_runtime.bundled import find_artefact
+from iqa_runtime.contract import FileDigest
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 MOST_PARAMETERS = 4_000_000
 MOST_MACS = 3e9
@@ -109,3 +115,10 @@ def test_other_variants_still_want_weights():
 def test_single_segment_is_refused():
     with pytest.raises(UsageError, match="trained on both tasks"):
         find_system("yoto").check(GraphChoice(variant="edge", task="fr", segment="single"))
+
+
+@pytest.mark.parametrize("task", ["nr", "fr"])
+def test_recorded_results_are_of_the_packaged_graphs(task):
+    """The model card quotes these files; another bundle needs another judgement."""
+    recorded = json.loads((RESULTS / f"edge-{task}.human-scores.json").read_text())
+    assert recorded["artefact"]["sha256"] == FileDigest.of_file(find_artefact(f"edge-{task}")).sha256

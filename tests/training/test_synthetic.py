@@ -160,6 +160,15 @@ def test_emphasis_decides_what_is_drawn(photographs, tmp_path):
     assert {item.distortion for item in items(train)} == {None, "jpeg"}
 
 
+def test_a_photograph_that_is_there_twice_counts_once(photographs, sets, cache, tmp_path):
+    doubled = tmp_path / "doubled"
+    shutil.copytree(photographs, doubled)
+    first = sorted(doubled.iterdir())[0]
+    shutil.copy(first, doubled / f"again_{first.name}")
+    again = build_synthetic(doubled, CONFIG, cache)
+    assert [len(part) for part in again] == [len(part) for part in sets]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

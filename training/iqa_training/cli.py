@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def train_command(
-    recipe: Annotated[str, typer.Argument(help="Recipe to train by; --help-recipes is in docs/training.md.")],
+    recipe: Annotated[str, typer.Argument(help="Recipe to train by; docs/training.md lists them.")],
     config: Annotated[Path, typer.Option(metavar="FILE", help="YAML file with the settings of the run.")],
     data: Annotated[
         Path, typer.Option(metavar="PATH", help="Root of the data set; for a synthetic one, a folder of photographs.")

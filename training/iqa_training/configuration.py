@@ -74,8 +74,13 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         A name of `iqa_training.datasets.DATASETS`, or ``synthetic`` for a folder of photographs.
     synthetic
         How a synthetic set is made; without effect on others.
+    part
+        The part of a data set on disk that is trained and validated on, as ``iqa-eval --split`` names parts: ``train``
+        and ``official:train`` leave a test part for `iqa-eval` that training never sees.
+    part_seed
+        Seed of the split into ``train`` and ``test``; give ``iqa-eval --seed`` the same.
     validation
-        Share of the contents of a data set on disk that validates.
+        Share of the contents of that part that validates.
     loop
         The training loop.
     recipe
@@ -85,6 +90,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     seed: Annotated[int, Meta(ge=0)] = 0
     dataset: str = SYNTHETIC
     synthetic: SyntheticConfig = SyntheticConfig()
+    part: str = "train"
+    part_seed: Annotated[int, Meta(ge=0)] = 0
     validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
     loop: LoopConfig = LoopConfig()
     recipe: dict[str, object] = {}

@@ -43,7 +43,7 @@ def eval_command(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    backend: Annotated[str | None, typer.Option(help="Default: by the suffix of the artefact.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Default: the best one installed for the artefact.")] = None,
 ) -> int:
     """Judge an artefact on a data set with human scores: SRCC, PLCC, KRCC, RMSE, by distortion type, with intervals."""
     # Here and not above, so that --help and usage errors don't wait for SciPy and matplotlib.

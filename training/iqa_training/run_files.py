@@ -42,6 +42,7 @@ class State:
         """Write the file, at once."""
         state: dict[str, Any] = {name: part.state_dict() for name, part in self._parts.items()}
         state |= {"epoch": progress.epoch, "best": progress.best, "random": torch.get_rng_state()}
+        state["random_cuda"] = torch.cuda.get_rng_state_all()  # empty without a GPU
         state["settings"] = self._settings
         temporary = self._path.with_suffix(".part")
         torch.save(state, temporary)
@@ -65,6 +66,7 @@ class State:
             for name, part in self._parts.items():
                 part.load_state_dict(state[name])
             torch.set_rng_state(state["random"])
+            torch.cuda.set_rng_state_all(state["random_cuda"])
             return Progress(state["epoch"], state["best"])
         except UsageError:
             raise

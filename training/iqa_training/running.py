@@ -15,7 +15,7 @@ from iqa_runtime import __version__
 from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import FileError, UsageError
 from iqa_training.configuration import SYNTHETIC, RunConfig, read_config
-from iqa_training.datasets import read_dataset, split
+from iqa_training.datasets import read_dataset, select, split
 from iqa_training.datasets.items import DatasetSource, Source
 from iqa_training.datasets.synthetic import build_synthetic, find_photographs, set_digest
 from iqa_training.loop import fit
@@ -83,8 +83,11 @@ def train(
             settings={
                 "data": settings.dataset,
                 "synthetic": msgspec.to_builtins(settings.synthetic),
+                "part": [settings.part, settings.part_seed],
                 "validation": settings.validation,
                 "settings": settings.recipe,
+                "trained_on": trained_on,
+                "weights": {role: FileDigest.of_file(file).sha256 for role, file in weights.items()},
             },
             metadata={
                 "licence": licence or "not stated",
@@ -95,9 +98,9 @@ def train(
             },
             device=chosen,
         )
+        if not (out / "last.pt").exists():  # a run that is there keeps the configuration it was started with
+            (out / "config.yaml").write_bytes(msgspec.yaml.encode(settings))
         progress = fit(run, report)
-        # Not before: a run that is there and of other settings keeps the configuration it was started with.
-        (out / "config.yaml").write_bytes(msgspec.yaml.encode(settings))
     best = out / "best.safetensors"
     console.print(f"best validation {progress.best:.4f}; next: {_next_command(recipe, best)}", soft_wrap=True)
 
@@ -106,7 +109,7 @@ def _next_command(recipe: Recipe, best: Path) -> str:
     if recipe.leads_to is not None:
         return f"iqa-train {recipe.leads_to}={best}"
     variant = f" --variant {recipe.variant}" if recipe.variant else ""
-    return f"iqa-export --model {recipe.model}{variant} --weights {best}"
+    return f"iqa-export --model {recipe.model}{variant}{recipe.export_options} --weights {best}"
 
 
 def _device(asked: str | None) -> str:
@@ -133,8 +136,8 @@ def _read(
         bars.remove_task(bar)
         digest = set_digest([FileDigest.of_file(file).sha256 for file in find_photographs(data)], settings.synthetic)
         return sets, f"synthetic set {digest[:16]}, {len(sets[0])} pictures labelled by full-reference metrics"
-    dataset = read_dataset(settings.dataset, data)
+    dataset = select(read_dataset(settings.dataset, data), settings.part, seed=settings.part_seed)
     shares = {"train": 1 - settings.validation, "validation": settings.validation}
     parts = split(dataset, shares, settings.seed)
     sources = DatasetSource(parts["train"]), DatasetSource(parts["validation"])
-    return sources, f"{dataset.title}, {len(sources[0])} of {len(dataset.samples)} pictures"
+    return sources, f"{dataset.title}, {len(sources[0])} pictures of part {settings.part}"

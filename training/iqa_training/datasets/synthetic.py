@@ -72,7 +72,7 @@ class SyntheticConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     emphasis: dict[str, float] = {}
     metrics: tuple[str, ...] = TEACHERS
     downsample: Count = 2
-    validation: Share = 0.15
+    validation: Share = 0.1
     seed: int = 0
 
 
@@ -166,8 +166,11 @@ def build_synthetic(
         If the configuration names unknown distortions or ranges that are none.
     """
     _check(config)
-    files = find_photographs(photographs)
-    digests = [FileDigest.of_file(file).sha256 for file in files]
+    # A photograph that is there twice counts once.
+    found = {FileDigest.of_file(file).sha256: file for file in find_photographs(photographs)}
+    digests, files = list(found), list(found.values())
+    if len(files) < 2:
+        raise FileError(f"{photographs}: one photograph, however often; training and validation need one each at least")
     folder = cache / f"synthetic-{set_digest(digests, config)[:16]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,8 @@ class Recipe(ABC):
         Names of the checkpoints it can start from: ``encoder``, ``teacher``...
     leads_to
         What takes the checkpoint, as ``RECIPE --weights ROLE``; None if it goes to ``iqa-export``.
+    export_options
+        What `iqa-export` has to be told beyond model and variant, each option after a space.
     needs_reference
         Whether every picture has to have a reference.
     network
@@ -54,6 +56,7 @@ class Recipe(ABC):
     settings: ClassVar[type[msgspec.Struct]]
     roles: ClassVar[tuple[str, ...]] = ()
     leads_to: ClassVar[str | None] = None
+    export_options: str = ""
     needs_reference: bool = False
     variant: str | None = None
     network: nn.Module

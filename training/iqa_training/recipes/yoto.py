@@ -68,6 +68,8 @@ class YotoRecipe(Recipe):
         if "encoder" in weights:
             load_encoder(self.network.encoder, weights["encoder"], YotoSystem.mean, YotoSystem.std)
         self.needs_reference = settings.mode != "nr"
+        if settings.mode == "fr":
+            self.export_options = " --task fr" if settings.variant == "edge" else " --task fr --segment single"
         if settings.mode == "nr":
             self.network.difference.requires_grad_(False)
         if settings.frozen_layers > 0:
@@ -113,7 +115,7 @@ class YotoRecipe(Recipe):
         if "fr" in tasks:
             with torch.set_grad_enabled(torch.is_grad_enabled() and self._settings.reference_gradient):
                 pristine = self._encode(batch["reference"])
-        joint = int(self._settings.mode in ("mix", "both"))
+        joint = int(self._settings.mode in ("mix", "both") or self._settings.variant == "edge")
         scores = {}
         with torch.autocast(batch["image"].device.type, enabled=False):
             if "nr" in tasks:
