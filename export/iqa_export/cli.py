@@ -127,23 +127,26 @@ def _bundled(system: System, variant: str | None) -> tuple[str, str]:
 
 
 def main() -> NoReturn:
-    """Run the command and exit: 0 done, 1 failed, 2 usage, 130 interrupted; every error is one line on stderr."""
+    """Run the command and exit."""
+    run_app(app, "iqa-export")
+
+
+def run_app(command: typer.Typer, name: str) -> NoReturn:
+    """Run a command line and exit: 0 done, 1 failed, 2 usage, 130 interrupted; every error is one line on stderr."""
+    message = None
     try:
-        code = app(prog_name="iqa-export", standalone_mode=False) or 0
+        code = command(prog_name=name, standalone_mode=False) or 0
     except PARSE_ERROR as error:
-        code = _fail(getattr(error, "format_message", error.__str__)(), 2)
+        code, message = 2, getattr(error, "format_message", error.__str__)()
     except UsageError as error:
-        code = _fail(str(error), 2)
+        code, message = 2, str(error)
     except IqaError as error:
-        code = _fail(str(error), 1)
+        code, message = 1, str(error)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    if message is not None:
+        typer.echo(f"{name}: {message}", err=True)
     sys.exit(code)
-
-
-def _fail(message: str, code: int) -> int:
-    typer.echo(f"iqa-export: {message}", err=True)
-    return code
 
 
 if __name__ == "__main__":

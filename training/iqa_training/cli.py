@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from iqa_runtime.cli import PARSE_ERROR
-from iqa_runtime.errors import DependencyError, IqaError, UsageError
+from iqa_export.cli import run_app
+from iqa_runtime.errors import DependencyError, UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -65,23 +64,8 @@ def _roles(texts: list[str]) -> dict[str, Path]:
 
 
 def main() -> NoReturn:
-    """Run the command and exit: 0 done, 1 failed, 2 usage, 130 interrupted; every error is one line on stderr."""
-    try:
-        code = app(prog_name="iqa-train", standalone_mode=False) or 0
-    except PARSE_ERROR as error:
-        code = _fail(getattr(error, "format_message", error.__str__)(), 2)
-    except UsageError as error:
-        code = _fail(str(error), 2)
-    except IqaError as error:
-        code = _fail(str(error), 1)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    sys.exit(code)
-
-
-def _fail(message: str, code: int) -> int:
-    typer.echo(f"iqa-train: {message}", err=True)
-    return code
+    """Run the command and exit."""
+    run_app(app, "iqa-train")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from iqa_runtime.errors import FileError, UsageError
 from iqa_training.configuration import SYNTHETIC, RunConfig, read_config
 from iqa_training.datasets import read_dataset, select, split
 from iqa_training.datasets.items import DatasetSource, Source
-from iqa_training.datasets.synthetic import build_synthetic, find_photographs, set_digest
+from iqa_training.datasets.synthetic import build_synthetic
 from iqa_training.loop import fit
 from iqa_training.recipes import build_recipe
 from iqa_training.recipes.base import Recipe
@@ -73,6 +73,7 @@ def train(
         def report(done: int, total: int, losses: dict[str, float]) -> None:
             bars.update(steps, completed=done, total=total, description=f"loss {losses['total']:.4f}")
 
+        started_from = {role: FileDigest.of_file(file) for role, file in weights.items()}
         run = Run(
             recipe=recipe,
             train=sources[0],
@@ -87,12 +88,12 @@ def train(
                 "validation": settings.validation,
                 "settings": settings.recipe,
                 "trained_on": trained_on,
-                "weights": {role: FileDigest.of_file(file).sha256 for role, file in weights.items()},
+                "weights": {role: digest.sha256 for role, digest in started_from.items()},
             },
             metadata={
                 "licence": licence or "not stated",
                 "trained_on": trained_on,
-                "started_from": ", ".join(f"{role} {FileDigest.of_file(file).file}" for role, file in weights.items()),
+                "started_from": ", ".join(f"{role} {digest.file}" for role, digest in started_from.items()),
                 "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
                 "exporter": f"iqa-deploy {__version__}, torch {torch.__version__}",
             },
@@ -134,8 +135,7 @@ def _read(
 
         sets = build_synthetic(data, settings.synthetic, cache, workers=workers, progress=report)
         bars.remove_task(bar)
-        digest = set_digest([FileDigest.of_file(file).sha256 for file in find_photographs(data)], settings.synthetic)
-        return sets, f"synthetic set {digest[:16]}, {len(sets[0])} pictures labelled by full-reference metrics"
+        return sets, f"synthetic set {sets[0].digest[:16]}, {len(sets[0])} pictures labelled by full-reference metrics"
     dataset = select(read_dataset(settings.dataset, data), settings.part, seed=settings.part_seed)
     shares = {"train": 1 - settings.validation, "validation": settings.validation}
     parts = split(dataset, shares, settings.seed)

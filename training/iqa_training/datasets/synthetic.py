@@ -102,9 +102,16 @@ class _Shard:
 
 
 class SyntheticSet:
-    """Labelled pictures of some photographs, read from the cache as they are asked for."""
+    """Labelled pictures of some photographs, read from the cache as they are asked for.
 
-    def __init__(self, shards: Sequence[_Shard], labels: NDArray[np.float64]) -> None:
+    Attributes
+    ----------
+    digest
+        Of the whole set that these are a part of, as `set_digest` makes it.
+    """
+
+    def __init__(self, shards: Sequence[_Shard], labels: NDArray[np.float64], digest: str) -> None:
+        self.digest = digest
         self._shards = shards
         self._where = [(shard, index) for shard in shards for index in range(len(shard.versions))]
         self._labels = labels
@@ -171,7 +178,8 @@ def build_synthetic(
     digests, files = list(found), list(found.values())
     if len(files) < 2:
         raise FileError(f"{photographs}: one photograph, however often; training and validation need one each at least")
-    folder = cache / f"synthetic-{set_digest(digests, config)[:16]}"
+    digest = set_digest(digests, config)
+    folder = cache / f"synthetic-{digest[:16]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -198,7 +206,7 @@ def build_synthetic(
     scales = {
         name: QuantileScale.fit(values[degraded], METRICS[name].higher_is_better) for name, values in tables[0].items()
     }
-    train, validation = (SyntheticSet(p, label(t, scales)) for p, t in zip(parts, tables, strict=True))
+    train, validation = (SyntheticSet(p, label(t, scales), digest) for p, t in zip(parts, tables, strict=True))
     return train, validation
 
 
