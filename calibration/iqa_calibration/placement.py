@@ -238,13 +238,18 @@ def _all_reads(structure: Structure, tensor: str) -> Iterator[Read]:
 
 
 def _skip_branches(structure: Structure, chosen: Collection[str]) -> Iterator[Read]:
-    """Find the other operand of every Add that alone reads what an integer convolution makes."""
+    """Find the other operand of every Add that alone reads what an integer convolution makes.
+
+    Where both operands come from convolutions, which one is the other does not depend on what is chosen: to keep more
+    in float must never quantise another tensor.
+    """
     for name, node in structure.nodes.items():
         if node.op_type != "Add" or any(map(structure.is_constant, node.input)):
             continue
         for main, skip in ((1, 0), (0, 1)):
             maker = structure.producers.get(node.input[main], "")
-            convolution = maker in chosen and structure.nodes[maker].op_type == "Conv"
+            convolution = maker in structure.nodes and structure.nodes[maker].op_type == "Conv"
             if convolution and structure.readers[node.input[main]] == [name]:
-                yield Read(node.input[skip], name, skip)
+                if maker in chosen:
+                    yield Read(node.input[skip], name, skip)
                 break

@@ -1,18 +1,56 @@
-"""The command ``iqa-export``."""
+"""The command ``iqa-export``: a trained network, or an artefact exported before, to what its users deploy."""
 
 from __future__ import annotations
 
-import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, cast, get_args
 
 import typer
 
-from iqa_runtime.cli import PARSE_ERROR
-from iqa_runtime.contract import Task
-from iqa_runtime.errors import DependencyError, IqaError, UsageError
+from iqa_calibration.cli import check_passed, choose_photographs, options_form, run_job
+from iqa_calibration.options import (
+    Attention,
+    Bf16,
+    Cache,
+    Fp16,
+    Int8,
+    Int8Weights,
+    KeepFloat,
+    Limit,
+    Method,
+    NoGate,
+    NoSearch,
+    Options,
+    Seed,
+    TargetName,
+    Threads,
+)
+from iqa_export.engine_options import (
+    BuilderLevel,
+    Engine,
+    EngineChoice,
+    EngineFlags,
+    HardwareCompatible,
+    MaxBatch,
+    MinBatch,
+    OptBatch,
+    Refit,
+    Sign,
+    Strip,
+    TimingCache,
+    VersionCompatible,
+    Workspace,
+)
+from iqa_runtime.command_line import run_app
+from iqa_runtime.contract import PLAN_SUFFIX, Task
+from iqa_runtime.errors import DependencyError, FileError, UsageError
 
 if TYPE_CHECKING:
+    from iqa_calibration.forms import Form
+    from iqa_export.exporting import Request
+    from iqa_export.report import Report
     from iqa_export.systems import System
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -20,6 +58,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def export_command(
+    artefact: Annotated[
+        Path | None,
+        typer.Argument(metavar="[MODEL.onnx]", help="An artefact exported before, to build an engine of."),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="System to export; --list shows all.")] = None,
     variant: Annotated[
         str | None, typer.Option(help="Its variant. Default: told by the weights, or by the task.")
@@ -47,17 +89,70 @@ def export_command(
         Path | None, typer.Option(metavar="FILE", help="Bake the features of this reference into the artefact.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Artefact to write. Default: MODEL-VARIANT-TASK.onnx.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Artefact to write, .onnx or .plan. Default: MODEL-VARIANT-TASK.onnx."),
     ] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX operator set, 20 to 23. Default: 20.")] = None,
+    calibration_images: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FOLDER|LIST|IMAGE",
+            help="Photographs for --fp16, --int8, ...; may be repeated. Default: the few packaged.",
+        ),
+    ] = None,
+    fp16: Fp16 = False,
+    bf16: Bf16 = False,
+    int8: Int8 = False,
+    int8_weights: Int8Weights = False,
+    target: TargetName = None,
+    method: Method = None,
+    keep_float: KeepFloat = None,
+    attention: Attention = False,
+    seed: Seed = None,
+    limit: Limit = None,
+    cache: Cache = None,
+    no_gate: NoGate = False,
+    no_search: NoSearch = False,
+    threads: Threads = None,
+    engine: Engine = None,
+    min_batch: MinBatch = None,
+    opt_batch: OptBatch = None,
+    max_batch: MaxBatch = None,
+    workspace: Workspace = None,
+    builder_level: BuilderLevel = None,
+    version_compatible: VersionCompatible = False,
+    hardware_compatible: HardwareCompatible = False,
+    strip: Strip = False,
+    refit: Refit = False,
+    timing_cache: TimingCache = None,
+    sign: Sign = None,
     list_systems: Annotated[bool, typer.Option("--list", help="Show systems, variants and tasks, and stop.")] = False,
 ) -> None:
     """Export a trained IQA network to an artefact that iqa-run scores with, and prove that it computes the same."""
+    flags = EngineFlags(
+        min_batch=min_batch,
+        opt_batch=opt_batch,
+        max_batch=max_batch,
+        workspace=workspace,
+        builder_level=builder_level,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        strip=strip,
+        refit=refit,
+        timing_cache=timing_cache,
+        sign=sign,
+    )
+    if artefact is not None:
+        _check_engine_alone(model, engine, (fp16, bf16, int8, int8_weights))
+        plan = output or artefact.with_suffix(PLAN_SUFFIX)
+        EngineChoice.of(True, plan, None)
+        _build(artefact, plan, flags)
+        return
     # Here and not above, so that --help and usage errors don't wait for torch.
     try:
         from rich.console import Console
 
-        from iqa_export.exporting import Request, choose_variant, export, load_checkpoint
+        from iqa_export.exporting import Request, choose_variant, load_checkpoint
         from iqa_export.listing import show_systems
         from iqa_export.onnx_export import OPSET, check_opset
         from iqa_export.systems import GraphChoice, find_system
@@ -65,7 +160,6 @@ def export_command(
         raise DependencyError(f'{error}; install the exporter: pip install "iqa-deploy[cpu,export]"') from error
     from iqa_runtime.patches import parse_plan
 
-    console = Console(stderr=True)
     if list_systems:
         show_systems(Console())
         return
@@ -76,6 +170,39 @@ def export_command(
         raise UsageError(f"--task {task}: there is {', '.join(get_args(Task))}")
     if variant is not None and variant not in system.tasks:
         raise UsageError(f"--variant {variant}: {system.name} has {', '.join(system.tasks)}")
+    choice_of_engine = EngineChoice.of(engine, output, target)
+    if choice_of_engine.builds:
+        flags.options()  # told now rather than after the export
+    else:
+        flags.check_unused()
+    if choice_of_engine.builds and target is None and (fp16 or bf16 or int8):
+        target = "tensorrt"
+    options = Options(
+        fp16=fp16,
+        bf16=bf16,
+        int8=int8,
+        int8_weights=int8_weights,
+        target=target,
+        method=method,
+        keep_float=tuple(keep_float or ()),
+        attention=attention,
+        seed=seed,
+        limit=limit,
+        cache=cache,
+        no_gate=no_gate,
+        no_search=no_search,
+        threads=threads,
+    )
+    form = options_form(options)
+    if form is None:
+        options.check_unused()
+        if calibration_images:
+            raise UsageError("--calibration-images goes with --fp16, --bf16, --int8 or --int8-weights; add one of them")
+    elif cache_reference:
+        raise UsageError(
+            f"--cache-reference with --{form.precision}: an artefact that takes cached features of a reference cannot "
+            "be judged; leave one of them out, or use --reference-image"
+        )
     if weights is None:
         variant, weights = _bundled(system, variant)
     opset = check_opset(OPSET if opset is None else opset)
@@ -90,11 +217,12 @@ def export_command(
         maps=maps,
         extras=tuple(name for name, asked in wanted.items() if asked),
     )
+    graph = output or Path(f"{system.name}-{chosen_variant}-{chosen_task}{form.suffix if form else '.onnx'}")
     request = Request(
         system=system,
         choice=choice,
         checkpoint=checkpoint,
-        output=output or Path(f"{system.name}-{chosen_variant}-{chosen_task}.onnx"),
+        output=graph.with_suffix(".onnx") if choice_of_engine.builds else graph,
         plan=system.plan if crops is None else parse_plan(crops, system.plan),
         cache_reference=cache_reference,
         reference_image=reference_image,
@@ -102,10 +230,75 @@ def export_command(
     )
     if not checkpoint.trained:
         typer.echo(f"iqa-export: untrained: {checkpoint.file} are random weights; scores will mean nothing", err=True)
-    with console.status(f"exporting {system.title} {chosen_variant}, {chosen_task}"):
+    if form is not None:
+        _export_reduced(request, form, options, calibration_images or [])
+    else:
+        report = _export(request)
+        typer.echo(f"wrote {', '.join(str(request.output.parent / graph.file) for graph in report.graphs)}", err=True)
+    if choice_of_engine.builds:
+        _build(request.output, graph.with_suffix(PLAN_SUFFIX), flags)
+    elif choice_of_engine.reason is not None:
+        typer.echo(f"iqa-export: no engine was built: {choice_of_engine.reason}", err=True)
+
+
+def _export(request: Request) -> Report:
+    """Export float32 and print the report."""
+    from rich.console import Console
+
+    from iqa_export.exporting import export
+
+    choice = request.choice
+    with Console(stderr=True).status(f"exporting {request.system.title} {choice.variant}, {choice.task}"):
         report = export(request)
     report.show(Console())
-    typer.echo(f"wrote {', '.join(str(request.output.parent / graph.file) for graph in report.graphs)}", err=True)
+    return report
+
+
+def _export_reduced(request: Request, form: Form, options: Options, images: list[str]) -> None:
+    """Export float32 for the time being, and make of it what is asked for; the report of the export stays too."""
+    output, choice = request.output, request.choice
+    if not output.parent.is_dir():
+        raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
+    photographs = choose_photographs("iqa-export", images, "--calibration-images")
+    try:
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}.") as folder:
+            stem = f"{request.system.name}-{choice.variant}-{choice.task}"
+            fp32 = Path(folder, f"{stem}.onnx")
+            try:
+                _export(replace(request, output=fp32))
+            finally:
+                exported = Path(folder, f"{stem}.report.json")
+                if exported.exists():
+                    exported.replace(output.with_name(f"{output.stem}.export.json"))
+            report = run_job("iqa-export", fp32, form, options, photographs, output=output)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{output}: cannot write there ({error.strerror}); check folder and disk") from error
+    check_passed(report)
+
+
+def _check_engine_alone(model: str | None, engine: bool | None, precisions: tuple[bool, ...]) -> None:
+    """Refuse what does not go with an artefact that is exported already."""
+    if model is not None:
+        raise UsageError("MODEL.onnx and --model: give an artefact to build an engine of, or a system to export")
+    if not engine:
+        raise UsageError("MODEL.onnx is exported already; --engine builds an engine of it")
+    if any(precisions):
+        raise UsageError("MODEL.onnx with a precision: iqa-calibrate converts it; build the engine of the result")
+
+
+def _build(graph: Path, plan: Path, flags: EngineFlags) -> None:
+    """Build an engine with a progress bar."""
+    from rich.console import Console
+
+    from iqa_calibration.progress import stages
+    from iqa_export.engine import build_engine
+
+    with stages(Console(stderr=True)) as progress:
+        described = build_engine(graph, plan, flags.options(), progress=progress)
+    host = described.host
+    typer.echo(f"wrote {plan} and {plan.name}.json, for {host.gpu.name if host.gpu else 'RTX GPUs'}", err=True)
 
 
 def _bundled(system: System, variant: str | None) -> tuple[str, str]:
@@ -129,24 +322,6 @@ def _bundled(system: System, variant: str | None) -> tuple[str, str]:
 def main() -> NoReturn:
     """Run the command and exit."""
     run_app(app, "iqa-export")
-
-
-def run_app(command: typer.Typer, name: str) -> NoReturn:
-    """Run a command line and exit: 0 done, 1 failed, 2 usage, 130 interrupted; every error is one line on stderr."""
-    message = None
-    try:
-        code = command(prog_name=name, standalone_mode=False) or 0
-    except PARSE_ERROR as error:
-        code, message = 2, getattr(error, "format_message", error.__str__)()
-    except UsageError as error:
-        code, message = 2, str(error)
-    except IqaError as error:
-        code, message = 1, str(error)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    if message is not None:
-        typer.echo(f"{name}: {message}", err=True)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from iqa_runtime.bundled import find_artefact
 from iqa_runtime.contract import Contract, read_contract
 from iqa_runtime.errors import IqaError
 
-_BACKEND_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
+_BACKEND_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
 _EXCLUSIVE = {"onnxruntime", "onnxruntime-gpu"}
 _TIMED_RUNS = 3
 
@@ -64,7 +64,7 @@ def check_installation(
     artefact: str | Path,
     *,
     backend: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     precision: str | None = None,
     threads: int | None = None,
     batch_size: int | None = None,
@@ -119,10 +119,10 @@ def _steps(artefact: str | Path, options: dict[str, Any]) -> Iterator[Check]:
         Path(artefact),
         contract,
         options.get("backend"),
-        device=options["device"],
+        device=options.get("device"),
         precision=options.get("precision"),
     )
-    options = {**options, "backend": choice.backend.name}
+    options = {**options, "backend": choice.backend.name, "device": choice.device}
     if choice.complaint is not None:
         yield Check("choice", True, choice.complaint)
     if choice.backend.name in _CRASHED_BEFORE:

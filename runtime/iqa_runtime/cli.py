@@ -19,6 +19,7 @@ import typer
 from iqa_runtime import Contract, IqaError, PatchPlan, Score, Scorer, UsageError, __version__, read_contract
 from iqa_runtime.bundled import find_artefact
 from iqa_runtime.check import check_installation, describe_contract
+from iqa_runtime.errors import BackendError
 from iqa_runtime.images import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.inputs import expand_inputs, pair_references
 from iqa_runtime.overwriting import Named, check_targets
@@ -39,7 +40,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 done, 1 some images failed, 2 not run, 130 interrupted, 141 output closed."""
+    """Run the command line and exit.
+
+    0 done, 1 some images failed or the device cannot run the artefact, 2 not run, 130 interrupted, 141 output closed.
+    """
     try:
         code = app(prog_name="iqa-run", standalone_mode=False) or 0
     except PARSE_ERROR as error:
@@ -82,12 +86,17 @@ def run(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Items handed to the backend at a time.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N. Default: cpu; cuda for an engine (.plan).")
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="Default: the best one installed for the artefact.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="float32 or bfloat16 (openvino); default: what the artefact was judged in.")
     ] = None,
     pixel_limit: Annotated[int, typer.Option(min=1, help="Larger images fail, undecoded.")] = DEFAULT_PIXEL_LIMIT,
+    trust: Annotated[
+        Path | None, typer.Option(metavar="KEY.pem", help="Public key that must have signed the engine.")
+    ] = None,
     maps: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write heat maps here, as PNG.")] = None,
     restored: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write restored images here, as PNG.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Test this installation with the artefact.")] = False,
@@ -121,6 +130,7 @@ def run(
                     maps=maps is not None,
                     restored=restored is not None,
                     pixel_limit=pixel_limit,
+                    trust=trust,
                 )
             for warning in caught:
                 _say(str(warning.message))
@@ -132,6 +142,9 @@ def run(
         code = BROKEN_PIPE
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except BackendError as error:
+        _say(str(error))
+        code = SOME_FAILED
     except IqaError as error:
         _say(str(error))
         code = NOT_RUN
@@ -305,7 +318,7 @@ def _show_contract(artefact: str, form: Format | None) -> int:
 def _check(
     artefact: str,
     backend: str | None,
-    device: str,
+    device: str | None,
     precision: str | None,
     threads: int | None,
     batch_size: int | None,

@@ -19,11 +19,12 @@ from iqa_runtime.onnx_metadata import read_metadata
 
 SCHEMA_VERSION = 1
 METADATA_KEY = "iqa.contract"
+PLAN_SUFFIX = ".plan"
 REFERENCE_ENCODER_SUFFIX = ".reference.onnx"
 """How the name of a reference encoder ends: ``x.reference.onnx`` belongs to ``x.onnx`` and carries no contract."""
 
 Task = Literal["nr", "fr", "nar"]
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-weights"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +169,8 @@ class Contract:
     options
         Model-specific choices fixed at export, such as ``{"segment": "joint"}``.
     precision, target, opset
-        Number format of the graph, the backend family it was made for (``any`` for float32), ONNX opset.
+        Number format of the graph (``int8-weights``: weights stored as int8, arithmetic in float32), the backend family
+        it was made for (``any`` for float32), ONNX opset.
     inputs, plan, pooling
         How crops are made and how their scores become one.
     score, maps, extras
@@ -182,7 +184,7 @@ class Contract:
     baked_reference
         The reference image whose features are constants of this graph.
     calibration, gate
-        Filled by quantisation.
+        How the numbers of another precision were found, and the verdict on it; None for float32.
     exporter
         Package and version that wrote the artefact.
     schema
@@ -267,12 +269,12 @@ class _SchemaOnly(msgspec.Struct):
 
 
 def read_contract(artefact: str | Path) -> Contract:
-    """Read the contract out of an ONNX artefact.
+    """Read the contract out of an ONNX artefact, or that of an engine from the description beside it.
 
     Parameters
     ----------
     artefact
-        Path of an ``.onnx`` file written by ``iqa-export``.
+        Path of an ``.onnx`` or ``.plan`` file written by ``iqa-export``.
 
     Raises
     ------
@@ -282,6 +284,11 @@ def read_contract(artefact: str | Path) -> Contract:
         If it is not an ONNX file or carries no valid contract.
     """
     path = Path(artefact)
+    if path.suffix.lower() == PLAN_SUFFIX:
+        # Here and not above, because descriptions of engines hold contracts.
+        from iqa_runtime.plan import read_plan_contract
+
+        return read_plan_contract(path)
     try:
         metadata = read_metadata(path)
     except OSError as error:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend
-from iqa_runtime.contract import Contract, FileDigest
+from iqa_runtime.contract import PLAN_SUFFIX, Contract, FileDigest
 from iqa_runtime.crops import CropInput
 from iqa_runtime.errors import ArtefactError, FileError
 from iqa_runtime.images import Source, load_image
@@ -182,6 +182,17 @@ def encoder_path(artefact: Path, contract: Contract) -> Path:
     if wanted is None or Path(wanted.file).name != wanted.file:
         raise ArtefactError(f"{artefact}: the contract names no reference encoder beside it; export the model again")
     path = artefact.parent / wanted.file
+    if artefact.suffix.lower() == PLAN_SUFFIX:
+        # Here and not above, so that scorers of ONNX files don't load what they never need.
+        from iqa_runtime.plan import encoder_plan, read_plan_file
+
+        path = encoder_plan(artefact)
+        if read_plan_file(path).source.sha256.lower() != wanted.sha256.lower():
+            raise ArtefactError(
+                f"{path}: built from another reference encoder than {artefact.name} was exported with; build both "
+                "engines from one export"
+            )
+        return path
     try:
         digest = FileDigest.of_file(path).sha256
     except OSError as error:

@@ -14,7 +14,7 @@ import numpy as np
 
 from iqa_runtime.backends import Signature, choose_backend
 from iqa_runtime.bundled import find_artefact
-from iqa_runtime.contract import Contract, PatchPlan, read_contract
+from iqa_runtime.contract import PLAN_SUFFIX, Contract, PatchPlan, read_contract
 from iqa_runtime.cpu import available_cpus
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.images import DEFAULT_PIXEL_LIMIT, Source
@@ -41,13 +41,13 @@ class Scorer:
     Parameters
     ----------
     artefact
-        An ``.onnx`` file written by ``iqa-export``, or the name of a bundled one: ``edge-nr`` (also ``edge``),
-        ``edge-fr``.
+        An ``.onnx`` or ``.plan`` file written by ``iqa-export``, or the name of a bundled one: ``edge-nr`` (also
+        ``edge``), ``edge-fr``.
     backend
         Name of the backend; None for the best one here, by the rule of `iqa_runtime.backends.choose_backend`.
     device
         Where to run, in the backend's words: ``cpu``, ``cuda``, ``cuda:1``. What is asked for is what is used, or an
-        error.
+        error. None for ``cpu``, and for ``cuda`` where the artefact is an engine.
     precision
         What operators on floats shall compute in: ``float32``, or ``bfloat16`` (OpenVINO only), whose scores differ.
         None for what the artefact was judged in.
@@ -67,6 +67,8 @@ class Scorer:
         Whether results have the restored image.
     pixel_limit
         Most pixels an image may have; checked before decoding.
+    trust
+        Public key (PEM, Ed25519) that must have signed the engine; None to take an engine from anybody.
 
     Raises
     ------
@@ -98,7 +100,7 @@ class Scorer:
         artefact: str | os.PathLike[str],
         *,
         backend: str | None = None,
-        device: str = "cpu",
+        device: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
         batch_size: int | None = None,
@@ -106,25 +108,33 @@ class Scorer:
         maps: bool = False,
         restored: bool = False,
         pixel_limit: int = DEFAULT_PIXEL_LIMIT,
+        trust: str | os.PathLike[str] | None = None,
     ) -> None:
         _check_number("threads", threads, MAX_THREADS)
         _check_number("batch_size", batch_size, MAX_BATCH_SIZE)
         _check_number("pixel_limit", pixel_limit)
         path = find_artefact(artefact)
         self._contract = read_contract(path)
+        if trust is not None and path.suffix != PLAN_SUFFIX:
+            raise UsageError(f"{path}: trust={os.fspath(trust)}: only engines ({PLAN_SUFFIX}) are signed; leave it out")
+        key = None if trust is None else Path(trust)
         choice = choose_backend(path, self._contract, backend, device=device, precision=precision)
         if choice.complaint is not None:
             warnings.warn(f"{path}: {choice.complaint}", stacklevel=2)
         self._plan = _choose_plan(path, self._contract, crops)
         self._threads = threads or min(available_cpus(), MAX_THREADS)
-        self._backend = choice.create(path, Signature.of_artefact(self._contract), device=device, threads=self._threads)
+        self._device = choice.device
+        self._backend = choice.create(
+            path, Signature.of_artefact(self._contract), device=self._device, threads=self._threads, trust=key
+        )
         self._encoder = None
         if self._contract.input("reference_features") is not None:
             self._encoder = choice.create(
                 encoder_path(path, self._contract),
                 Signature.of_reference_encoder(self._contract),
-                device=device,
+                device=self._device,
                 threads=self._threads,
+                trust=key,
             )
         self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
         self._preparer = Preparer(self._contract, self._plan, pixel_limit=pixel_limit)
@@ -173,6 +183,11 @@ class Scorer:
     def provider(self) -> str:
         """What the backend's library runs on, such as ``CPUExecutionProvider``."""
         return self._backend.provider
+
+    @property
+    def device(self) -> str:
+        """Device in use, in the backend's words."""
+        return self._device
 
     @property
     def threads(self) -> int:

@@ -69,11 +69,19 @@ def test_a_float_convolution_takes_its_add_along():
     assert set(symmetric.reads) == {read for read in INPUTS if read.node != "third"}
 
 
+def projection():
+    """Build a residual block whose skip branch is a convolution too, as where ResNets halve the size."""
+    (first, w1), (second, w2) = conv("first", "image", "a"), conv("second", "a", "b")
+    skip, w3 = conv("skip", "a", "c")
+    return model_of([first, second, skip, helper.make_node("Add", ["b", "c"], ["score"], name="add")], w1 | w2 | w3)
+
+
+@pytest.mark.parametrize("model", [residual(), projection()], ids=["residual", "projection"])
 @pytest.mark.parametrize("target", ["tensorrt", "onnxruntime"])
-def test_keeping_more_in_float_quantises_a_part_of_the_rest(target):
-    everything = plan(residual(), target)
+def test_keeping_more_in_float_quantises_a_part_of_the_rest(model, target):
+    everything = plan(model, target)
     for name in everything.nodes:
-        part = plan(residual(), target, keep_float=[name])
+        part = plan(model, target, keep_float=[name])
         assert set(part.nodes) == set(everything.nodes) - {name}
         assert set(part.reads) <= set(everything.reads)
         assert set(part.tensors) <= set(everything.tensors)

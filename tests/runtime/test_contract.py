@@ -26,6 +26,12 @@ def test_there_and_back(artefacts: Any) -> None:
     assert Contract.from_json(contract.to_json()).to_json() == contract.to_json()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8", "int8-weights"])
+def test_every_precision_goes_there_and_back(artefacts: Any, precision: str) -> None:
+    contract = artefacts.contract(precision=precision, calibration={"seed": 0}, gate={"skipped": True})
+    assert Contract.from_json(contract.to_json()) == contract
+
+
 def test_out_of_an_artefact(artefacts: Any) -> None:
     contract = read_contract(artefacts.packed(per_item=4))
     assert contract == artefacts.contract(inputs=contract.inputs, plan=contract.plan)
@@ -41,6 +47,7 @@ def test_out_of_an_artefact(artefacts: Any) -> None:
         (lambda fields: fields["plan"].update(kind="six"), r"\$\.plan\.kind"),
         (lambda fields: fields["plan"].update(size="224"), r"\$\.plan\.size"),
         (lambda fields: fields.update(task="ranking"), r"\$\.task"),
+        (lambda fields: fields.update(precision="int4"), r"\$\.precision"),
         (lambda fields: fields["inputs"][0].update(name="picture"), "no input called 'image'"),
         (lambda fields: fields.update(schema=2), "schema 2"),
         (lambda fields: fields.pop("schema"), "schema"),

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from iqa_export.cli import run_app
+from iqa_runtime.command_line import run_app
 from iqa_runtime.errors import DependencyError, UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -48,6 +48,15 @@ _BACKENDS = {
         precisions=("float32", "bfloat16"),
         targets=("any", "openvino", "tensorrt"),
     ),
+    "tensorrt": _Entry(
+        module="iqa_runtime.backends.tensorrt",
+        class_name="TensorRtBackend",
+        library="tensorrt",
+        suffix=".plan",
+        devices=("cuda",),
+        precisions=("float32",),
+        targets=("any", "tensorrt"),
+    ),
 }
 
 
@@ -61,18 +70,25 @@ class Choice:
         Its class.
     precision
         What operators on floats compute in: ``float32`` or ``bfloat16``.
+    device
+        Where it runs, in the backend's words.
     complaint
         What the user should hear about this choice; None if it is how the artefact was made to run.
     """
 
     backend: type[Backend]
     precision: str
+    device: str
     complaint: str | None
 
-    def create(self, graph: Path, signature: Signature, *, device: str, threads: int) -> Backend:
+    def create(
+        self, graph: Path, signature: Signature, *, device: str, threads: int, trust: Path | None = None
+    ) -> Backend:
         """Make a backend, not yet active, for a graph of the artefact; raises what its constructor does."""
-        # Backends that compute in float32 alone take no precision.
+        # Backends that compute in float32 alone take no precision, those that read no engine no key.
         options: dict[str, Any] = {} if self.precision == "float32" else {"precision": self.precision}
+        if trust is not None:
+            options["trust"] = trust
         return self.backend(graph, signature, device=device, threads=threads, **options)
 
 
@@ -106,7 +122,7 @@ def choose_backend(
     contract: Contract,
     name: str | None = None,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     precision: str | None = None,
 ) -> Choice:
     """Choose what runs an artefact, and in which precision.
@@ -130,7 +146,8 @@ def choose_backend(
     name
         Backend to use; None to choose by the rule above.
     device
-        Where it will run; the part before a colon counts.
+        Where it will run; the part before a colon counts. None for the backend's first: ``cpu``, and ``cuda`` for
+        engines.
     precision
         What operators on floats shall compute in, ``float32`` or ``bfloat16``; None for what the artefact was judged
         in, which is bfloat16 for those exported as bf16 for OpenVINO, and else float32.
@@ -157,7 +174,8 @@ def choose_backend(
         complaint = f"the artefact was judged in {judged} and runs in {computed}: its score"
     if complaint:
         complaint += " is not quite the one that was tested"
-    return Choice(backend_class(artefact, chosen), computed, complaint)
+    device = _BACKENDS[chosen].devices[0] if device is None else device
+    return Choice(backend_class(artefact, chosen), computed, device, complaint)
 
 
 def _reading(artefact: Path, name: str | None) -> list[str]:
@@ -176,9 +194,9 @@ def _reading(artefact: Path, name: str | None) -> list[str]:
     return reading if name is None else [name]
 
 
-def _default(names: list[str], target: str, device: str) -> str:
+def _default(names: list[str], target: str, device: str | None) -> str:
     """Return the best of several backends that could run an artefact."""
-    kind = device.partition(":")[0]
+    kind = _BACKENDS[names[0]].devices[0] if device is None else device.partition(":")[0]
     # Of a device that none has, the first one says so.
     running = [name for name in names if kind in _BACKENDS[name].devices] or names
     installed = [name for name in running if _is_installed(_BACKENDS[name].library)]

@@ -1,0 +1,246 @@
+"""Build a plan out of an ONNX artefact: parse, one optimisation profile, build, write."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from iqa_export.engine.logs import last_error, make_log
+from iqa_export.engine.options import EngineOptions, check_library, check_options
+from iqa_export.engine.parsing import parse
+from iqa_export.engine.progress import Progress, make_monitor
+from iqa_export.engine.timing_cache import cache_path, prepare_cache, save_cache, use_cache
+from iqa_export.engine.writing import Package, write_packages
+from iqa_runtime import __version__
+from iqa_runtime.contract import PLAN_SUFFIX, Contract, FileDigest, read_contract
+from iqa_runtime.errors import BackendError, DependencyError, FileError, UsageError
+from iqa_runtime.host_key import INSTALL, TITLES, Flavour, HostKey, current_host, import_tensorrt
+from iqa_runtime.overwriting import check_targets
+from iqa_runtime.plan import BatchRange, PlanFile, encoder_plan, json_path
+from iqa_runtime.references import encoder_path
+from iqa_runtime.signatures import sign
+
+_REASONS = {
+    "memory": "lower --max-batch, or set --workspace to what the GPU has free",
+    "same input types": "the graph mixes number formats: convert it again with --target tensorrt",
+}
+"""What to do about a failed build, by a word of the library's last error."""
+
+
+def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: Progress | None = None) -> PlanFile:
+    """Build a plan, and that of its reference encoder if it has one, and write them with their descriptions.
+
+    The network is strongly typed: every number format is the graph's own, and float32 is not replaced by TF32. Where
+    files of these names exist they are replaced, but only after all has been built.
+
+    Parameters
+    ----------
+    onnx
+        An artefact of ``iqa-export`` or ``iqa-calibrate``.
+    output
+        The plan to write; its description becomes ``<output>.json``, and a reference encoder ``<stem>.reference.plan``.
+    options
+        How.
+    progress
+        Is told of each step, and may end the build by an exception.
+
+    Returns
+    -------
+    PlanFile
+        What was written to ``<output>.json``.
+
+    Raises
+    ------
+    UsageError
+        If the options don't fit each other, the library or the artefact.
+    FileError, ArtefactError
+        If the artefact cannot be read or a file not be written.
+    DependencyError
+        If no TensorRT is installed, or it cannot be loaded.
+    BackendError
+        If there is no GPU to build on, or the parser or the builder refuses the graph.
+    """
+    check_options(options)
+    if output.suffix != PLAN_SUFFIX:
+        raise UsageError(f"--output {output}: the name of an engine must end in {PLAN_SUFFIX}")
+    if not output.parent.is_dir():
+        raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
+    contract = read_contract(onnx)
+    check_contract(onnx, contract)
+    check_targets([("--output", output), ("--output", json_path(output))], [("the source of the engine", onnx)])
+    library = find_library(options.library)
+    check_library(options, library)
+    host = current_host(library)
+    if host.gpu is None and library == "tensorrt":
+        raise BackendError(
+            f"{onnx}: TensorRT builds on the GPU that will run the plan, and none was found; check the driver with "
+            "nvidia-smi and that cuda-bindings is installed; or, for RTX GPUs, build without one: "
+            f"{INSTALL['tensorrt_rtx']}"
+        )
+    if options.sign is not None:
+        # So that a wrong key shows now, and not after a long build.
+        sign(b"", options.sign)
+    trt = import_tensorrt(library)
+    packages = []
+    if contract.reference_encoder is not None:
+        source = encoder_path(onnx, contract)
+        encoder = _build(trt, source, encoder_plan(output), None, options, host, progress)
+        packages.append(encoder)
+        contract = replace(contract, reference_encoder=encoder.described.plan)
+    packages.append(_build(trt, onnx, output, contract, options, host, progress))
+    write_packages(packages, key=options.sign)
+    return packages[-1].described
+
+
+def find_library(wanted: Flavour | None = None) -> Flavour:
+    """Return the library that builds: the wanted one, or TensorRT, or TensorRT-RTX.
+
+    Raises
+    ------
+    DependencyError
+        If none is installed.
+    """
+    for library in TITLES if wanted is None else (wanted,):
+        try:
+            found = find_spec(library) is not None
+        except ValueError:  # imported, and by something that gave it no spec
+            found = True
+        if found:
+            return library
+    if wanted is not None:
+        raise DependencyError(f"{TITLES[wanted]} is not installed; {INSTALL[wanted]}")
+    raise DependencyError(
+        f"an engine needs TensorRT: {INSTALL['tensorrt']}; or, for RTX GPUs, TensorRT-RTX, which builds without a GPU: "
+        f"{INSTALL['tensorrt_rtx']}"
+    )
+
+
+def check_contract(onnx: Path, contract: Contract) -> None:
+    """Refuse artefacts whose graphs were made for something else.
+
+    Raises
+    ------
+    UsageError
+        Naming what to make instead.
+    """
+    if contract.precision == "int8" and contract.target == "onnxruntime":
+        raise UsageError(
+            f"{onnx}: its 8-bit graph was made for ONNX Runtime, TensorRT wants another form; convert the float32 "
+            "artefact with --int8 --target tensorrt"
+        )
+    if contract.precision == "bf16" and contract.target == "openvino":
+        raise UsageError(
+            f"{onnx}: a float32 graph that OpenVINO runs in bfloat16; convert the float32 artefact with "
+            "--bf16 --target tensorrt"
+        )
+
+
+def _build(
+    trt: ModuleType,
+    onnx: Path,
+    output: Path,
+    contract: Contract | None,
+    options: EngineOptions,
+    host: HostKey,
+    progress: Progress | None,
+) -> Package:
+    content = _serialised(trt, onnx, options, host, progress)
+    described = PlanFile(
+        contract=contract,
+        plan=FileDigest(file=output.name, sha256=sha256(content).hexdigest()),
+        source=FileDigest.of_file(onnx),
+        host=host,
+        portability="ampere_or_later" if options.hardware_compatible or host.library == "tensorrt_rtx" else "same_gpu",
+        version_compatible=options.version_compatible,
+        batch=BatchRange(min=options.min_batch, opt=options.opt_batch, max=options.max_batch),
+        level=options.builder_level,
+        workspace=options.workspace,
+        stripped=options.strip,
+        refittable=options.refit,
+        exporter=f"iqa-deploy {__version__}",
+    )
+    return Package(output, content, described)
+
+
+def _serialised(trt: ModuleType, onnx: Path, options: EngineOptions, host: HostKey, progress: Progress | None) -> bytes:
+    """Return the bytes of the plan."""
+    log = make_log(trt)
+    try:
+        builder = trt.Builder(log)
+    except TypeError as error:  # the binding's words for a null pointer, which is what comes without a driver
+        raise BackendError(
+            f"{onnx}: {TITLES[host.library]} cannot start here ({last_error(log)}); check the driver with nvidia-smi"
+        ) from error
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = parse(trt, network, onnx, log)
+    config = builder.create_builder_config()
+    config.add_optimization_profile(_profile(builder, network, onnx, options))
+    _configure(trt, config, options)
+    cache = None if options.timing_cache is None else cache_path(options.timing_cache, host)
+    if cache is not None:
+        use_cache(config, prepare_cache(cache))
+    monitor = make_monitor(trt, progress)
+    config.progress_monitor = monitor
+    plan = builder.build_serialized_network(network, config)
+    del parser
+    if monitor.error is not None:
+        raise monitor.error
+    if plan is None:
+        raise BackendError(f"{onnx}: {TITLES[host.library]} cannot build an engine: {_refusal(last_error(log))}")
+    if cache is not None:
+        save_cache(config, cache)
+    return bytes(plan)
+
+
+def _profile(builder: Any, network: Any, onnx: Path, options: EngineOptions) -> Any:
+    """Return the one profile: the batch sizes, for every input."""
+    profile = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        batch, *sizes = tensor.shape
+        if batch != -1 or -1 in sizes:
+            raise BackendError(
+                f"{onnx}: input {tensor.name!r} is {list(tensor.shape)}; the batch axis, and no other one, must be "
+                "dynamic: export the model again"
+            )
+        shapes = [(items, *sizes) for items in (options.min_batch, options.opt_batch, options.max_batch)]
+        profile.set_shape(tensor.name, *shapes)
+    return profile
+
+
+def _configure(trt: ModuleType, config: Any, options: EngineOptions) -> None:
+    # On by default; float32 in the graph means float32.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.builder_optimization_level = options.builder_level
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.strip:
+        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+    if options.refit:
+        config.set_flag(trt.BuilderFlag.REFIT)
+    elif options.strip:
+        # The weights that come back are those that were left out, so kernels may be chosen by their values.
+        config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
+
+
+def _refusal(reason: str) -> str:
+    remedy = next((remedy for word, remedy in _REASONS.items() if word in reason.lower()), None)
+    return f"{reason}; {remedy or 'try another --builder-level, or another version of the library'}"
+
+
+def why_no_engine() -> str | None:
+    """Say in one line why an engine is not built here unless asked for; None if a library and a GPU are there."""
+    try:
+        host = current_host(find_library())
+    except (BackendError, DependencyError) as error:
+        return str(error)
+    return None if host.gpu is not None else f"{TITLES[host.library]} is installed, but no NVIDIA GPU was found"

@@ -1,0 +1,110 @@
+"""How an engine is built: what the user may choose, and what each library refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from iqa_runtime.errors import UsageError
+from iqa_runtime.host_key import TITLES, Flavour
+
+_LEVELS = range(6)
+
+_REFUSED_BY_RTX = {
+    "version_compatible": "its plans run with the version that built them",
+    "hardware_compatible": "its plans run on every GPU of compute capability 8.0 or later as they are",
+    "strip": "it leaves weights out only where a GPU is",
+    "refit": "it makes refittable plans only where a GPU is",
+    "timing_cache": "it times nothing while it builds",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Choices of one build.
+
+    Attributes
+    ----------
+    min_batch, opt_batch, max_batch
+        Batch sizes the plan takes, and the one it is optimised for. The runtime runs every batch in pieces of
+        `opt_batch` items, so that a score does not depend on its neighbours. Eight crops of 224 pixels keep a GPU of
+        the size of a Jetson Orin busy; our choice.
+    workspace
+        Scratch memory the builder may use, in bytes; None for the library's own limit, all of the GPU's memory.
+    builder_level
+        0 to 5: how long the builder looks for faster kernels. 3 is TensorRT's default.
+    version_compatible
+        Let later versions of the library run the plan too, of the same major version and of the next (10 to 11).
+    hardware_compatible
+        Let every GPU of compute capability 8.0 or later run it, not only the model it was built on; not on Jetson.
+    strip
+        Leave the weights out; `refit_engine` puts those of the same ONNX file back.
+    refit
+        Let `refit_engine` put other weights in without a build.
+    timing_cache
+        Folder in which what was timed is kept, one file a host, so that the next build is quicker; None for no cache.
+    sign
+        Private key (PEM, Ed25519) to sign the description of the plan with; None for no signature.
+    library
+        ``tensorrt`` or ``tensorrt_rtx``; None for the first of these that is installed.
+    """
+
+    min_batch: int = 1
+    opt_batch: int = 8
+    max_batch: int = 8
+    workspace: int | None = None
+    builder_level: int = 3
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    strip: bool = False
+    refit: bool = False
+    timing_cache: Path | None = None
+    sign: Path | None = None
+    library: Flavour | None = None
+
+
+def check_options(options: EngineOptions) -> None:
+    """Refuse choices that fit no library.
+
+    Raises
+    ------
+    UsageError
+        Naming the option, as on the command line.
+    """
+    if not 1 <= options.min_batch <= options.opt_batch <= options.max_batch:
+        raise UsageError(
+            f"--min-batch {options.min_batch}, --opt-batch {options.opt_batch}, --max-batch {options.max_batch}: "
+            "they must be at least 1 and must not decrease"
+        )
+    if options.builder_level not in _LEVELS:
+        raise UsageError(f"--builder-level {options.builder_level}: choose 0 (quick to build) to 5 (quick to run)")
+    if options.workspace is not None and options.workspace < 1:
+        raise UsageError(f"--workspace {options.workspace}: give a size above zero, or leave it out")
+    if options.library is not None and options.library not in TITLES:
+        raise UsageError(f"library {options.library!r}: there is {' and '.join(TITLES)}")
+    if options.version_compatible and (options.strip or options.refit):
+        raise UsageError(
+            "--version-compatible with --strip or --refit: the runtime inside a version-compatible plan cannot change "
+            "weights; choose one"
+        )
+
+
+def check_library(options: EngineOptions, library: Flavour) -> None:
+    """Refuse what a library does not do.
+
+    TensorRT-RTX 1.7 without a GPU ignores hardware compatibility and the timing cache, and fails to build with any of
+    the others: to be told beforehand is better than either.
+
+    Raises
+    ------
+    UsageError
+        Naming the option and the reason.
+    """
+    if library != "tensorrt_rtx":
+        return
+    for name, reason in _REFUSED_BY_RTX.items():
+        if getattr(options, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')}: TensorRT-RTX has no such thing ({reason}); leave it out, or build with "
+                "TensorRT on the GPU that will run the plan"
+            )

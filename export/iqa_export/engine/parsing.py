@@ -1,0 +1,64 @@
+"""From an ONNX file to a network of TensorRT, or to an error that names the node and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from iqa_export.engine.logs import last_error
+from iqa_runtime.errors import BackendError
+
+_SHOWN = 3
+"""Parser errors a message shows; further ones mostly follow from the first."""
+
+_ELSEWHERE = "score with the ONNX artefact on another backend"
+
+_REMEDIES = {
+    "UNSUPPORTED_NODE": "TensorRT has no such operator: write the model with others, or " + _ELSEWHERE,
+    "UNSUPPORTED_NODE_ATTR": "export with another --opset, or " + _ELSEWHERE,
+    "UNSUPPORTED_NODE_DATATYPE": "convert the graph with --target tensorrt",
+    "UNSUPPORTED_NODE_INPUT": "convert the graph with --target tensorrt, or " + _ELSEWHERE,
+    "UNSUPPORTED_NODE_DYNAMIC": "only the batch axis may be dynamic: export the model again",
+    "MODEL_DESERIALIZE_FAILED": "the file is damaged, or weights beside it are missing: export the model again",
+    "MEM_ALLOC_FAILED": "free some memory",
+}
+_OTHER_REMEDY = "convert the graph with --target tensorrt, export with another --opset, or " + _ELSEWHERE
+
+
+def parse(trt: ModuleType, network: Any, onnx: Path, log: Any) -> Any:
+    """Fill a network from an ONNX file.
+
+    Returns
+    -------
+    OnnxParser
+        To be kept until the engine is built: the network's weights lie in its memory.
+
+    Raises
+    ------
+    BackendError
+        If the parser refuses the graph; with the nodes, their operators, and a remedy.
+    """
+    parser = trt.OnnxParser(network, log)
+    # By path, so that weights in a file beside the graph are found.
+    if not parser.parse_from_file(str(onnx)):
+        raise BackendError(f"{onnx}: TensorRT cannot parse the graph: {describe_errors(parser, log)}")
+    return parser
+
+
+def describe_errors(parser: Any, log: Any) -> str:
+    """Return what a parser complains about, and a remedy, in one line."""
+    complaints = [parser.get_error(index) for index in range(parser.num_errors)]
+    if not complaints:
+        return f"{last_error(log)}; {_OTHER_REMEDY}"
+    shown = complaints[:_SHOWN]
+    more = f"; and {len(complaints) - _SHOWN} more" if len(complaints) > _SHOWN else ""
+    remedies = dict.fromkeys(_REMEDIES.get(complaint.code().name, _OTHER_REMEDY) for complaint in shown)
+    return f"{'; '.join(map(_described, shown))}{more}; {'; or '.join(remedies)}"
+
+
+def _described(complaint: Any) -> str:
+    text = " ".join(complaint.desc().split()).rstrip(".")
+    if complaint.node() < 0:  # not about a node
+        return text
+    return f"node {complaint.node_name() or complaint.node()!r} ({complaint.node_operator()}): {text}"

@@ -1,0 +1,234 @@
+"""TensorRT and TensorRT-RTX: engines on NVIDIA GPUs, through the calls that all their versions since 10.3 share.
+
+Nothing of an engine reaches the library before its digest, and then the host it was built for, have been checked.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from types import ModuleType
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from iqa_runtime.backends.base import Backend, Signature
+from iqa_runtime.backends.tensorrt_worker import StageTimes, Worker, element_type, said
+from iqa_runtime.cuda import Cuda, device_index, open_cuda
+from iqa_runtime.errors import ArtefactError, BackendError, UsageError
+from iqa_runtime.host_key import current_host, import_tensorrt
+from iqa_runtime.plan import PlanFile, check_host, load_plan, read_plan_file
+
+_WORKERS = 2
+"""While one copies, the other computes; more would only take memory, because one run of an engine fills a GPU."""
+
+_KEPT_MESSAGES = 4
+
+
+class TensorRtBackend(Backend):
+    """An engine built by ``iqa-export --engine``, run in the batch it was optimised for.
+
+    Two workers share the engine; each has an execution context, a stream, pinned host buffers and, where engine and
+    CUDA library allow, a CUDA graph of its own. The copies of one go on while the other computes.
+
+    Parameters
+    ----------
+    artefact
+        Path of the ``.plan`` file; its description lies beside it.
+    signature, threads
+        As in `Backend`.
+    device
+        ``cuda`` or ``cuda:N``.
+    cuda
+        The GPU; None to open the device by `iqa_runtime.cuda.open_cuda`.
+    trust
+        Public key that must have signed the description; see `iqa_runtime.plan.load_plan`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such device.
+    FileError, ArtefactError
+        If the description of the engine cannot be read.
+    """
+
+    name: ClassVar[str] = "tensorrt"
+
+    def __init__(
+        self,
+        artefact: Path,
+        signature: Signature,
+        *,
+        device: str,
+        threads: int,
+        cuda: Cuda | None = None,
+        trust: Path | None = None,
+    ) -> None:
+        super().__init__(artefact, signature, device=device, threads=threads)
+        self._device_index = device_index(device)
+        self._given_cuda, self._trust = cuda, trust
+        self._items = read_plan_file(artefact).batch.opt
+        self._ready: _Ready | None = None
+        self._provider = "GPU"
+
+    @property
+    def items_per_run(self) -> int:
+        """The batch the engine was optimised for."""
+        return self._items
+
+    @property
+    def concurrent_runs(self) -> int:
+        """Two: one copies while the other computes."""
+        return _WORKERS
+
+    @property
+    def provider(self) -> str:
+        """Once active: the GPU, the library, and whether CUDA graphs are used."""
+        return self._provider
+
+    def stage_times(self, inputs: Mapping[str, NDArray[Any]]) -> StageTimes:
+        """Run `items_per_run` items once and return where the time went.
+
+        Parameters
+        ----------
+        inputs
+            As in `infer`, but exactly `items_per_run` items.
+
+        Raises
+        ------
+        UsageError
+            If the backend is not active or the inputs don't fit.
+        BackendError
+            If the library fails.
+        """
+        if self._check_inputs(inputs) != self.items_per_run:
+            raise UsageError(f"{self.artefact}: give {self.items_per_run} items, those of one run")
+        with self._worker() as worker:
+            return worker.run_timed(inputs)
+
+    def _load(self) -> None:
+        described, content = load_plan(self.artefact, trust=self._trust)
+        check_host(self.artefact, described, current_host(described.host.library, ordinal=self._device_index))
+        if described.stripped:
+            raise ArtefactError(
+                f"{self.artefact}: its weights were left out (--strip); put them back with "
+                "iqa_export.engine.refit_engine, or build it without --strip"
+            )
+        library = import_tensorrt(described.host.library)
+        cuda = self._given_cuda or open_cuda(self.device)
+        self._items = described.batch.opt
+        messages: deque[str] = deque(maxlen=_KEPT_MESSAGES)
+        # Frees what there is if something fails; if nothing does, _release will.
+        with cuda.active(), ExitStack() as freeing:
+            engine = self._deserialise(library, described, content, messages)
+            _check_tensors(self.artefact, self.signature, engine, self._items)
+            workers: SimpleQueue[Worker | None] = SimpleQueue()
+            for _ in range(_WORKERS):
+                worker = Worker(self.artefact, self.signature, self._items, engine, cuda, messages)
+                freeing.callback(worker.close)
+                worker.open()
+                workers.put(worker)
+            self._ready = _Ready(cuda, workers, freeing.pop_all())
+        graphs = "CUDA graphs" if worker.has_graph else "no CUDA graphs"
+        self._provider = f"{cuda.device_name}, {library.__name__} {library.__version__}, {cuda.library}, {graphs}"
+
+    def _deserialise(self, library: ModuleType, described: PlanFile, content: bytes, messages: deque[str]) -> Any:
+        version = f"{library.__name__} {library.__version__}"
+        try:
+            runtime = library.Runtime(_collecting_logger(library, messages))
+        except TypeError as error:  # the binding's word for a null pointer, which is what it gets without a GPU
+            raise BackendError(
+                f"device {self.device!r}: {version} finds no usable GPU{said(messages)}; check nvidia-smi, and that "
+                "the driver is new enough"
+            ) from error
+        # Only where needed, because such an engine brings code for the CPU along.
+        runtime.engine_host_code_allowed = described.version_compatible
+        engine = runtime.deserialize_cuda_engine(content)
+        if engine is None:
+            raise BackendError(
+                f"{self.artefact}: {version} cannot load the engine{said(messages)}; free memory on the GPU, or "
+                f"rebuild it: {described.rebuild_command}"
+            )
+        return engine
+
+    def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
+        with self._worker() as worker:
+            return worker.run(inputs, outputs)
+
+    @contextmanager
+    def _worker(self) -> Iterator[Worker]:
+        """Borrow a worker, the GPU current."""
+        ready = self._ready
+        worker = None if ready is None else ready.workers.get()
+        if ready is None or worker is None:
+            if ready is not None:
+                ready.workers.put(None)  # wakes the next one who waits
+            raise UsageError(f"{self.artefact}: the backend was deactivated while in use")
+        try:
+            with ready.cuda.active():
+                yield worker
+        finally:
+            ready.workers.put(worker)
+
+    def _release(self) -> None:
+        ready, self._ready = self._ready, None
+        if ready is None:
+            return
+        for _ in range(_WORKERS):  # runs under way are waited for
+            ready.workers.get()
+        ready.workers.put(None)
+        with ready.cuda.active():
+            ready.freeing.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What an active backend has: the GPU, its idle workers (None once it is deactivated), and what frees it all."""
+
+    cuda: Cuda
+    workers: SimpleQueue[Worker | None]
+    freeing: ExitStack
+
+
+def _collecting_logger(library: ModuleType, messages: deque[str]) -> Any:
+    """Make a logger that keeps the last errors for our own messages; the library's own writes to the terminal."""
+
+    class Logger(library.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            library.ILogger.__init__(self)
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR):
+                messages.append(" ".join(msg.split()))
+
+    return Logger()
+
+
+def _check_tensors(path: Path, signature: Signature, engine: Any, items: int) -> None:
+    """Compare the engine's inputs and outputs with the signature."""
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    inputs = {name for name in names if engine.get_tensor_mode(name).name == "INPUT"}
+    wanted = {spec.name for spec in signature.inputs}
+    missing = {spec.name for spec in signature.outputs} - set(names)
+    if inputs != wanted or missing:
+        raise ArtefactError(
+            f"{path}: the engine has inputs {sorted(inputs)} and outputs {sorted(set(names) - inputs)}, its contract "
+            f"says {sorted(wanted)} and {sorted(spec.name for spec in signature.outputs)}; build it again"
+        )
+    for spec in (*signature.inputs, *signature.outputs):
+        batch, *sizes = engine.get_tensor_shape(spec.name) or (0,)
+        dtype = element_type(engine, spec.name)
+        # Outputs may leave sizes open; the worker sees them once the inputs are set.
+        fits = len(sizes) == len(spec.item_shape) and all(
+            size == expected or (size == -1 and spec.name not in wanted)
+            for size, expected in zip(sizes, spec.item_shape, strict=True)
+        )
+        if not fits or batch not in (-1, items) or dtype is None or spec.dtype not in (None, dtype):
+            raise ArtefactError(
+                f"{path}: tensor {spec.name!r} of the engine is {dtype or 'of another type'} {[batch, *sizes]}, its "
+                f"contract says {spec.dtype or 'float'} {['batch', *spec.item_shape]}; build it again"
+            )

@@ -1,0 +1,201 @@
+"""One execution context of a TensorRT engine, with the stream and the buffers it works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.backends.base import Signature
+from iqa_runtime.cuda import Cuda
+from iqa_runtime.errors import BackendError
+
+_PROFILE = 0
+_LARGEST_TYPE = 8
+_ELEMENT_TYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Where one run spends its time on the GPU, in milliseconds between CUDA events."""
+
+    host_to_device: float
+    compute: float
+    device_to_host: float
+
+
+class Worker:
+    """Runs an engine at one fixed batch; one thread at a time may use it, with the GPU current.
+
+    Parameters
+    ----------
+    artefact
+        Path of the engine, for messages.
+    signature
+        Inputs and outputs, which the engine must have.
+    items
+        The batch.
+    engine
+        As deserialised.
+    cuda
+        The GPU.
+    messages
+        Where the library's errors are collected.
+    """
+
+    def __init__(
+        self, artefact: Path, signature: Signature, items: int, engine: Any, cuda: Cuda, messages: Sequence[str]
+    ) -> None:
+        self._artefact, self._signature, self._items = artefact, signature, items
+        self._engine, self._cuda, self._messages = engine, cuda, messages
+        self._freeing = ExitStack()
+        self._context: Any = None
+        self._stream = 0
+        self._graph: int | None = None
+        self._host: dict[str, NDArray[Any]] = {}
+        self._device: dict[str, int] = {}
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether runs are launched as a CUDA graph."""
+        return self._graph is not None
+
+    def open(self) -> None:
+        """Take context, stream and buffers, run once, and record the graph; `close` frees what was taken, always.
+
+        Raises
+        ------
+        BackendError
+            If memory is short, the engine refuses the batch, or a run fails.
+        """
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise BackendError(
+                f"{self._artefact}: no memory for an execution context{said(self._messages)}; free memory on the GPU, "
+                "or build the engine with a smaller --opt-batch"
+            )
+        self._stream = self._cuda.create_stream()
+        self._freeing.callback(self._cuda.destroy_stream, self._stream)
+        self._require(self._context.set_optimization_profile_async(_PROFILE, self._stream), "its batch sizes")
+        for spec in self._signature.inputs:
+            shape = (self._items, *spec.item_shape)
+            self._require(self._context.set_input_shape(spec.name, shape), f"input {spec.name!r} of {shape}")
+        self._require(not self._context.infer_shapes(), "the shapes of the contract")
+        for index in range(self._engine.num_io_tensors):
+            self._bind(self._engine.get_tensor_name(index))
+        # Also outside a capture, in which lazy set-up would fail.
+        self.run({spec.name: np.zeros_like(self._host[spec.name]) for spec in self._signature.inputs}, [])
+        self._graph = self._cuda.capture(self._stream, self._enqueue)
+        if self._graph is not None:
+            self._freeing.callback(self._cuda.destroy_graph, self._graph)
+
+    def close(self) -> None:
+        """Free everything; nothing happens if nothing was taken."""
+        # First the context, which still knows the buffers.
+        self._context = self._graph = self._engine = None
+        self._host, self._device = {}, {}
+        self._freeing.close()
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:
+        """Run one batch: copy in, compute, copy the outputs wanted out, wait.
+
+        Raises
+        ------
+        BackendError
+            If TensorRT or CUDA fails.
+        """
+        self._stage(inputs)
+        self._copy_in()
+        self._compute()
+        self._copy_out(outputs)
+        self._cuda.synchronize(self._stream)
+        # Copies, because the next run writes over the buffers.
+        return [self._host[name].copy() for name in outputs]
+
+    def run_timed(self, inputs: Mapping[str, NDArray[Any]]) -> StageTimes:
+        """Run one batch, all declared outputs fetched, and return the time of each stage; raises as `run` does."""
+        cuda, stream = self._cuda, self._stream
+        with ExitStack() as freeing:
+            marks = []
+            for _ in range(4):
+                marks.append(cuda.create_event())
+                freeing.callback(cuda.destroy_event, marks[-1])
+            self._stage(inputs)
+            cuda.record(marks[0], stream)
+            self._copy_in()
+            cuda.record(marks[1], stream)
+            self._compute()
+            cuda.record(marks[2], stream)
+            self._copy_out([spec.name for spec in self._signature.outputs])
+            cuda.record(marks[3], stream)
+            cuda.synchronize(stream)
+            times = [cuda.milliseconds(start, end) for start, end in pairwise(marks)]
+        return StageTimes(*times)
+
+    def _bind(self, name: str) -> None:
+        """Give a tensor of the engine its memory; those the contract knows nothing of get only the device's."""
+        shape = tuple(self._context.get_tensor_shape(name))
+        promised = {spec.name: spec.item_shape for spec in (*self._signature.inputs, *self._signature.outputs)}
+        dtype = element_type(self._engine, name)
+        if name in promised and shape != (self._items, *promised[name]):
+            raise BackendError(
+                f"{self._artefact}: tensor {name!r} of the engine has shape {shape}, promised is "
+                f"{(self._items, *promised[name])}; build it again"
+            )
+        # No type of ours takes more than eight bytes.
+        size = prod(shape) * (_LARGEST_TYPE if dtype is None else np.dtype(dtype).itemsize)
+        self._device[name] = self._cuda.allocate(size)
+        self._freeing.callback(self._cuda.free, self._device[name])
+        self._require(self._context.set_tensor_address(name, self._device[name]), f"the memory of {name!r}")
+        if name in promised and dtype is not None:
+            pinned = self._cuda.allocate_pinned(size)
+            self._freeing.callback(self._cuda.free_pinned, pinned)
+            self._host[name] = pinned.view(dtype).reshape(shape)
+
+    def _stage(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        for name, values in inputs.items():
+            np.copyto(self._host[name], values)
+
+    def _copy_in(self) -> None:
+        for spec in self._signature.inputs:
+            self._cuda.copy_to_device(self._device[spec.name], self._host[spec.name], self._stream)
+
+    def _compute(self) -> None:
+        if self._graph is not None:
+            self._cuda.launch(self._graph, self._stream)
+        elif not self._enqueue():
+            raise BackendError(
+                f"{self._artefact}: TensorRT cannot run the engine{said(self._messages)}; check the GPU with "
+                "nvidia-smi, or build the engine again"
+            )
+
+    def _enqueue(self) -> bool:
+        return bool(self._context.execute_async_v3(self._stream))
+
+    def _copy_out(self, outputs: Sequence[str]) -> None:
+        for name in outputs:
+            self._cuda.copy_to_host(self._host[name], self._device[name], self._stream)
+
+    def _require(self, accepted: bool, what: str) -> None:
+        if not accepted:
+            raise BackendError(
+                f"{self._artefact}: the engine refuses {what}{said(self._messages)}; build it again for a batch of "
+                f"{self._items}"
+            )
+
+
+def element_type(engine: Any, name: str) -> str | None:
+    """Return the NumPy name of a tensor's type; None for a type that no artefact has."""
+    return _ELEMENT_TYPES.get(engine.get_tensor_dtype(name).name)
+
+
+def said(messages: Sequence[str]) -> str:
+    """Return what the library has said, to be put into a message."""
+    return f" ({'; '.join(messages)})" if messages else ""

@@ -1,0 +1,71 @@
+"""CUDA behind one small protocol, so that the code that uses it knows neither library and runs with a stand-in.
+
+The default is NVIDIA's ``cuda.bindings``. PyCUDA serves programs that live in a PyCUDA context: see `open_cuda`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.util import find_spec
+
+from iqa_runtime.cuda.protocol import Cuda
+from iqa_runtime.errors import DependencyError, UsageError
+
+__all__ = ["Cuda", "device_index", "open_cuda"]
+
+
+def device_index(device: str) -> int:
+    """Return the number of a device given as ``cuda`` or ``cuda:N``; raises `UsageError` for anything else."""
+    match = re.fullmatch(r"cuda(?::([0-9]{1,3}))?", device)
+    if match is None:
+        raise UsageError(f"device {device!r}: this runs on cuda or cuda:N")
+    return int(match[1] or 0)
+
+
+def open_cuda(device: str) -> Cuda:
+    """Open a GPU.
+
+    A program in a PyCUDA context stays in it: where ``pycuda.driver`` has been imported and a context is current in the
+    calling thread, that context is used. Else it is ``cuda.bindings``, or PyCUDA with the device's primary context
+    where only that is installed.
+
+    Parameters
+    ----------
+    device
+        ``cuda`` or ``cuda:N``.
+
+    Raises
+    ------
+    UsageError
+        If the text is no such device, or the host program's PyCUDA context is on another one.
+    BackendError
+        If there is no such GPU, or no driver.
+    DependencyError
+        If neither library is installed, or the one there is broken.
+    """
+    index = device_index(device)
+    if "pycuda.driver" in sys.modules:
+        from iqa_runtime.cuda.pycuda import PyCuda, host_context
+
+        context = host_context()
+        if context is not None:
+            return PyCuda(index, context)
+    if _is_installed("cuda.bindings"):
+        from iqa_runtime.cuda.cuda_bindings import CudaBindings
+
+        return CudaBindings(index)
+    if _is_installed("pycuda"):
+        from iqa_runtime.cuda.pycuda import PyCuda
+
+        return PyCuda(index)
+    raise DependencyError('no CUDA library for Python is installed; pip install "iqa-deploy[tensorrt]"')
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return find_spec(library) is not None
+    except ModuleNotFoundError:  # of a dotted name, the package in front
+        return False
+    except ValueError:  # imported, and by something that gave it no spec
+        return True

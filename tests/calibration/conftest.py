@@ -1,0 +1,104 @@
+"""A tiny float32 artefact that sees degradations, and photographs to calibrate it with."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from iqa_calibration.graph import embed_contract, save
+from iqa_calibration.observers import OBSERVERS, Observation, Range
+from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, TensorInput, Weights
+
+SIDE = 24
+
+
+def artefact_contract(*, trained: bool = True) -> Contract:
+    return Contract(
+        model="activity",
+        variant="tiny",
+        task="nr",
+        options={},
+        precision="fp32",
+        target="any",
+        opset=20,
+        inputs=(TensorInput(name="image", shape=("batch", 3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3),),
+        plan=PatchPlan(kind="five", size=SIDE),
+        pooling="mean",
+        score=ScoreOutput(low=0, high=1, higher_is_better=True, bounded=False, scale="s"),
+        faithful="as published",
+        weights=Weights(file="f.pth", sha256="0" * 64, trained=trained, licence="l", trained_on="t"),
+        exporter="test",
+    )
+
+
+def activity_graph() -> ModelProto:
+    """Score how much neighbouring pixels differ: differences, their mean, a hidden layer, a weighted sum."""
+    edges = np.zeros((8, 3, 3, 3), np.float32)
+    for channel in range(8):
+        edges[channel, channel % 3, 1, 1] = 1
+        edges[channel, channel % 3, channel % 3, (channel // 3) % 3] -= 1
+    random = np.random.default_rng(0)
+    constants = {
+        "edges.weight": edges,
+        "hidden.weight": random.uniform(0, 0.5, (8, 128)).astype(np.float32),
+        "last.weight": random.uniform(0, 0.05, (128, 1)).astype(np.float32),
+        "axis": np.array([1]),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "edges.weight"], ["differences"], name="edges"),
+        helper.make_node("Abs", ["differences"], ["magnitudes"], name="magnitudes"),
+        helper.make_node("GlobalAveragePool", ["magnitudes"], ["pooled"], name="pool"),
+        helper.make_node("Flatten", ["pooled"], ["features"], name="flatten"),
+        helper.make_node("MatMul", ["features", "hidden.weight"], ["hidden"], name="hidden"),
+        helper.make_node("Relu", ["hidden"], ["active"], name="relu"),
+        helper.make_node("MatMul", ["active", "last.weight"], ["column"], name="last"),
+        helper.make_node("Squeeze", ["column", "axis"], ["score"], name="squeeze"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ("batch", 3, SIDE, SIDE))],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ("batch",))],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def write_artefact(path: Path, contract: Contract) -> Path:
+    model = activity_graph()
+    embed_contract(model, contract)
+    save(model, path)
+    return path
+
+
+@pytest.fixture
+def broken_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the observer of the default method cover a thousandth of what it saw."""
+
+    def narrow(observation: Observation, *, symmetric: bool = True) -> Range:  # noqa: ARG001 - as observers are called
+        return Range(observation.low / 1000, observation.high / 1000)
+
+    monkeypatch.setitem(OBSERVERS, "mse", narrow)
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Path:
+    return write_artefact(tmp_path / "tiny.onnx", artefact_contract())
+
+
+@pytest.fixture
+def untrained_artefact(tmp_path: Path) -> Path:
+    return write_artefact(tmp_path / "untrained.onnx", artefact_contract(trained=False))
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of six textures that differ in how busy they are."""
+    folder = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(0)
+    for index in range(6):
+        walk = np.cumsum(random.normal(0, 3 + 2 * index, (40, 50, 3)), axis=1) + 128
+        cv2.imwrite(str(folder / f"texture{index}.png"), np.clip(walk, 0, 255).astype(np.uint8))
+    return folder
