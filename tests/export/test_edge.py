@@ -12,7 +12,7 @@ from iqa_export.checkpoints import load_into, read_checkpoint
 from iqa_export.cli import app
 from iqa_export.deploy.yoto import DeployYoto, FeatureScorer, ReferenceEncoder
 from iqa_export.models.mobilenet import MobileNetV2
-from iqa_export.models.yoto import LAYOUTS, Yoto
+from iqa_export.models.yoto import LAYOUTS, Attention, Yoto
 from iqa_export.systems import GraphChoice, find_system
 from iqa_runtime import Scorer, UsageError, read_contract
 from iqa_runtime.bundled import find_artefact
@@ -73,13 +73,33 @@ def test_deploy_form_is_exact(crops):
     torch.testing.assert_close(cached.score, expected.score, rtol=0, atol=EXACT * 100)
 
 
-def test_reference_that_equals_the_image_adds_no_difference(crops):
+@pytest.mark.parametrize("shape", [(2, 100, 16), (2, 4, 25, 16)])
+def test_fused_attention_of_training_is_the_attention(shape):
+    torch.manual_seed(0)
+    attention = Attention(16).double()
+    queries, keys = torch.randn(2, *shape, dtype=torch.float64)
+    fused = attention.train()(queries, keys)
+    torch.testing.assert_close(fused, attention.eval()(queries, keys), rtol=0, atol=EXACT)
+
+
+def test_tokens_of_the_edge_variant_are_normalised(crops):
+    """Whatever the size of the encoder's features: what the gates multiply stays within reach of half precision."""
+    torch.manual_seed(0)
+    network = Yoto("edge").eval().requires_grad_(False)
+    for embed in network.embed:
+        embed.weight.mul_(1e6)
+    for tokens in network.side(crops[0]).tokens:
+        torch.testing.assert_close(tokens.mean(-1), torch.zeros(tokens.shape[:2]), rtol=0, atol=1e-4)
+        torch.testing.assert_close(tokens.var(-1, correction=0), torch.ones(tokens.shape[:2]), rtol=0, atol=1e-3)
+
+
+def test_reference_that_equals_the_image_adds_nothing(crops):
     torch.manual_seed(0)
     network = Yoto("edge").eval().requires_grad_(False)
     alone = network(crops[0], crops[0], 0).score
     with torch.no_grad():
-        for layer in network.difference:
-            layer.weight.add_(1.0)
+        for comparison in network.comparison:
+            comparison.mix.weight.add_(1.0)
     torch.testing.assert_close(network(crops[0], crops[0], 0).score, alone, rtol=0, atol=0)
 
 

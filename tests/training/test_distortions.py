@@ -13,11 +13,13 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from iqa_runtime.errors import ImageError, UsageError
 from iqa_training.distortions import (
+    DISTORTIONS,
     GROUPS,
     KADID_NUMBER,
     LEVELS,
     MAX_STEPS,
     MIN_SIDE,
+    OWN_TYPES,
     TYPES,
     Step,
     compose,
@@ -66,8 +68,13 @@ RANDOM = {
     "color_block",
 }
 # The table moves these up and down in turn, so no measure of fidelity falls from level to level.
-TWO_SIDED = {"mean_shift": ((1, 2, 4), (3, 5)), "contrast_change": ((1, 2, 4), (3, 5))}
-MONOTONE = [name for name in TYPES if name not in TWO_SIDED]
+TWO_SIDED = {
+    "mean_shift": ((1, 2, 4), (3, 5)),
+    "contrast_change": ((1, 2, 4), (3, 5)),
+    "contrast_scaling": ((1, 3), (2, 4, 5)),
+}
+ALL = (*TYPES, *OWN_TYPES)
+MONOTONE = [name for name in ALL if name not in TWO_SIDED]
 # sigma 0.1 and length 1 fit into a pixel, factor 1 and offset 0 change nothing.
 NO_EFFECT_AT_LEVEL_1 = {"gaussian_blur", "motion_blur", "color_saturation_2", "mean_shift"}
 
@@ -104,6 +111,7 @@ def ramp(height: int = MIN_SIDE) -> np.ndarray:
 def test_the_25_types_carry_their_numbers():
     assert list(TYPES) == KADID_ORDER
     assert {name: number for number, name in enumerate(KADID_ORDER, 1)} == KADID_NUMBER
+    assert list(DISTORTIONS) == [*KADID_ORDER, *OWN_TYPES]
 
 
 def test_seven_groups_share_the_types_without_overlap():
@@ -111,7 +119,7 @@ def test_seven_groups_share_the_types_without_overlap():
     assert [name for names in GROUPS.values() for name in names] == KADID_ORDER
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", ALL)
 def test_every_level_changes_a_photograph(photograph, name):
     for level in range(1, LEVELS + 1):
         distorted = distort(photograph, name, level, seeded())
@@ -121,14 +129,14 @@ def test_every_level_changes_a_photograph(photograph, name):
         assert unchanged == (level == 1 and name in NO_EFFECT_AT_LEVEL_1)
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("severity", [0.6, 3, 4.3])
 def test_the_same_seed_gives_the_same_picture(photograph, name, severity):
     first, again = (distort(photograph, name, severity, seeded(7)) for _ in range(2))
     assert np.array_equal(first, again)
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", ALL)
 def test_only_random_types_use_the_generator(photograph, name):
     rng = seeded(1)
     state = rng.bit_generator.state
@@ -166,7 +174,8 @@ def test_below_level_1_the_damage_is_milder(photograph, name):
 
 @pytest.mark.parametrize("name", TWO_SIDED)
 def test_between_levels_the_direction_is_drawn(name):
-    shades = {int(distort(flat(190, 32), name, 4.5, seeded(seed))[0, 0, 0]) > 190 for seed in range(20)}
+    halves = np.concatenate([flat(90, 32), flat(190, 32)])
+    shades = {int(distort(halves, name, 4.5, seeded(seed))[-1, 0, 0]) > 190 for seed in range(20)}
     assert shades == {True, False}
 
 
@@ -177,7 +186,7 @@ def test_between_levels_an_offset_is_interpolated_in_its_direction():
     assert offsets == {up, down}
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (47, 32)])
 def test_small_pictures_keep_their_size(photograph, name, size):
     small = photograph[: size[0], : size[1]]
@@ -185,7 +194,7 @@ def test_small_pictures_keep_their_size(photograph, name, size):
         assert distort(small, name, severity, seeded()).shape == small.shape
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("severity", [0.3, 1, 4])
 def test_the_picture_is_neither_changed_nor_shared(photograph, name, severity):
     kept = photograph.copy()
@@ -194,7 +203,7 @@ def test_the_picture_is_neither_changed_nor_shared(photograph, name, severity):
     assert not np.shares_memory(distorted, photograph)
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", ALL)
 def test_a_view_is_distorted_like_its_copy(photograph, name):
     view = photograph[::-1, 5:-7]
     copy = np.ascontiguousarray(view)
@@ -433,6 +442,14 @@ def test_high_sharpen_overshoots_at_edges_only():
     assert sharpened[127] < 90
     assert sharpened[128] > 160
     assert np.abs(sharpened[:120] - 100).max() <= ONE_LEVEL
+
+
+def test_contrast_scaling_keeps_the_mean_and_scales_the_rest():
+    halves = np.concatenate([flat(100), flat(140)])
+    for level, octaves in enumerate((0.15, -0.25, 0.4, -0.6, -1.2), 1):
+        low, high = distort(halves, "contrast_scaling", level, seeded())[[0, -1], 0, 0].tolist()
+        assert abs(high - (120 + 20 * 2**octaves)) <= ONE_LEVEL
+        assert abs(low - (120 - 20 * 2**octaves)) <= ONE_LEVEL
 
 
 @pytest.mark.parametrize(("level", "amount"), [(1, 0), (2, 0.15), (3, -0.4), (4, 0.3), (5, -0.6)])

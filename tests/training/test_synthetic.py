@@ -11,6 +11,8 @@ import pytest
 from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_training.datasets.synthetic import SyntheticConfig, build_synthetic, find_photographs, set_digest
 from iqa_training.distortions import GROUPS
+from iqa_training.metrics import METRICS
+from iqa_training.metrics.ensemble import QuantileScale
 
 TILE = 96
 CONFIG = SyntheticConfig(tile=TILE, tiles=3, versions=6, shortest=(100, 150), metrics=("gmsd",), validation=0.3, seed=1)
@@ -160,6 +162,21 @@ def test_emphasis_decides_what_is_drawn(photographs, tmp_path):
     assert {item.distortion for item in items(train)} == {None, "jpeg"}
 
 
+def test_a_type_can_have_teachers_of_its_own(photographs, tmp_path):
+    """Only for pictures with that distortion alone; ranks are among all pictures, whatever was done to them."""
+    drawn = {name: 0.0 for names in GROUPS.values() for name in names} | {"jpeg": 1.0, "contrast_scaling": 1.0}
+    config = msgspec.structs.replace(CONFIG, tiles=2, versions=8, composed=0.3, emphasis=drawn)
+    other = msgspec.structs.replace(config, metrics_of={"contrast_scaling": ("vif",)})
+    plain, special = (build_synthetic(photographs, each, tmp_path)[0] for each in (config, other))
+    vif = [METRICS["vif"].function(item.reference, item.distorted) for item in items(special)]
+    own = np.array([item.distortion == "contrast_scaling" for item in items(special)])
+    assert {item.distortion for item in items(special)} == {None, "composed", "jpeg", "contrast_scaling"}
+    assert np.array_equal(special.labels[~own], plain.labels[~own])
+    degraded = [value for value, item in zip(vif, items(special), strict=True) if item.distortion]
+    expected = QuantileScale.fit(np.array(degraded), higher_is_better=True).transform(np.array(vif)[own])
+    np.testing.assert_array_equal(special.labels[own], expected)
+
+
 def test_a_photograph_that_is_there_twice_counts_once(photographs, sets, cache, tmp_path):
     doubled = tmp_path / "doubled"
     shutil.copytree(photographs, doubled)
@@ -174,6 +191,9 @@ def test_a_photograph_that_is_there_twice_counts_once(photographs, sets, cache, 
     [
         ({"metrics": ("ssim", "brisque")}, "metrics: brisque; there is"),
         ({"metrics": ()}, "metrics: none; there is"),
+        ({"metrics_of": {"jpeg": ("brisque",)}}, "metrics: brisque; there is"),
+        ({"metrics_of": {"jpeg": ()}}, "metrics: none; there is"),
+        ({"metrics_of": {"snow": ("vif",)}}, "metrics_of: no distortion snow; there is gaussian_blur"),
         ({"emphasis": {"snow": 2.0}}, "emphasis: no distortion snow; there is gaussian_blur"),
         ({"emphasis": {"jpeg": -1.0}}, "emphasis: weights are numbers from 0 on"),
         ({"emphasis": {"jpeg": float("inf")}}, "emphasis: weights are numbers from 0 on"),

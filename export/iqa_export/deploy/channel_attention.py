@@ -8,7 +8,8 @@ The input X, 768 x N, of scale i is a 1 x 1 convolution of a stage map with C ch
     A (X Wv^T + 1 bv^T) = (A E)(m Wv^T) + 1 bv^T        because every row of A sums to one
 
 and the N x N projections run on r rows instead of 768: 97 and 193 for the two finest scales of Swin-T. `LowRank` does
-that; `Folded` is for the scales where r is not small.
+that; `Folded` is for the scales where r is not small, `Normalised` for layouts with a LayerNorm on the embedding, whose
+output has no low rank.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from iqa_export.deploy.attention import QueryFoldedAttention, fold_products, linear
-from iqa_export.models.yoto import ChannelAttention
+from iqa_export.models.yoto import ChannelAttention, normalise_channels
 
 
 def low_rank_pays(channels: int, positions: int, dim: int) -> bool:
@@ -42,6 +43,25 @@ class Folded(nn.Module):
         x = self.embed(stage).flatten(2)
         mixed = self.attention(self.attention.query(x), x)
         return gate_and_transpose(x, mixed, self.gate(x))
+
+
+class Normalised(nn.Module):
+    """`Folded` with a LayerNorm before and after the attention."""
+
+    def __init__(
+        self, embed: nn.Conv2d, channel: ChannelAttention, embed_norm: nn.LayerNorm, token_norm: nn.LayerNorm
+    ) -> None:
+        super().__init__()
+        self.embed, self.embed_norm, self.token_norm = embed, embed_norm, token_norm
+        self.attention = QueryFoldedAttention(channel.attention)
+        self.gate = channel.attention.gate
+
+    def forward(self, stage: Tensor) -> Tensor:
+        """Map a stage map, (B, C, size, size), to tokens, (B, N, dim)."""
+        x = normalise_channels(self.embed_norm, self.embed(stage).flatten(2))
+        mixed = self.attention(self.attention.query(x), x)
+        tokens: Tensor = self.token_norm(gate_and_transpose(x, mixed, self.gate(x)))
+        return tokens
 
 
 class LowRank(nn.Module):

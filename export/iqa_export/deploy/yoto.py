@@ -24,11 +24,13 @@ from iqa_export.models.containers import Layers
 from iqa_export.models.mobilenet import MobileNetV2
 from iqa_export.models.resnet import ResNet50
 from iqa_export.models.yoto import (
+    BASIS,
     CROSS_WINDOWS,
     QUADRANTS,
     CrossScaleAttention,
     Head,
     ReferenceAttention,
+    Side,
     Yoto,
     YotoLayout,
     YotoOutput,
@@ -36,20 +38,31 @@ from iqa_export.models.yoto import (
 
 
 class SideEncoder(nn.Module):
-    """One input to the tokens of its scales."""
+    """One input to the tokens of its scales, and to features for comparison where a reference is at hand."""
 
     def __init__(self, network: Yoto) -> None:
         super().__init__()
+        self.comparison = network.comparison
         self.encoder = _folded(network.encoder)
         scales: list[nn.Module] = []
-        for embed, channel, tokens in zip(network.embed, network.channel_attention, network.layout.tokens, strict=True):
-            low_rank = channel_attention.low_rank_pays(embed.in_channels, tokens, embed.out_channels)
-            scales.append((channel_attention.LowRank if low_rank else channel_attention.Folded)(embed, channel))
+        for index, tokens in enumerate(network.layout.tokens):
+            embed, channel = network.embed[index], network.channel_attention[index]
+            if network.layout.normalised:
+                norms = network.embed_norm[index], network.token_norm[index]
+                scales.append(channel_attention.Normalised(embed, channel, *norms))
+            elif channel_attention.low_rank_pays(embed.in_channels, tokens, embed.out_channels):
+                scales.append(channel_attention.LowRank(embed, channel))
+            else:
+                scales.append(channel_attention.Folded(embed, channel))
         self.scales = nn.ModuleList(scales)
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Map (B, 3, 224, 224) to a tensor (B, N_i, dim) for each scale."""
-        return [scale(stage) for scale, stage in zip(self.scales, self.encoder(image), strict=True)]
+    def forward(self, image: Tensor, compared: bool = True) -> Side:
+        """Encode (B, 3, 224, 224); features for comparison only if it is `compared`."""
+        stages = self.encoder(image)
+        tokens = [scale(stage) for scale, stage in zip(self.scales, stages, strict=True)]
+        if not compared:
+            return Side(tokens, [])
+        return Side(tokens, [part.features(stage) for part, stage in zip(self.comparison, stages, strict=False)])
 
 
 def _folded(encoder: nn.Module) -> nn.Module:
@@ -153,7 +166,7 @@ class DeployYoto(nn.Module):
     """The parts of the deploy form; `forward` scores with or without a reference.
 
     What a reference leaves for scoring is, per scale, a list of (B, N_i, dim): folded queries for the whole map and,
-    but for the coarsest, for quadrants; then, where the network takes differences, the tokens themselves.
+    but for the coarsest, for quadrants; then, where the network compares, the features for that, cut to tokens.
 
     Parameters
     ----------
@@ -169,7 +182,7 @@ class DeployYoto(nn.Module):
         self.reference_segment = reference_segment
         self.side = SideEncoder(network)
         self.segment = network.segment
-        self.difference = network.difference
+        self.comparison = network.comparison
         self.reference_attention = Layers[FoldedReferenceAttention](
             FoldedReferenceAttention(attention) for attention in network.reference_attention
         )
@@ -190,29 +203,29 @@ class DeployYoto(nn.Module):
     def reference_features(self, reference: Tensor) -> list[list[Tensor]]:
         """All that scoring needs of reference crops, (B, 3, 224, 224), per scale."""
         pristine = self.side(reference)
-        features = self.queries(pristine)
-        if self.layout.difference:
-            for scale, tokens in zip(features, pristine, strict=True):
-                scale.append(tokens)
-        return features
+        parts = self.queries(pristine.tokens)
+        for scale, features in zip(parts, pristine.features, strict=False):
+            scale.append(features.reshape(features.shape[0], -1, self.layout.dim))
+        return parts
 
-    def assess(self, distorted: list[Tensor], reference_features: list[list[Tensor]] | None) -> YotoOutput:
+    def assess(self, distorted: Side, reference_features: list[list[Tensor]] | None) -> YotoOutput:
         """Score the distorted side's tokens against those of a reference, or on their own."""
         maps = {}
-        features = self.queries(distorted) if reference_features is None else reference_features
+        features = self.queries(distorted.tokens) if reference_features is None else reference_features
         for index, (attention, segment) in enumerate(zip(self.reference_attention, self.segment, strict=True)):
-            x = distorted[index] + segment.weight[0]
-            if self.layout.difference and reference_features is not None:
-                x = x + self.difference[index]((distorted[index] - features[index][-1]).abs())
+            x = distorted.tokens[index] + segment.weight[0]
+            if self.layout.comparison and reference_features is not None:
+                own = distorted.features[index]
+                x = x + self.comparison[index](own, features[index][-1].reshape(own.shape))
             maps[f"{index + 1}{index + 1}"] = attention(x, features[index])
         for pair, across in self.cross_scale.items():
-            maps[pair] = across(distorted[int(pair[0]) - 1], distorted[int(pair[1]) - 1])
+            maps[pair] = across(distorted.tokens[int(pair[0]) - 1], distorted.tokens[int(pair[1]) - 1])
         output: YotoOutput = self.head(maps)
         return output
 
     def forward(self, image: Tensor, reference: Tensor | None = None) -> YotoOutput:
         """Score crops, (B, 3, 224, 224); without `reference` the image is its own."""
-        distorted = self.side(image)
+        distorted = self.side(image, compared=reference is not None)
         return self.assess(distorted, None if reference is None else self.reference_features(reference))
 
 
@@ -243,7 +256,12 @@ class FeatureScorer(nn.Module):
 
 def feature_lengths(layout: YotoLayout) -> list[list[int]]:
     """Tokens of each part of the reference's features, per scale."""
-    return [[size * size] * (1 + (size % QUADRANTS == 0) + layout.difference) for size in layout.sizes]
+    compared = BASIS if layout.comparison else 0
+    lengths = []
+    for size in layout.sizes:
+        queries = [size * size] * (1 + (size % QUADRANTS == 0))
+        lengths.append([*queries, compared * size * size] if compared else queries)
+    return lengths
 
 
 def split_features(features: Tensor, layout: YotoLayout) -> list[list[Tensor]]:

@@ -13,6 +13,9 @@ M = TypeVar("M", bound=nn.Module)
 class Layers(nn.ModuleList, Generic[M]):
     """`torch.nn.ModuleList` of modules of one class."""
 
+    def __getitem__(self, index: int) -> M:  # type: ignore[override]  # one layer, never a slice
+        return cast(M, super().__getitem__(index))
+
     def __iter__(self) -> Iterator[M]:
         return cast("Iterator[M]", super().__iter__())
 

@@ -1,18 +1,26 @@
-"""Backends: one file each, imported only when an artefact asks for it."""
+"""Backends: one file each, imported only when an artefact asks for it.
+
+Other packages add theirs by an entry point of the group ``iqa_deploy.backends`` that names a subclass of `Backend` for
+ONNX artefacts; such a one runs only what asks for it by name.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from iqa_runtime.backends.base import Backend, Signature, TensorSpec
 from iqa_runtime.contract import Contract
-from iqa_runtime.errors import UsageError
+from iqa_runtime.errors import DependencyError, UsageError
 
 __all__ = ["Backend", "Choice", "Signature", "TensorSpec", "backend_class", "backend_names", "choose_backend"]
+
+
+ENTRY_POINT_GROUP = "iqa_deploy.backends"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,12 @@ def backend_class(artefact: Path, name: str | None = None) -> type[Backend]:
     ------
     UsageError
         If there is no such backend, or it does not read this format.
+    DependencyError
+        If another package's backend cannot be imported.
     """
+    added = _added(name)
+    if added is not None:
+        return _loaded(artefact, added)
     entry = _BACKENDS[_reading(artefact, name)[0]]
     backend: type[Backend] = getattr(import_module(entry.module), entry.class_name)
     return backend
@@ -157,6 +170,10 @@ def choose_backend(
     UsageError
         If there is no such backend, it does not read this format or does not compute in the precision.
     """
+    if _added(name) is not None:
+        if precision not in (None, "float32"):
+            raise UsageError(f"precision {precision!r}: backend {name!r} does not compute in it; choose float32")
+        return Choice(backend_class(artefact, name), "float32", device or "cpu", None)
     reading = _reading(artefact, name)
     judged = "bfloat16" if (contract.precision, contract.target) == ("bf16", "openvino") else "float32"
     computed = precision or judged
@@ -178,10 +195,32 @@ def choose_backend(
     return Choice(backend_class(artefact, chosen), computed, device, complaint)
 
 
+def _added(name: str | None) -> EntryPoint | None:
+    """Return another package's backend of a name, if there is one."""
+    if name is None or name in _BACKENDS:
+        return None
+    return next(iter(entry_points(group=ENTRY_POINT_GROUP, name=name)), None)
+
+
+def _loaded(artefact: Path, added: EntryPoint) -> type[Backend]:
+    if artefact.suffix.lower() != ".onnx":
+        raise UsageError(
+            f"{artefact}: backend {added.name!r} does not read {artefact.suffix}; give one ending in .onnx"
+        )
+    try:
+        backend = added.load()
+    except ImportError as error:
+        raise DependencyError(f"backend {added.name!r} ({added.value}): {error}; install what it needs") from error
+    if not (isinstance(backend, type) and issubclass(backend, Backend)):
+        raise DependencyError(f"backend {added.name!r} ({added.value}) is no subclass of Backend; mend its package")
+    return backend
+
+
 def _reading(artefact: Path, name: str | None) -> list[str]:
     """Return the backends that read an artefact's format, in order; only the named one if there is a name."""
     if name is not None and name not in _BACKENDS:
-        raise UsageError(f"there is no backend {name!r}; choose one of: {', '.join(_BACKENDS)}")
+        names = [*_BACKENDS, *sorted(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))]
+        raise UsageError(f"there is no backend {name!r}; choose one of: {', '.join(names)}")
     suffix = artefact.suffix.lower()
     reading = [known for known, entry in _BACKENDS.items() if entry.suffix == suffix]
     if not reading:

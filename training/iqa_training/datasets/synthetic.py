@@ -28,7 +28,7 @@ from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.images import IMAGE_SUFFIXES, load_image
 from iqa_training.datasets.items import Item
-from iqa_training.distortions import GROUPS, TYPES, Step, compose
+from iqa_training.distortions import DISTORTIONS, OWN_TYPES, Step, compose
 from iqa_training.metrics import METRICS
 from iqa_training.metrics.ensemble import TEACHERS, QuantileScale, label, measure
 
@@ -54,9 +54,12 @@ class SyntheticConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     severity
         Severities are drawn evenly between the two.
     emphasis
-        How often a distortion type is drawn as a multiple of the others; 1 where it is not named.
+        How often a distortion type is drawn as a multiple of the others; where it is not named, 1 for the types of
+        KADID-10k and 0 for those beyond it.
     metrics, downsample
         The teachers, and the factor by which they shrink the tile before they compare.
+    metrics_of
+        Other teachers for the pictures with a single distortion of a type, for types that the common ones misjudge.
     validation
         Share of the photographs set apart for validation.
     seed
@@ -71,6 +74,7 @@ class SyntheticConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     severity: tuple[float, float] = (0.2, 5.0)
     emphasis: dict[str, float] = {}
     metrics: tuple[str, ...] = TEACHERS
+    metrics_of: dict[str, tuple[str, ...]] = {}
     downsample: Count = 2
     validation: Share = 0.1
     seed: int = 0
@@ -200,13 +204,16 @@ def build_synthetic(
         [shard for sha, shard in zip(digests, shards, strict=True) if (sha in held_back) == validation]
         for validation in (False, True)
     ]
-    tables = [{name: _column(part, name) for name in config.metrics} for part in parts]
+    tables = [{name: _column(part, name) for name in _measured(config)} for part in parts]
     # Fitted on degraded pictures alone: the many pristine ones, equal in every metric, then lie at the very top.
     degraded = np.array([bool(version.steps) for shard in parts[0] for version in shard.versions])
     scales = {
         name: QuantileScale.fit(values[degraded], METRICS[name].higher_is_better) for name, values in tables[0].items()
     }
-    train, validation = (SyntheticSet(p, label(t, scales), digest) for p, t in zip(parts, tables, strict=True))
+    train, validation = (
+        SyntheticSet(part, _labels(part, table, scales, config), digest)
+        for part, table in zip(parts, tables, strict=True)
+    )
     return train, validation
 
 
@@ -236,20 +243,44 @@ def _silent(done: int, total: int) -> None:
 
 
 def _check(config: SyntheticConfig) -> None:
-    unmeasured = sorted(set(config.metrics) - set(METRICS))
-    if unmeasured or not config.metrics:
+    unmeasured = sorted(set(_measured(config)) - set(METRICS))
+    if unmeasured or not all([config.metrics, *config.metrics_of.values()]):
         raise UsageError(f"metrics: {', '.join(unmeasured) or 'none'}; there is {', '.join(METRICS)}")
-    unknown = sorted(set(config.emphasis) - set(TYPES))
-    if unknown:
-        raise UsageError(f"emphasis: no distortion {', '.join(unknown)}; there is {', '.join(TYPES)}")
+    for field, named in (("emphasis", config.emphasis), ("metrics_of", config.metrics_of)):
+        unknown = sorted(set(named) - set(DISTORTIONS))
+        if unknown:
+            raise UsageError(f"{field}: no distortion {', '.join(unknown)}; there is {', '.join(DISTORTIONS)}")
     if not all(np.isfinite(weight) and weight >= 0 for weight in config.emphasis.values()):
         raise UsageError("emphasis: weights are numbers from 0 on")
-    if not any(config.emphasis.get(name, 1.0) for name in TYPES):
+    if not any(_weights(config).values()):
         raise UsageError("emphasis: every distortion has the weight 0; leave one some weight")
     if config.shortest[0] > config.shortest[1] or config.shortest[0] < config.tile:
         raise UsageError(f"shortest: {config.shortest}; give two sides from {config.tile} (the tile) on, smaller first")
     if not 0 < config.severity[0] <= config.severity[1] <= 5:
         raise UsageError(f"severity: {config.severity}; give two numbers above 0, up to 5, smaller first")
+
+
+def _measured(config: SyntheticConfig) -> list[str]:
+    """Every metric that some label needs, once."""
+    return list(dict.fromkeys([*config.metrics, *(name for names in config.metrics_of.values() for name in names)]))
+
+
+def _weights(config: SyntheticConfig) -> dict[str, float]:
+    return {name: config.emphasis.get(name, float(name not in OWN_TYPES)) for name in DISTORTIONS}
+
+
+def _labels(
+    shards: Sequence[_Shard],
+    table: dict[str, NDArray[np.float64]],
+    scales: dict[str, QuantileScale],
+    config: SyntheticConfig,
+) -> NDArray[np.float64]:
+    """Label each picture by the teachers of its type."""
+    labels = label({name: table[name] for name in config.metrics}, scales)
+    distortions = np.array([str(version.distortion) for shard in shards for version in shard.versions])
+    for distortion, names in config.metrics_of.items():
+        labels = np.where(distortions == distortion, label({name: table[name] for name in names}, scales), labels)
+    return labels
 
 
 def _column(shards: Sequence[_Shard], name: str) -> NDArray[np.float64]:
@@ -277,7 +308,7 @@ def _make_shard(file: Path, sha256: str, config: SyntheticConfig, folder: Path) 
                 Version(
                     tile=index,
                     steps=tuple((step.name, step.severity) for step in steps),
-                    metrics=measure(tile, picture, config.metrics, downsample=config.downsample),
+                    metrics=measure(tile, picture, _measured(config), downsample=config.downsample),
                 )
             )
     try:
@@ -328,7 +359,7 @@ def _cut(pixels: NDArray[np.uint8], config: SyntheticConfig, rng: np.random.Gene
 def _draw_steps(config: SyntheticConfig, rng: np.random.Generator) -> tuple[Step, ...]:
     """Draw one distortion or, for the composed share, two to four of different groups."""
     count = int(rng.integers(2, 4, endpoint=True)) if rng.random() < config.composed else 1
-    weights = {name: config.emphasis.get(name, 1.0) for name in TYPES}
+    weights = _weights(config)
     steps = []
     for _ in range(count):
         names = list(weights)
@@ -337,6 +368,6 @@ def _draw_steps(config: SyntheticConfig, rng: np.random.Generator) -> tuple[Step
             break
         name = names[rng.choice(len(names), p=shares / shares.sum())]
         steps.append(Step(name, float(rng.uniform(*config.severity))))
-        group = next(members for members in GROUPS.values() if name in members)
-        weights = {other: weight for other, weight in weights.items() if other not in group}
+        group = DISTORTIONS[name].group
+        weights = {other: weight for other, weight in weights.items() if DISTORTIONS[other].group != group}
     return tuple(steps)

@@ -33,3 +33,9 @@ def contrast_change(image: Image, amount: float) -> Image:
     d = -(0.25 + 1.25 * amount) / 0.21
     b = 1 - 0.25 * d
     return apply_curve(image, 0.5 + b * u + d * u**3)
+
+
+def contrast_scaling(image: Image, octaves: float) -> Image:
+    """Scale the distance of every channel value to the picture's mean by 2 ** `octaves`."""
+    mean = float(image.mean()) / 255
+    return apply_curve(image, mean + (np.arange(256) / 255 - mean) * 2**octaves)

@@ -1,4 +1,4 @@
-"""The 25 distortions of KADID-10k by name, their levels, and `distort`, which applies one."""
+"""The 25 distortions of KADID-10k and one of ours by name, their levels, and `distort`, which applies one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .blur import gaussian_blur, lens_blur, motion_blur
 from .brightness import brighten, darken, mean_shift
 from .color import color_diffusion, color_quantization, color_saturation_1, color_saturation_2, color_shift
 from .compression import jpeg, jpeg2000
-from .contrast import NEUTRAL_CONTRAST, contrast_change, high_sharpen
+from .contrast import NEUTRAL_CONTRAST, contrast_change, contrast_scaling, high_sharpen
 from .noise import color_component_noise, denoise, impulse_noise, multiplicative_noise, white_noise
 from .pixels import Image
 from .severity import LEVELS, Levels, TwoSidedLevels
@@ -91,16 +91,21 @@ DISTORTIONS: dict[str, Distortion] = {
     "contrast_change": Distortion(
         "contrast", contrast_change, TwoSidedLevels((0, 0.15, -0.4, 0.3, -0.6), NEUTRAL_CONTRAST)
     ),
+    "contrast_scaling": Distortion("contrast", contrast_scaling, TwoSidedLevels((0.15, -0.25, 0.4, -0.6, -1.2), 0)),
 }
 
-TYPES: tuple[str, ...] = tuple(DISTORTIONS)
-"""The names of the 25 types, in the order of KADID-10k."""
+OWN_TYPES: tuple[str, ...] = ("contrast_scaling",)
+"""Types beyond KADID-10k's, with levels of our choice. Curves there keep black and white where they are, but a display,
+a limited-range mistake or a fade scales the whole range."""
+
+TYPES: tuple[str, ...] = tuple(name for name in DISTORTIONS if name not in OWN_TYPES)
+"""The names of the 25 types of KADID-10k, in its order."""
 
 KADID_NUMBER: dict[str, int] = {name: number for number, name in enumerate(TYPES, 1)}
 """The number, 1 to 25, that KADID-10k gives each type in its file names."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    group: tuple(name for name, distortion in DISTORTIONS.items() if distortion.group == group)
+    group: tuple(name for name in TYPES if DISTORTIONS[name].group == group)
     for group in dict.fromkeys(distortion.group for distortion in DISTORTIONS.values())
 }
 """The types in each of the seven groups of KADID-10k."""
@@ -114,14 +119,15 @@ def distort(image: Image, name: str, severity: float, rng: np.random.Generator) 
     image
         uint8, H x W x 3, RGB, both sides at least 32 pixels. It is not changed.
     name
-        One of `TYPES`.
+        One of `TYPES` or `OWN_TYPES`.
     severity
-        In (0, 5]. The whole numbers 1 to 5 are the levels of KADID-10k; between them the parameter is interpolated, and
-        below 1 it runs from no effect to level 1. Level 1 of `gaussian_blur`, `motion_blur`, `color_saturation_2` and
-        `mean_shift` has no effect in the table either.
+        In (0, 5]. The whole numbers 1 to 5 are the levels of KADID-10k, or ours; between them the parameter is
+        interpolated, and below 1 it runs from no effect to level 1. Level 1 of `gaussian_blur`, `motion_blur`,
+        `color_saturation_2` and `mean_shift` has no effect in the table either.
     rng
-        Used by the random types (blur direction, noise, places), and by `mean_shift` and `contrast_change` for the
-        direction at severities that are no whole level. The same state gives the same picture.
+        Used by the random types (blur direction, noise, places), and by `mean_shift`, `contrast_change` and
+        `contrast_scaling` for the direction at severities that are no whole level. The same state gives the same
+        picture.
 
     Returns
     -------
@@ -158,8 +164,8 @@ def check_step(name: str, severity: float) -> None:
         If there is no such type, or the severity is not in (0, 5].
     """
     if name not in DISTORTIONS:
-        close = get_close_matches(name, TYPES)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(TYPES)}"
+        close = get_close_matches(name, DISTORTIONS)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(DISTORTIONS)}"
         raise UsageError(f"no distortion is called {name!r}: {hint}")
     if not 0 < severity <= LEVELS:
         raise UsageError(f"severity of {name} is {severity}: it must be above 0 and at most {LEVELS}")

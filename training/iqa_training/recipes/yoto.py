@@ -14,7 +14,7 @@ from torch import Tensor
 
 from iqa_export.backbones import load_encoder
 from iqa_export.models.mobilenet import MobileNetV2
-from iqa_export.models.yoto import Yoto
+from iqa_export.models.yoto import Side, Yoto
 from iqa_export.systems.yoto import YotoSystem
 from iqa_runtime.errors import UsageError
 from iqa_training.crops import Picture, center_crop, random_crop
@@ -71,7 +71,7 @@ class YotoRecipe(Recipe):
         if settings.mode == "fr":
             self.export_options = " --task fr" if settings.variant == "edge" else " --task fr --segment single"
         if settings.mode == "nr":
-            self.network.difference.requires_grad_(False)
+            self.network.comparison.requires_grad_(False)
         if settings.frozen_layers > 0:
             if not isinstance(self.network.encoder, MobileNetV2) or "encoder" not in weights:
                 raise UsageError("frozen_layers: of use for the edge variant with --weights encoder=FILE alone")
@@ -110,11 +110,12 @@ class YotoRecipe(Recipe):
 
         The weighted mean over tokens and the gates, which nothing bounds, are not for eight bits of mantissa.
         """
-        distorted = self._encode(batch["image"])
+        compared = "fr" in tasks
+        distorted = self._encode(batch["image"], compared)
         pristine = distorted
-        if "fr" in tasks:
+        if compared:
             with torch.set_grad_enabled(torch.is_grad_enabled() and self._settings.reference_gradient):
-                pristine = self._encode(batch["reference"])
+                pristine = self._encode(batch["reference"], compared)
         joint = int(self._settings.mode in ("mix", "both") or self._settings.variant == "edge")
         scores = {}
         with torch.autocast(batch["image"].device.type, enabled=False):
@@ -124,9 +125,9 @@ class YotoRecipe(Recipe):
                 scores["fr"] = self.network.assess(distorted, pristine, joint).score
         return scores
 
-    def _encode(self, pictures: Tensor) -> list[Tensor]:
-        tokens = self.network.side(normalise(pictures, YotoSystem.mean, YotoSystem.std))
-        return [scale.float() for scale in tokens]
+    def _encode(self, pictures: Tensor, compared: bool) -> Side:
+        side = self.network.side(normalise(pictures, YotoSystem.mean, YotoSystem.std), compared)
+        return Side(*([scale.float() for scale in part] for part in side))
 
     def _pictures(self, item: Item) -> list[Picture]:
         return [item.distorted, reference_of(item)] if self.needs_reference else [item.distorted]

@@ -1,0 +1,121 @@
+"""PyTorch as a backend: the network as published, with the weights an artefact was made of.
+
+The oracle for `iqa-compare`, and for whoever wants to see what export, calibration or an engine changed. The runtime
+finds it by its entry point, so that nothing there knows of torch.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from iqa_export.checkpoints import Checkpoint, load_into, random_checkpoint, read_checkpoint
+from iqa_export.systems import GraphChoice, System, find_system
+from iqa_runtime.backends.base import Backend, Signature
+from iqa_runtime.contract import Contract, FileDigest, read_contract
+from iqa_runtime.errors import ArtefactError, BackendError, FileError, UsageError
+
+
+class PyTorchBackend(Backend):
+    """The network of an artefact in PyTorch, float32 whatever the artefact's precision, one item a run.
+
+    Its weights are those packaged, random ones of the same seed, or the file named in the contract, which must lie
+    beside the artefact; its digest has to be the contract's.
+
+    Parameters
+    ----------
+    artefact, signature, threads
+        As in `Backend`; PyTorch's own number of threads is left as it is, because it belongs to the whole process.
+    device
+        ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such device, or the artefact takes features of a reference instead of its pixels.
+    """
+
+    name: ClassVar[str] = "pytorch"
+
+    def __init__(self, artefact: Path, signature: Signature, *, device: str, threads: int) -> None:
+        super().__init__(artefact, signature, device=device, threads=threads)
+        if re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device) is None:
+            raise UsageError(f"device {device!r}: PyTorch runs on cpu, cuda or cuda:N")
+        self._contract = read_contract(artefact)
+        if self._contract.reference_encoder is not None or self._contract.baked_reference is not None:
+            raise UsageError(
+                f"{artefact}: the network as published takes the reference itself, this artefact its features; export "
+                "it without --cache-reference and --reference-image"
+            )
+        self._network: nn.Module | None = None
+
+    @property
+    def items_per_run(self) -> int:
+        """One, as parity is tested at export."""
+        return 1
+
+    @property
+    def provider(self) -> str:
+        """Version of PyTorch, and the device."""
+        return f"PyTorch {torch.__version__} {self.device}"
+
+    def _load(self) -> None:
+        contract = self._contract
+        if self.device != "cpu" and not torch.cuda.is_available():
+            raise BackendError(f"device {self.device!r}: this PyTorch ({torch.__version__}) finds no GPU")
+        system = find_system(contract.model)
+        network = system.build(contract.variant).requires_grad_(False)
+        load_into(network, self._weights(system), system.key_map(contract.variant))
+        choice = GraphChoice(
+            variant=contract.variant,
+            task=contract.task,
+            segment=contract.options.get("segment"),
+            maps=bool(contract.maps),
+            extras=tuple(output.name for output in contract.extras),
+        )
+        self._network = system.as_written(network, choice).eval().to(self.device)
+
+    def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
+        network, contract = self._network, self._contract
+        if network is None:
+            raise UsageError(f"{self.artefact}: the backend was deactivated while in use")
+        tensors = [torch.from_numpy(inputs[spec.name]).to(self.device, torch.float32) for spec in self.signature.inputs]
+        with torch.inference_mode():
+            values = network(*tensors)
+        names = [contract.score.name]
+        names += [output.name for output in contract.maps] + [output.name for output in contract.extras]
+        found = dict(zip(names, values, strict=True))
+        return [found[name].cpu().numpy() for name in outputs]
+
+    def _release(self) -> None:
+        self._network = None
+
+    def _weights(self, system: System) -> Checkpoint:
+        """Find the weights the artefact was made of."""
+        wanted = self._contract.weights
+        if wanted.file.startswith("random:"):
+            variant = self._contract.variant
+            seed = int(wanted.file.removeprefix("random:"))
+            checkpoint = random_checkpoint(system.build(variant), seed, system.key_map(variant))
+        else:
+            checkpoint = read_checkpoint(self._file_of_weights(system, self._contract))
+        if checkpoint.sha256 != wanted.sha256:
+            raise ArtefactError(
+                f"{self.artefact}: SHA-256 of its weights is {wanted.sha256}, that of {checkpoint.file} "
+                f"{checkpoint.sha256}; put the file it was exported from beside it"
+            )
+        return checkpoint
+
+    def _file_of_weights(self, system: System, contract: Contract) -> Path:
+        beside = self.artefact.parent / contract.weights.file
+        if beside.is_file():
+            return beside
+        packaged = system.bundled.get(contract.variant)
+        if packaged is None or FileDigest.of_file(packaged).sha256 != contract.weights.sha256:
+            raise FileError(f"{beside}: the weights of {self.artefact.name} are not there; put a copy beside it")
+        return packaged
