@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.backends.base import Backend, Signature, TensorSpec
+from iqa_runtime.backends.openvino_rewrites import sidestep_errors
 from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
 
 _TELEMETRY = "openvino_telemetry"
@@ -101,6 +102,7 @@ class OpenVinoBackend(Backend):
         }
         try:
             model.reshape({spec.name: [1, *spec.item_shape] for spec in self.signature.inputs})
+            sidestep_errors(openvino, model)
             compiled = core.compile_model(model, "CPU", settings)
             requests: SimpleQueue[Any] = SimpleQueue()
             for _ in range(self.threads):
