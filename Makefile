@@ -9,13 +9,14 @@ READY := .venv/.ready
 KERNELS := $(filter-out csrc/_kernels.c,$(wildcard csrc/*.c csrc/*.h csrc/*.pyx csrc/*.pxd))
 FOLDERS := runtime export calibration training tests benchmarks examples docs
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench bench-long clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   export the edge model and score examples/photographs with it"
 	@echo "make test   linters, then every test that needs no GPU"
 	@echo "make lint   linters alone"
+	@echo "make bench  measure speed beside what people use instead (bench-long: memory and cost over 5000 images, too)"
 	@echo "make clean  remove what builds and tests leave behind (rm -r .venv for the environment too)"
 
 demo: $(READY)
@@ -32,6 +33,17 @@ lint: $(READY)
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint csrc/*.pyx
 	$(BIN)/codespell $(wildcard *.md *.toml *.py Makefile) $(KERNELS) $(wildcard $(FOLDERS))
+
+bench: $(READY) build/packages/.ready
+	$(BIN)/python benchmarks/suite.py --output benchmarks/results
+
+bench-long: $(READY) build/packages/.ready
+	$(BIN)/python benchmarks/suite.py --long --output benchmarks/results --plots docs/growth.svg
+
+# Rivals are kept out of the environment of the tests.
+build/packages/.ready: benchmarks/requirements.txt $(READY)
+	$(BIN)/pip install --quiet --target build/packages --requirement benchmarks/requirements.txt
+	touch $@
 
 $(READY): pyproject.toml setup.py $(KERNELS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

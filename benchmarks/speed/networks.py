@@ -1,0 +1,369 @@
+"""Each network on the CPU: as written in PyTorch, exported plainly, in deploy form in every precision.
+
+All take as many items a call as there are threads, so that everyone has the same work and whoever spreads it well wins.
+Random weights where none come with the package; times do not depend on them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.backends import Signature, choose_backend
+from iqa_runtime.bench_host import measure_machine
+from iqa_runtime.contract import Contract, read_contract
+from speed.packages import import_rival
+from speed.turns import Contender, Work
+
+PHOTOGRAPHS = Path(__file__).parents[2] / "export" / "iqa_export" / "photographs"
+EAGER = "PyTorch eager, as written"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployed:
+    """Our deploy form in one precision, on one backend.
+
+    Attributes
+    ----------
+    name
+        In the document.
+    precision, backend, attention
+        As in `iqa_calibration.forms.Form`; ``fp32`` is the export itself.
+    floats
+        What operators on floats compute in; None for what the artefact was judged in.
+    """
+
+    name: str
+    precision: str
+    backend: str
+    attention: bool = False
+    floats: str | None = None
+
+    @property
+    def artefact(self) -> str:
+        """Name of the artefact it runs."""
+        if self.precision == "fp32":
+            return DEPLOYED
+        return f"{DEPLOYED}, {self.precision} for {self.backend}{', attention too' if self.attention else ''}"
+
+
+FORMS = (
+    Deployed(name="fp32, ONNX Runtime", precision="fp32", backend="onnxruntime"),
+    Deployed(name="fp32, OpenVINO", precision="fp32", backend="openvino"),
+    Deployed(name="bf16, OpenVINO", precision="bf16", backend="openvino"),
+    Deployed(name="int8, ONNX Runtime", precision="int8", backend="onnxruntime"),
+    Deployed(name="int8, OpenVINO", precision="int8", backend="openvino"),
+    Deployed(name="int8, OpenVINO, floats in bf16", precision="int8", backend="openvino", floats="bfloat16"),
+    Deployed(name="int8, OpenVINO, attention too", precision="int8", backend="openvino", attention=True),
+    Deployed(
+        name="int8, OpenVINO, attention too, floats in bf16",
+        precision="int8",
+        backend="openvino",
+        attention=True,
+        floats="bfloat16",
+    ),
+)
+
+PLAIN, DEPLOYED = "plain export", "deploy form"
+PRECISIONS = tuple(dict.fromkeys(form.precision for form in FORMS))
+
+_GEMM_SIDE = 1536
+_PRECISION_OF = {"float32": "fp32", "bfloat16": "bf16", "int8": "int8"}
+
+Feed = dict[str, NDArray[Any]]
+
+
+def makers(model: str, work: str, threads: int) -> list[Contender]:
+    """Return what writes the files of a model; each can be left out or fail without the others."""
+    options = {"model": model, "work": work, "threads": threads}
+    graphs = [
+        Contender(name=PLAIN, role="part", make="speed.networks:make_plain", options=options),
+        Contender(name=DEPLOYED, role="part", make="speed.networks:make_artefact", options=options),
+    ]
+    reduced = {form.artefact: form for form in FORMS if form.precision != "fp32"}
+    for name, form in reduced.items():
+        chosen = {"precision": form.precision, "backend": form.backend, "attention": form.attention}
+        graphs.append(Contender(name=name, role="part", make="speed.networks:make_artefact", options=options | chosen))
+    return graphs
+
+
+def contenders(model: str, work: str, threads: int, *, compile_seconds: float) -> list[Contender]:
+    """Return who takes part with one model.
+
+    Option ``file`` names the maker of the file that each reads, ``graph`` the one that knows its multiplications.
+    `compile_seconds` is what torch.compile may take.
+    """
+    options = {"model": model, "work": work, "threads": threads, "graph": PLAIN, "file": DEPLOYED}
+    found = [
+        Contender(name=EAGER, role="rival", make="speed.networks:eager", options=options),
+        Contender(
+            name="torch.compile, as written",
+            role="rival",
+            make="speed.networks:compiled",
+            options=options,
+            load=compile_seconds,
+        ),
+    ]
+    found += [
+        Contender(
+            name=f"plain export, {library}",
+            role="rival",
+            make=f"speed.networks:plain_{library.lower().replace(' ', '')}",
+            options=options | {"file": PLAIN},
+        )
+        for library in ("ONNX Runtime", "OpenVINO")
+    ]
+    found += [
+        Contender(
+            name=f"{DEPLOYED}, {form.name}",
+            role="ours",
+            make="speed.networks:deployed",
+            options=options | asdict(form) | {"graph": DEPLOYED, "file": form.artefact},
+        )
+        for form in FORMS
+    ]
+    return found
+
+
+def make_plain(options: dict[str, Any]) -> Work:
+    """Export the network as written, with nothing but what PyTorch's exporter does."""
+    import onnx
+
+    from iqa_calibration.graph import count_macs
+    from iqa_export.onnx_export import to_onnx
+
+    path = _plain(options)
+    if not path.exists():
+        model = _model(options)
+        exported = to_onnx(model.as_written(), list(model.contract.inputs), [model.contract.score.name])
+        onnx.save_model(exported, path)
+    return Work(call=_nothing, facts=_sizes(path, count_macs(onnx.load_model(path))))
+
+
+def make_artefact(options: dict[str, Any]) -> Work:
+    """Export the deploy form in float32, or calibrate it in another precision."""
+    import onnx
+
+    from iqa_calibration.graph import count_macs
+
+    model = _model(options)
+    if "precision" not in options:
+        return Work(call=_nothing, facts=_sizes(model.fp32, count_macs(onnx.load_model(model.fp32))))
+    path = model.artefact(_form(options))
+    if path is None:
+        raise ValueError("refused by the gate")
+    return Work(call=_nothing, facts=_sizes(path, None))
+
+
+def eager(options: dict[str, Any]) -> Work:
+    return _torch(options, lambda network: network)
+
+
+def compiled(options: dict[str, Any]) -> Work:
+    def compile_network(network: Any) -> Any:
+        import torch
+
+        return torch.compile(network)
+
+    return _torch(options, compile_network)
+
+
+def plain_onnxruntime(options: dict[str, Any]) -> Work:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options["threads"]
+    session = onnxruntime.InferenceSession(_plain(options), settings, providers=["CPUExecutionProvider"])
+    feed = _feed(_contract(options), options["threads"])
+    return _work(lambda: session.run(None, feed)[0])
+
+
+def plain_openvino(options: dict[str, Any]) -> Work:
+    """Compile for latency, the library's default, in float32, in which alone the others can be compared with it."""
+    # Its import reports to its makers over the network where this package is there.
+    modules: dict[str, Any] = sys.modules
+    modules["openvino_telemetry"] = None
+    openvino = import_rival("openvino")
+
+    feed = _feed(_contract(options), options["threads"])
+    core = openvino.Core()
+    model = core.read_model(_plain(options))
+    model.reshape({name: list(values.shape) for name, values in feed.items()})
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": options["threads"],
+        # This pass has crashed the process while compiling attention (2026.4).
+        "SNIPPETS_MODE": "DISABLE",
+    }
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+
+    def run() -> NDArray[Any]:
+        request.infer(feed, share_inputs=True, share_outputs=True)
+        values: NDArray[Any] = request.get_output_tensor(0).data
+        return values
+
+    return _work(run)
+
+
+def deployed(options: dict[str, Any]) -> Work:
+    """Run our artefact on our backend, as `Scorer` does."""
+    path, threads = _artefact(options), options["threads"]
+    contract = read_contract(path)
+    choice = choose_backend(path, contract, options["backend"], precision=options["floats"])
+    backend = choice.create(path, Signature.of_artefact(contract), device="cpu", threads=threads)
+    backend.activate()
+    name = contract.score.name
+    feed = _feed(contract, threads)
+    return _work(lambda: backend.infer(feed, [name])[name])
+
+
+def products(threads: int) -> list[Contender]:
+    """Return matrix products of each precision; the quickest of a precision stands for the machine's peak."""
+    kinds = {
+        "NumPy float32": ("gemm_numpy", "float32"),
+        "PyTorch float32": ("gemm_torch", "float32"),
+        "PyTorch bfloat16": ("gemm_torch", "bfloat16"),
+        "PyTorch int8": ("gemm_torch", "int8"),
+        "ONNX Runtime float32": ("gemm_onnxruntime", "float32"),
+        "ONNX Runtime int8": ("gemm_onnxruntime", "int8"),
+    }
+    return [
+        Contender(
+            name=f"{name} product",
+            role="limit",
+            make=f"speed.networks:{function}",
+            options={"threads": threads, "dtype": dtype, "precision": _PRECISION_OF[dtype]},
+            environment={"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)},
+        )
+        for name, (function, dtype) in kinds.items()
+    ]
+
+
+def machine(options: dict[str, Any]) -> Work:
+    """Measure what `iqa-bench` measures of the machine."""
+    measured = measure_machine(options["threads"])
+    return Work(call=_nothing, facts={"bandwidth_gbytes": measured.bandwidth, "float32_gflops": measured.peak})
+
+
+def gemm_numpy(options: dict[str, Any]) -> Work:
+    del options
+    left = np.random.default_rng(0).random((_GEMM_SIDE, _GEMM_SIDE), dtype=np.float32)
+    out = np.empty_like(left)
+    return Work(call=lambda: np.matmul(left, left, out=out), facts=_GEMM_FACTS)
+
+
+def gemm_torch(options: dict[str, Any]) -> Work:
+    import torch
+
+    torch.set_num_threads(options["threads"])
+    dtype: torch.dtype = getattr(torch, options["dtype"])
+    left = (torch.rand(_GEMM_SIDE, _GEMM_SIDE) * 100).to(dtype)
+    if dtype == torch.int8:
+        return Work(call=lambda: torch._int_mm(left, left), facts=_GEMM_FACTS)
+    out = torch.empty_like(left)
+    return Work(call=lambda: torch.matmul(left, left, out=out), facts=_GEMM_FACTS)
+
+
+def gemm_onnxruntime(options: dict[str, Any]) -> Work:
+    """Multiply floats, or uint8 activations with int8 weights, the pair that processors have instructions for."""
+    import onnx
+    import onnxruntime
+    from onnx import helper
+
+    sides = [_GEMM_SIDE, _GEMM_SIDE]
+    random = np.random.default_rng(0)
+    left = random.integers(0, 200, sides, dtype=np.uint8)
+    right = random.integers(-100, 100, sides, dtype=np.int8)
+    operator, out = "MatMulInteger", "int32"
+    values: list[NDArray[Any]] = [left, right]
+    if options["dtype"] == "float32":
+        operator, out = "MatMul", "float32"
+        values = [value.astype(np.float32) for value in values]
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["left", "right"], ["out"])],
+        "product",
+        [helper.make_tensor_value_info("left", helper.np_dtype_to_tensor_dtype(values[0].dtype), sides)],
+        [helper.make_tensor_value_info("out", helper.np_dtype_to_tensor_dtype(np.dtype(out)), sides)],
+        [onnx.numpy_helper.from_array(values[1], "right")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options["threads"]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    return Work(call=lambda: session.run(None, {"left": values[0]}), facts=_GEMM_FACTS)
+
+
+_GEMM_FACTS = {"gflop": 2 * _GEMM_SIDE**3 / 1e9}
+
+
+def _model(options: dict[str, Any]) -> Any:
+    from precision import Model
+
+    from iqa_calibration.sets import read_images
+
+    work = Path(options["work"])
+    work.mkdir(parents=True, exist_ok=True)
+    return Model(options["model"], work, read_images(PHOTOGRAPHS), options["threads"])
+
+
+def _torch(options: dict[str, Any], prepared: Callable[[Any], Any]) -> Work:
+    import torch
+
+    torch.set_num_threads(options["threads"])
+    model = _model(options)
+    network = prepared(model.as_written())
+    tensors = [torch.from_numpy(values) for values in _feed(model.contract, options["threads"]).values()]
+
+    def run() -> NDArray[Any]:
+        with torch.inference_mode():
+            values: NDArray[Any] = network(*tensors)[0].numpy()
+        return values
+
+    return _work(run)
+
+
+def _feed(contract: Contract, items: int) -> Feed:
+    random = np.random.default_rng(0)
+    return {
+        tensor.name: random.standard_normal((items, *(int(size) for size in tensor.shape[1:])), dtype=np.float32)
+        for tensor in contract.inputs
+    }
+
+
+def _work(run: Callable[[], NDArray[Any]]) -> Work:
+    return Work(call=run, check=run().reshape(-1).astype(np.float64).tolist())
+
+
+def _nothing() -> None:
+    return None
+
+
+def _sizes(path: Path, macs: int | None) -> dict[str, Any]:
+    return {"megabytes": path.stat().st_size / 1e6} | ({} if macs is None else {"gmac": macs / 1e9})
+
+
+def _plain(options: dict[str, Any]) -> Path:
+    return Path(options["work"]) / f"{options['model']}.plain.onnx"
+
+
+def _artefact(options: dict[str, Any]) -> Path:
+    suffix = ".onnx"
+    if options["precision"] != "fp32":
+        suffix = f"{'.attention' if options['attention'] else ''}{_form(options).suffix}"
+    return Path(options["work"]) / f"{options['model']}{suffix}"
+
+
+def _form(options: dict[str, Any]) -> Any:
+    from iqa_calibration.forms import Form
+
+    return Form.choose(options["precision"], target=options["backend"], attention=options["attention"])
+
+
+def _contract(options: dict[str, Any]) -> Contract:
+    return read_contract(Path(options["work"]) / f"{options['model']}.onnx")

@@ -1,0 +1,336 @@
+"""The sections of the document: who takes part in them, for how long, and which figures come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from speed import edge, growth, jobs, networks, patches
+from speed.document import SAME_SCORE, Case, Section
+from speed.photographs import LONG_SIDES, link_photographs, make_photographs
+from speed.turns import Contender, Limits, Outcome, prepare, take_turns
+
+MODELS = ("yoto-nr", "edge-nr", "cvrkd", "dri", "mfe")
+EDGE, YOTO = "edge-nr", "yoto-nr"
+TITLES = {EDGE: "edge", YOTO: "YOTO"}
+Say = Callable[[str], None]
+
+MANY = 5000
+"""Images of one run, to see memory and cost over."""
+
+_MAKE_SECONDS = 600.0
+_EDGE_BLOCK = 20
+"""Photographs in a block of the edge model: twice the turn of sizes, so that all blocks are alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How much to measure.
+
+    Attributes
+    ----------
+    photographs, artefacts
+        Folders of what is made once and kept for the next run.
+    threads
+        Of everyone.
+    quick
+        Small sizes and few rounds, to see that all works; its numbers are worth little.
+    thorough
+        Rounds and limits for numbers to publish, instead of a quarter of an hour for everything.
+    say
+        Told what is being done.
+    """
+
+    photographs: Path
+    artefacts: Path
+    threads: int
+    models: tuple[str, ...] = MODELS
+    quick: bool = False
+    thorough: bool = False
+    say: Say
+
+    @property
+    def rounds(self) -> int:
+        return 2 if self.quick else 15 if self.thorough else 7
+
+
+def measure_patches(settings: Settings) -> Section:
+    section = Section(
+        title="Patches",
+        text=f"Cutting and normalising crops of {patches.SIDE} x {patches.SIDE}, one thread. A plain write of the same "
+        "bytes is the limit, by NumPy's store loop and by memset. PyTorch's row does what torchvision does, which is "
+        "not installed; the others are the libraries themselves.",
+    )
+    limits = Limits(rounds=settings.rounds, turn=0.03, budget=30 if settings.thorough else 10)
+    for case in patches.QUICK_CASES if settings.quick else patches.CASES:
+        settings.say(f"patches: {case.name}")
+        measured = _case(case.name, patches.contenders(case), limits, tolerance=patches.TOLERANCE)
+        section.cases.append(measured)
+        if case == patches.REFERENCE_CASE:
+            ours, write = _median(measured, "ours"), _median(measured, patches.STORE)
+            rivals = {
+                outcome.name: outcome.median
+                for outcome in measured.outcomes
+                if outcome.role == "rival" and outcome.median is not None
+            }
+            libraries = [median for name, median in rivals.items() if name != patches.TUNED]
+            _note(section, "patches: time, x a plain write", ours, write)
+            _note(section, "patches: speed, x the best rival", min(rivals.values(), default=None), ours)
+            _note(section, "patches: speed, x the best library", min(libraries, default=None), ours)
+    return section
+
+
+def measure_networks(settings: Settings) -> Section:
+    section = Section(
+        title="Models",
+        text=f"As many items a call as threads ({settings.threads}), for everyone. GFLOP/s and their share of the peak "
+        "count two operations for each multiply-accumulate of the graph that ran; the peak is the quickest matrix "
+        "product of that precision in the same rounds. Everything in float32 unless it says otherwise.",
+    )
+    options = {"threads": settings.threads}
+    machine = prepare(
+        Contender(name="machine", role="limit", make="speed.networks:machine", options=options), _MAKE_SECONDS
+    )
+    if "bandwidth_gbytes" in machine.facts:
+        section.facts["copies in memory, GB/s read and written"] = machine.facts["bandwidth_gbytes"]
+    for model in settings.models if not settings.quick else (EDGE,):
+        case = _measure_model(settings, model)
+        section.cases.append(case)
+        if model == YOTO:
+            for precision in networks.PRECISIONS:
+                ours = [outcome for outcome in case.outcomes if outcome.facts.get("precision") == precision]
+                times = [outcome.median for outcome in ours if outcome.role == "ours" and outcome.median]
+                eager = _median(case, networks.EAGER)
+                _note(section, f"YOTO, {precision}: speed, x PyTorch eager", eager, min(times, default=None))
+    return section
+
+
+def _measure_model(settings: Settings, model: str) -> Case:
+    work, threads = str(settings.artefacts), settings.threads
+    failed: dict[str, str] = {}
+    sizes: dict[str, dict[str, float]] = {}
+    for maker in networks.makers(model, work, threads):
+        settings.say(f"models: {model}, making the {maker.name}")
+        made = prepare(maker, _MAKE_SECONDS)
+        sizes[maker.name] = made.facts
+        if made.error is not None:
+            failed[maker.name] = made.error
+    compile_seconds = 900 if settings.thorough else 90
+    entrants = networks.contenders(model, work, threads, compile_seconds=compile_seconds)
+    contenders = [*entrants, *networks.products(threads)]
+    ready = [contender for contender in contenders if contender.options.get("file") not in failed]
+    settings.say(f"models: {model}, measuring")
+    limits = Limits(
+        rounds=settings.rounds,
+        turn=0.2,
+        load=240,
+        call=120,
+        budget=300 if settings.thorough else 30,
+    )
+    case = _case(model, ready, limits, base=networks.EAGER, tolerance=SAME_SCORE)
+    for contender in contenders:
+        if contender not in ready:
+            reason = f"not made: {failed[contender.options['file']]}"
+            case.outcomes.append(Outcome(name=contender.name, role=contender.role, error=reason))
+    _note_rates(case, contenders, sizes, threads)
+    return case
+
+
+def _note_rates(case: Case, contenders: list[Contender], sizes: dict[str, dict[str, float]], threads: int) -> None:
+    """Note what each row computes a second, and how much that is of the peak in the same rounds."""
+    options = {contender.name: contender.options for contender in contenders}
+    operations: dict[str, float] = {}
+    peaks: dict[str, float] = {}
+    for outcome in case.outcomes:
+        chosen = options[outcome.name]
+        precision = chosen.get("precision", "fp32")
+        gmac = sizes[chosen["graph"]].get("gmac") if "graph" in chosen else None
+        gflop = outcome.facts.get("gflop") if gmac is None else 2 * gmac * threads
+        if gflop is not None and outcome.median is not None:
+            operations[outcome.name] = gflop / outcome.median
+            if outcome.role == "limit":
+                peaks[precision] = max(operations[outcome.name], peaks.get(precision, 0.0))
+        outcome.facts = {"precision": precision, "GMAC an item": gmac}
+        if outcome.role == "ours":
+            outcome.facts["MB"] = sizes[chosen["file"]].get("megabytes")
+        if outcome.role != "limit" and outcome.median is not None:
+            outcome.facts["ms an item"] = 1000 * outcome.median / threads
+    for outcome in case.outcomes:
+        rate, peak = operations.get(outcome.name), peaks.get(outcome.facts["precision"])
+        outcome.facts["GFLOP/s"] = rate
+        outcome.facts["of peak"] = None if rate is None or peak is None else f"{rate / peak:.0%}"
+
+
+def measure_jobs(settings: Settings) -> Section:
+    section = Section(
+        title="Whole job",
+        text="From files to JSON lines, the default crops, float32 on ONNX Runtime: photographs of 640 pixels to 24 "
+        "megapixels, JPEG and PNG, made from those in the package with grain. Scoring in blocks of photographs, in "
+        "turn, models loaded; then all of them in one go beside decoding alone and the model alone, which share the "
+        "same processors; then one photograph from nothing. The rivals run the network as written, with the same "
+        "weights, on the same crops.",
+    )
+    count = 20 if settings.quick else 200
+    photographs = make_photographs(settings.photographs / "mixed", count, (480, 640) if settings.quick else LONG_SIDES)
+    for model in (EDGE,) if settings.quick else (EDGE, YOTO):
+        name = TITLES[model]
+        settings.say(f"job: {name}")
+        artefact = _export(settings, model)
+        taken, block = (photographs, min(_EDGE_BLOCK, count)) if model == EDGE else (photographs[2:7], 1)
+        limits = Limits(rounds=max(1, len(taken) // block), turn=0.0, load=120, call=300, budget=1000)
+        blocks = _case(
+            f"{name}, {len(taken)} photographs in blocks of {block}",
+            jobs.blocks(model, artefact, taken, block, settings.threads),
+            limits,
+            tolerance=SAME_SCORE,
+        )
+        for outcome in blocks.outcomes:
+            if outcome.median:
+                outcome.facts["images a second"] = block / outcome.median
+        limits = Limits(rounds=min(3, settings.rounds), turn=0.0, load=120, call=300, budget=1000)
+        whole = _case(
+            f"{name}, {len(taken)} photographs at once", jobs.parts(artefact, taken, settings.threads), limits
+        )
+        section.cases += [blocks, whole]
+        _note_parts(section, name, whole, settings.threads)
+        limits = Limits(rounds=min(5, settings.rounds), turn=0.0, load=120, call=120, budget=60)
+        starts = jobs.start_ups(model, artefact, taken[0], settings.threads)
+        section.cases.append(_case(f"{name}, one photograph from nothing", starts, limits))
+    return section
+
+
+def _note_parts(section: Section, name: str, whole: Case, threads: int) -> None:
+    """Note how near the whole comes to its parts: to the slower one, and to both where they share processors."""
+    ours, decoding, model = (_outcome(whole, part) for part in ("ours", jobs.DECODING, jobs.MODEL))
+    if ours.median and decoding.median and model.median:
+        slower = max(decoding.median, model.median)
+        _note(section, f"job, {name}: speed, x the slower of decoding and model", slower, ours.median)
+        busy = ((decoding.median_cpu or 0) + (model.median_cpu or 0)) / threads
+        _note(section, f"job, {name}: speed, x decoding and model on all processors, nothing else", busy, ours.median)
+        for outcome in whole.outcomes:
+            outcome.facts["processor seconds"] = outcome.median_cpu
+
+
+def measure_edge(settings: Settings) -> Section:
+    section = Section(
+        title="Edge",
+        text="Commands from start to exit, file caches warm; sizes are those of a wheel of the last commit.",
+    )
+    settings.say("edge: starts")
+    limits = Limits(rounds=settings.rounds, turn=0.0)
+    starts = _case("From nothing", edge.starts(reference=not settings.quick), limits)
+    section.cases.append(starts)
+    _note(section, "edge: cold start, s", _median(starts, edge.COLD_START))
+    imported, scale = _median(starts, edge.IMPORT), _median(starts, edge.NUMPY)
+    if imported is not None and scale is not None:
+        section.figures["edge: import beyond NumPy, s"] = imported - scale
+    _note(section, "edge: peak memory, MB", _outcome(starts, edge.COLD_START).peak_megabytes)
+    if not settings.quick:
+        settings.say("edge: wheel")
+        weighed = prepare(edge.wheel(), _MAKE_SECONDS)
+        section.facts |= weighed.facts
+        if weighed.error is not None:
+            section.text += f" No wheel: {weighed.error}."
+        _note(section, "edge: runtime without models, MB", weighed.facts.get(edge.LEAN))
+    return section
+
+
+def measure_growth(settings: Settings) -> Section:
+    section = Section(
+        title="Growth",
+        text="The edge model, float32 on ONNX Runtime. Memory and cost by the number of images: one run of iqa-run on "
+        "hard links to photographs of 640 to 1280 pixels. By size: JPEGs of each size. By threads: photographs of many "
+        "sizes. Drawn in docs/speed.md.",
+    )
+    artefact = _export(settings, EDGE)
+    _measure_counts(settings, section, artefact)
+    limits = Limits(rounds=1 if settings.quick else 5, turn=0.0, call=300, budget=120)
+    for side in growth.SIDES[:2] if settings.quick else growth.SIDES:
+        made = make_photographs(settings.photographs / str(side), 9, (side,))
+        # A PNG takes its own time to decode.
+        photographs = [path for path in made if path.suffix == ".jpg"]
+        megapixels = side * side * 2 / 3 / 1e6
+        case = _measure_parts(settings, f"{side} pixels", artefact, photographs, settings.threads, limits)
+        section.cases.append(case)
+        for outcome in case.outcomes:
+            if outcome.median is not None:
+                cost = 1000 * outcome.median / len(photographs)
+                section.series.setdefault(f"size: {outcome.name}", []).append((megapixels, cost))
+    photographs = make_photographs(settings.photographs / "mixed", 10 if settings.quick else 40)
+    for threads in sorted({1, 2, settings.threads, 2 * settings.threads}):
+        case = _measure_parts(settings, f"{threads} threads", artefact, photographs, threads, limits)
+        section.cases.append(case)
+        for outcome in case.outcomes:
+            if outcome.median is not None:
+                rate = len(photographs) / outcome.median
+                section.series.setdefault(f"threads: {outcome.name}", []).append((float(threads), rate))
+    return section
+
+
+def _measure_parts(
+    settings: Settings, name: str, artefact: Path, photographs: list[Path], threads: int, limits: Limits
+) -> Case:
+    settings.say(f"growth: {name}")
+    return _case(name, jobs.parts(artefact, photographs, threads), limits)
+
+
+def _measure_counts(settings: Settings, section: Section, artefact: Path) -> None:
+    count = 100 if settings.quick else MANY
+    settings.say(f"growth: {count} images")
+    small = make_photographs(settings.photographs / "small", 20, (640, 1024, 1280))
+    many = link_photographs(settings.photographs / "many", small, count)
+    rows = settings.artefacts / "growth.jsonl"
+    rows.unlink(missing_ok=True)
+    memory, cost = growth.watch(artefact, many, rows, settings.threads)
+    section.series |= {"memory: iqa-run": memory, "count: iqa-run": cost}
+    for done in (10, 50, 100, 500, 1000, MANY):
+        milliseconds, megabytes = growth.at(cost, done), growth.at(memory, done)
+        if milliseconds is not None and megabytes is not None:
+            section.facts[f"ms an image after {done}, start-up included"] = milliseconds
+            section.facts[f"MB after {done}"] = megabytes
+    if count == MANY:
+        _note(section, "memory after 5000 images, x after 500", memory[-1][1], growth.at(memory, 500))
+
+
+def _export(settings: Settings, model: str) -> Path:
+    """Return the float32 artefact of a model, made if it is not there."""
+    exporter = networks.makers(model, str(settings.artefacts), settings.threads)[1]
+    made = prepare(exporter, _MAKE_SECONDS)
+    if made.error is not None:
+        raise RuntimeError(f"{model} cannot be exported: {made.error}")
+    return settings.artefacts / f"{model}.onnx"
+
+
+SECTIONS: dict[str, Callable[[Settings], Section]] = {
+    "patches": measure_patches,
+    "model": measure_networks,
+    "job": measure_jobs,
+    "edge": measure_edge,
+    "growth": measure_growth,
+}
+
+
+def _case(
+    name: str,
+    contenders: list[Contender],
+    limits: Limits,
+    *,
+    base: str | None = None,
+    tolerance: float | None = None,
+) -> Case:
+    return Case(name=name, outcomes=take_turns(contenders, limits), base=base, tolerance=tolerance)
+
+
+def _outcome(case: Case, name: str) -> Outcome:
+    return next(outcome for outcome in case.outcomes if outcome.name == name)
+
+
+def _median(case: Case, name: str) -> float | None:
+    return _outcome(case, name).median
+
+
+def _note(section: Section, figure: str, value: float | None, divisor: float | None = 1.0) -> None:
+    """Keep a figure, if what it is made of was measured."""
+    if value is not None and divisor:
+        section.figures[figure] = value / divisor
