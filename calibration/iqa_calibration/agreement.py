@@ -8,6 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+_LOW, _HIGH = 5.0, 95.0
+"""Percentiles between which the spread lies: a single odd image must not widen what is allowed."""
+
+
+def spread_of(scores: NDArray[np.float64]) -> float:
+    """Distance from the 5th to the 95th percentile; 0 if all are alike. Differences are told as shares of it."""
+    low, high = np.percentile(scores, [_LOW, _HIGH])
+    return float(high - low)
+
 
 def pearson(left: NDArray[np.float64], right: NDArray[np.float64]) -> float | None:
     """Pearson's correlation of two vectors; None if one is constant."""

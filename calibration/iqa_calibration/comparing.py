@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_calibration.agreement import pearson, spearman
+from iqa_calibration.agreement import pearson, spearman, spread_of
 from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import UsageError
 from iqa_runtime.patches import format_plan
@@ -22,8 +22,6 @@ from iqa_runtime.scorer import Scorer
 
 Progress = Callable[[str, int, int], None]
 """Called with what goes on, what is done and of how much."""
-
-_LOW, _HIGH = 5.0, 95.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +135,7 @@ def compare_scores(
         scores.append(_scores(scorer, images, references, tell))
     left, right = scores
     difference = np.abs(right - left)
-    spread = float(np.diff(np.percentile(left, [_LOW, _HIGH]))[0])
+    spread = spread_of(left)
     mean, largest = float(difference.mean()), float(difference.max())
     order = np.argsort(-difference, kind="stable").tolist()
     return Comparison(

@@ -17,14 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from iqa_calibration.agreement import order_agreement, pearson, spearman
+from iqa_calibration.agreement import order_agreement, pearson, spearman, spread_of
 from iqa_calibration.gate_set import GateSet, Progress, score
 from iqa_calibration.runner import Feed, Runner
 from iqa_runtime.contract import Precision
 from iqa_runtime.errors import ArtefactError, UsageError
-
-_LOW, _HIGH = 5.0, 95.0
-"""Percentiles between which the spread lies: a single odd image must not widen what is allowed."""
 
 _TIMED_RUNS = 15
 _WARM_UP_RUNS = 2
@@ -189,8 +186,7 @@ def compare(
         where = gate_set.describe(int(np.argmin(np.isfinite(fp32_scores))))
         raise ArtefactError(f"the float32 score of {where} is not finite; check the weights")
     finite = bool(np.isfinite(candidate_scores).all())
-    low, high = np.percentile(fp32_scores, [_LOW, _HIGH])
-    spread = float(high - low)
+    spread = spread_of(fp32_scores)
     largest = mean = worst = srcc = plcc = agreement = None
     if finite:
         differences = np.abs(candidate_scores - fp32_scores)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from iqa_calibration.agreement import spread_of
 from iqa_calibration.observers import Range
 from iqa_calibration.placement import Placement, channel_axis
 from iqa_calibration.quantisation import quantise
@@ -20,9 +21,6 @@ from iqa_runtime.errors import ArtefactError, UsageError
 
 MAX_PARTS = 48
 """Parts that are told apart, so that the cost stays bounded: each is a network of its own that runs over the items."""
-
-_LOW, _HIGH = 5.0, 95.0
-"""Percentiles between which the spread of scores lies, as for the gate."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of parts measured so far, and of all."""
@@ -107,8 +105,8 @@ def measure_sensitivity(
         raise ArtefactError(
             f"the float32 {output} of item {int(np.argmin(np.isfinite(exact)))} is not finite; check the weights"
         )
-    low, high = np.percentile(exact, [_LOW, _HIGH])
-    if low == high:
+    spread = spread_of(exact)
+    if spread == 0:
         raise UsageError(
             "the float32 scores of the items are all alike, so no change can be compared with their "
             "spread; give photographs that differ in quality"
@@ -119,7 +117,7 @@ def measure_sensitivity(
     for name, nodes in parts.items():
         others = [*placement.attention, *(node for node in placement.nodes if node not in nodes)]
         change = _scores(quantise(model, placement, ranges, keep_float=others), items, output, threads) - exact
-        effect = float(np.sqrt(np.square(change).mean()) / (high - low))
+        effect = float(np.sqrt(np.square(change).mean()) / spread)
         macs = sum(_macs(structure, node) for node in nodes)
         measured.append(
             Sensitivity(part=name, nodes=nodes, effect=effect if math.isfinite(effect) else math.inf, macs=macs)
