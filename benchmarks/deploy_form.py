@@ -20,7 +20,7 @@ import onnx
 import onnxruntime
 import torch
 
-from iqa_calibration.graph import count_macs
+from iqa_calibration.graphs.finishing import count_macs
 from iqa_export.checkpoints import load_into, random_checkpoint
 from iqa_export.onnx_export import to_onnx
 from iqa_export.systems import GraphChoice, System, find_system

@@ -34,11 +34,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from iqa_calibration.forms import Form
-from iqa_calibration.gate import LIMITS, compare
-from iqa_calibration.gate_set import GateSet, score
-from iqa_calibration.job import Request, calibrate
-from iqa_calibration.sets import read_images, split
+from iqa_calibration.gate.gate import LIMITS, compare
+from iqa_calibration.gate.gate_set import GateSet, score
+from iqa_calibration.images.sets import read_images, split
+from iqa_calibration.jobs.forms import Form
+from iqa_calibration.jobs.job import Request, calibrate
 from iqa_export.checkpoints import load_into
 from iqa_export.exporting import Request as ExportRequest
 from iqa_export.exporting import export, load_checkpoint

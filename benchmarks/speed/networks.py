@@ -34,7 +34,7 @@ class Deployed:
     name
         In the document.
     precision, backend, attention
-        As in `iqa_calibration.forms.Form`; ``fp32`` is the export itself.
+        As in `iqa_calibration.jobs.forms.Form`; ``fp32`` is the export itself.
     floats
         What operators on floats compute in; None for what the artefact was judged in.
     """
@@ -135,7 +135,7 @@ def make_plain(options: dict[str, Any]) -> Work:
     """Export the network as written, with nothing but what PyTorch's exporter does."""
     import onnx
 
-    from iqa_calibration.graph import count_macs
+    from iqa_calibration.graphs.finishing import count_macs
     from iqa_export.onnx_export import to_onnx
 
     path = _plain(options)
@@ -150,7 +150,7 @@ def make_artefact(options: dict[str, Any]) -> Work:
     """Export the deploy form in float32, or calibrate it in another precision."""
     import onnx
 
-    from iqa_calibration.graph import count_macs
+    from iqa_calibration.graphs.finishing import count_macs
 
     model = _model(options)
     if "precision" not in options:
@@ -305,7 +305,7 @@ _GEMM_FACTS = {"gflop": 2 * _GEMM_SIDE**3 / 1e9}
 def _model(options: dict[str, Any]) -> Any:
     from precision import Model
 
-    from iqa_calibration.sets import read_images
+    from iqa_calibration.images.sets import read_images
 
     work = Path(options["work"])
     work.mkdir(parents=True, exist_ok=True)
@@ -360,7 +360,7 @@ def _artefact(options: dict[str, Any]) -> Path:
 
 
 def _form(options: dict[str, Any]) -> Any:
-    from iqa_calibration.forms import Form
+    from iqa_calibration.jobs.forms import Form
 
     return Form.choose(options["precision"], target=options["backend"], attention=options["attention"])
 

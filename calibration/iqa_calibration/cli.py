@@ -32,8 +32,8 @@ from iqa_runtime.command_line import run_app
 from iqa_runtime.errors import ArtefactError, DependencyError, UsageError
 
 if TYPE_CHECKING:
-    from iqa_calibration.forms import Form
-    from iqa_calibration.report import Report
+    from iqa_calibration.jobs.forms import Form
+    from iqa_calibration.jobs.report import Report
     from iqa_runtime.images import Source
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -132,16 +132,16 @@ def run_job(
     DependencyError
         If a library is missing that calibration needs.
     IqaError
-        As `iqa_calibration.job.calibrate`.
+        As `iqa_calibration.jobs.job.calibrate`.
     """
     try:
         from rich.console import Console
 
-        from iqa_calibration.job import Request, calibrate
+        from iqa_calibration.jobs.job import Request, calibrate
     except ImportError as error:
         raise _missing(error) from error
+    from iqa_calibration.images.sets import DEFAULT_COUNT
     from iqa_calibration.progress import stages
-    from iqa_calibration.sets import DEFAULT_COUNT
     from iqa_runtime.cpu import available_cpus
 
     request = Request(

@@ -53,9 +53,9 @@ def compare_command(
     try:
         from rich.console import Console
 
-        from iqa_calibration.compare_report import CompareReport
-        from iqa_calibration.comparing import compare_scores
-        from iqa_calibration.comparing_layers import compare_layers
+        from iqa_calibration.comparing.layers import compare_layers
+        from iqa_calibration.comparing.report import CompareReport
+        from iqa_calibration.comparing.scores import compare_scores
         from iqa_calibration.progress import stages
     except ImportError as error:
         raise DependencyError(f'{error}; install calibration: pip install "iqa-deploy[cpu,calibration]"') from error

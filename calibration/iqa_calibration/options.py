@@ -15,7 +15,7 @@ import typer
 from iqa_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from iqa_calibration.forms import Form, ReducedPrecision
+    from iqa_calibration.jobs.forms import Form, ReducedPrecision
     from iqa_runtime.images import Source
 
 Fp16 = Annotated[bool, typer.Option("--fp16", help="Half precision where a measured range check allows it.")]
@@ -86,7 +86,7 @@ class Options:
             raise UsageError(f"{' and '.join(f'--{precision}' for precision in precisions)}: choose one")
         if not precisions:
             return None
-        from iqa_calibration.forms import Form
+        from iqa_calibration.jobs.forms import Form
 
         return Form.choose(
             precisions[0],
@@ -123,7 +123,7 @@ def find_photographs(sources: Sequence[str], option: str) -> list[Source]:
     FileError
         If a folder or a list cannot be read.
     """
-    from iqa_calibration.sets import read_images
+    from iqa_calibration.images.sets import read_images
     from iqa_runtime.inputs import expand_inputs
 
     if not sources:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:  # what else is in that module needs onnx
-    from iqa_calibration.judging import Progress as Told
+    from iqa_calibration.jobs.judging import Progress as Told
 
 
 @contextmanager

@@ -48,7 +48,7 @@ from iqa_runtime.contract import PLAN_SUFFIX, Task
 from iqa_runtime.errors import DependencyError, FileError, UsageError
 
 if TYPE_CHECKING:
-    from iqa_calibration.forms import Form
+    from iqa_calibration.jobs.forms import Form
     from iqa_export.exporting import Request
     from iqa_export.report import Report
     from iqa_export.systems import System

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from iqa_calibration import graph
+from iqa_calibration.graphs import finishing
 from iqa_export.checkpoints import Checkpoint, CheckpointError, load_into, random_checkpoint, read_checkpoint
 from iqa_export.onnx_export import OPSET, opset_of, to_onnx
 from iqa_export.parity import OutputParity, ParityError, compare, run_as_written, run_onnx
@@ -191,8 +191,8 @@ def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Writte
         encoder_module, scorer = system.reference_split(network, choice)
         encoder = folder / f"{request.output.stem}{REFERENCE_ENCODER_SUFFIX}"
         model = to_onnx(encoder_module, [system.crop_input("reference")], ["reference_features"], opset=request.opset)
-        encoder_macs = graph.count_macs(model)
-        graph.save(model, encoder)
+        encoder_macs = finishing.count_macs(model)
+        finishing.save(model, encoder)
         contract = replace(
             _contract(request, (image, system.feature_input(choice.variant))),
             reference_encoder=FileDigest.of_file(encoder),
@@ -235,9 +235,9 @@ def _write_artefact(request: Request, module: nn.Module, contract: Contract, pat
     outputs = _output_names(contract)
     model = to_onnx(module, contract.inputs, outputs, opset=request.opset)
     contract = replace(contract, opset=opset_of(model))
-    macs = graph.count_macs(model)
-    graph.embed_contract(model, contract)
-    graph.save(model, path)
+    macs = finishing.count_macs(model)
+    finishing.embed_contract(model, contract)
+    finishing.save(model, path)
     return contract, macs
 
 

@@ -12,7 +12,7 @@ import torch
 from onnx import ModelProto
 from torch import nn
 
-from iqa_calibration.graph import strip_sources
+from iqa_calibration.graphs.finishing import strip_sources
 from iqa_runtime.contract import TensorInput
 from iqa_runtime.errors import UsageError
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from iqa_calibration.graph import embed_contract, save
-from iqa_calibration.observers import OBSERVERS, Observation, Range
+from iqa_calibration.graphs.finishing import embed_contract, save
+from iqa_calibration.int8.observers import OBSERVERS, Observation, Range
 from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, TensorInput, Weights
 
 SIDE = 24

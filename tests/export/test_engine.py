@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fake_tensorrt
-from iqa_calibration import graph
+from iqa_calibration.graphs import finishing
 from iqa_export.engine import EngineOptions, build_engine, refit_engine, why_no_engine
 from iqa_export.engine.timing_cache import cache_path
 from iqa_runtime.bundled import find_artefact
@@ -67,7 +67,7 @@ def artefact(path, *, node="ReduceMean", weight=1.0, outputs=("score",), batch="
     )
     model = helper.make_model(inner, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     shape = TensorInput(name="image", shape=("batch", 3, 8, 8), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    graph.embed_contract(model, replace(read_contract(EDGE), **{"inputs": (shape,), **changes}))
+    finishing.embed_contract(model, replace(read_contract(EDGE), **{"inputs": (shape,), **changes}))
     onnx.save(model, path)
     return path
 

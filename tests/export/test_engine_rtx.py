@@ -8,15 +8,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from iqa_calibration import graph
-from iqa_calibration.half import to_half
-from iqa_calibration.half_graph import FORMATS, converted
-from iqa_calibration.observers import Range, min_max
-from iqa_calibration.placement import plan
-from iqa_calibration.quantisation import quantise
-from iqa_calibration.statistics import collect
-from iqa_calibration.structure import Structure
-from iqa_calibration.weight_only import compress_weights
+from iqa_calibration.graphs import finishing
+from iqa_calibration.graphs.structure import Structure
+from iqa_calibration.half.casting import FORMATS, converted
+from iqa_calibration.half.conversion import to_half
+from iqa_calibration.int8.observers import Range, min_max
+from iqa_calibration.int8.placement import plan
+from iqa_calibration.int8.quantisation import quantise
+from iqa_calibration.int8.statistics import collect
+from iqa_calibration.int8.weight_only import compress_weights
 from iqa_export.checkpoints import load_into, random_checkpoint
 from iqa_export.engine import EngineOptions, build_engine
 from iqa_export.onnx_export import to_onnx
@@ -47,8 +47,8 @@ def build(source, output, **options):
 
 
 def write(model, path, **changes):
-    graph.embed_contract(model, replace(read_contract(EDGE), **changes))
-    graph.save(model, path)
+    finishing.embed_contract(model, replace(read_contract(EDGE), **changes))
+    finishing.save(model, path)
     return path
 
 
@@ -112,7 +112,7 @@ def tiny(path, nodes, constants, batch="batch"):
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(inner, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    graph.embed_contract(model, read_contract(EDGE))
+    finishing.embed_contract(model, read_contract(EDGE))
     onnx.save(model, path)
     return path
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from iqa_calibration.graph import count_macs
+from iqa_calibration.graphs.finishing import count_macs
 from iqa_export.deploy.cvrkd import DeployCvrkd
 from iqa_export.models.cvrkd import CvrkdOutput
 from iqa_export.onnx_export import to_onnx

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from iqa_calibration.graph import count_macs
+from iqa_calibration.graphs.finishing import count_macs
 from iqa_export.deploy.yoto import DeployYoto, FeatureScorer, ReferenceEncoder
 from iqa_export.models.yoto import YotoOutput
 from iqa_export.onnx_export import to_onnx

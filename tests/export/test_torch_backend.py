@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from iqa_calibration.graph import embed_contract, save
+from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_export.torch_backend import PyTorchBackend
 from iqa_runtime import ArtefactError, FileError, Scorer, UsageError, read_contract
 from iqa_runtime.backends import backend_class

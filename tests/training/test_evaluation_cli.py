@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from iqa_calibration.graph import embed_contract, save
+from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_runtime.contract import Contract, FileDigest, PatchPlan, ScoreOutput, TensorInput, Weights
 from iqa_runtime.images import load_image
 from iqa_training import eval_cli

@@ -1,0 +1,1 @@
+"""Any two artefacts beside each other: scores, and layer by layer."""

@@ -1,0 +1,262 @@
+"""The gate: whether an artefact in another precision still judges quality as the float32 one does.
+
+Both score held-back photographs and graded degradations of them, as images, not crops: crop scores are pooled as the
+contract says. Differences are told as a share of the spread of the float32 scores, from their 5th to their 95th
+percentile: what a score means lies in how it differs between images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from time import thread_time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from iqa_calibration.gate.agreement import order_agreement, pearson, spearman, spread_of
+from iqa_calibration.gate.gate_set import GateSet, Progress, score
+from iqa_calibration.graphs.runner import Feed, Runner
+from iqa_runtime.contract import Precision
+from iqa_runtime.errors import ArtefactError, UsageError
+
+_TIMED_RUNS = 15
+_WARM_UP_RUNS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLimits:
+    """What a candidate may differ from float32.
+
+    Attributes
+    ----------
+    largest, mean
+        Most that the largest and the mean difference of scores may be, as a share of the spread.
+    srcc
+        Least Spearman correlation of the two.
+    """
+
+    largest: float
+    mean: float
+    srcc: float
+
+    def __post_init__(self) -> None:
+        if not (self.largest >= 0 and self.mean >= 0 and -1 <= self.srcc <= 1):
+            raise UsageError(f"{self}: largest and mean are shares of at least 0, srcc is -1 to 1")
+
+
+LIMITS: dict[Precision, GateLimits] = {
+    "fp16": GateLimits(largest=0.002, mean=0.002, srcc=0.9995),
+    "bf16": GateLimits(largest=0.04, mean=0.01, srcc=0.995),
+    "int8": GateLimits(largest=0.04, mean=0.01, srcc=0.995),
+}
+"""By precision, our choice; bfloat16 has 8 bits of mantissa, as int8 has levels, and the same limits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """The verdict and what it rests on.
+
+    Attributes
+    ----------
+    passed, reasons
+        Whether the candidate may take the place of the float32 artefact, and if not, why.
+    limits
+        What was allowed.
+    photographs, images
+        Size of the gate set.
+    spread
+        Of the float32 scores, 5th to 95th percentile.
+    largest, mean
+        Differences of scores as shares of the spread; None if a score is not finite or there is no spread.
+    worst
+        The image with the largest difference.
+    srcc, plcc
+        Spearman and Pearson correlation of the two; None where they are undefined.
+    order_agreement
+        Share of the pairs of one ladder that both put in the same order; reported, no limit.
+    trained
+        False if the weights are random: then float32 scores hardly differ between images, rounding weighs heavily
+        beside that, and the verdict says nothing about the network with trained weights.
+    fp32_ms, candidate_ms
+        Median time of one item on this host, one thread, ONNX Runtime, both in turns; None where it was not measured or
+        ONNX Runtime cannot run the candidate as it is. Reported, no limit.
+    fp32_scores, candidate_scores
+        One score an image, in the order of `GateSet.renditions`; not part of the contract.
+    """
+
+    passed: bool
+    reasons: tuple[str, ...]
+    limits: GateLimits
+    photographs: int
+    images: int
+    spread: float
+    largest: float | None
+    mean: float | None
+    worst: str | None
+    srcc: float | None
+    plcc: float | None
+    order_agreement: float | None
+    trained: bool
+    fp32_ms: float | None = None
+    candidate_ms: float | None = None
+    fp32_scores: tuple[float, ...] = field(repr=False)
+    candidate_scores: tuple[float, ...] = field(repr=False)
+
+    def to_contract(self) -> dict[str, Any]:
+        """Return what the contract of an artefact says about its gate: all but the scores."""
+        names = ("passed", "reasons", "photographs", "images", "spread", "largest", "mean", "worst", "srcc", "plcc")
+        content = {name: getattr(self, name) for name in (*names, "order_agreement", "fp32_ms", "candidate_ms")}
+        limits = {name: getattr(self.limits, name) for name in ("largest", "mean", "srcc")}
+        return content | {"reasons": list(self.reasons), "limits": limits}
+
+
+def judge(
+    fp32: ModelProto,
+    candidate: ModelProto,
+    gate_set: GateSet,
+    limits: GateLimits,
+    *,
+    timed: bool = True,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> GateResult:
+    """Score a gate set with both graphs and compare.
+
+    Parameters
+    ----------
+    fp32, candidate
+        The graphs.
+    gate_set
+        What to score.
+    limits
+        What is allowed, such as one of `LIMITS`.
+    timed
+        Whether to measure the time of an item; always on one thread.
+    threads
+        Threads of ONNX Runtime that score.
+    progress
+        Is told of each image; every image counts once for each graph.
+
+    Raises
+    ------
+    ArtefactError
+        If ONNX Runtime cannot run a graph, or the scores of `fp32` are not finite.
+    FileError, ImageError, UsageError
+        If an image cannot be scored.
+    """
+    total = len(gate_set.renditions)
+
+    def told_after(before: int) -> Progress | None:
+        return None if progress is None else lambda done, _: progress(before + done, 2 * total)
+
+    expected = score(fp32, gate_set, threads=threads, progress=told_after(0))
+    actual = score(candidate, gate_set, threads=threads, progress=told_after(total))
+    seconds = item_milliseconds([fp32, candidate], next(next(gate_set.images()))) if timed else (None, None)
+    return compare(expected, actual, gate_set, limits, fp32_ms=seconds[0], candidate_ms=seconds[1])
+
+
+def compare(
+    fp32_scores: NDArray[np.float64],
+    candidate_scores: NDArray[np.float64],
+    gate_set: GateSet,
+    limits: GateLimits,
+    *,
+    fp32_ms: float | None = None,
+    candidate_ms: float | None = None,
+) -> GateResult:
+    """Judge scores that are there already, whatever made them: one an image, in the order of `GateSet.renditions`.
+
+    Raises
+    ------
+    ArtefactError
+        If a float32 score is not finite.
+    UsageError
+        If there are more or fewer scores than images.
+    """
+    images = len(gate_set.renditions)
+    if fp32_scores.shape != (images,) or candidate_scores.shape != (images,):
+        raise UsageError(
+            f"scores of shapes {fp32_scores.shape} and {candidate_scores.shape}: the gate set has {images} images"
+        )
+    if not np.isfinite(fp32_scores).all():
+        where = gate_set.describe(int(np.argmin(np.isfinite(fp32_scores))))
+        raise ArtefactError(f"the float32 score of {where} is not finite; check the weights")
+    finite = bool(np.isfinite(candidate_scores).all())
+    spread = spread_of(fp32_scores)
+    largest = mean = worst = srcc = plcc = agreement = None
+    if finite:
+        differences = np.abs(candidate_scores - fp32_scores)
+        worst = gate_set.describe(int(differences.argmax()))
+        srcc, plcc = spearman(fp32_scores, candidate_scores), pearson(fp32_scores, candidate_scores)
+        agreement = order_agreement(fp32_scores, candidate_scores, gate_set.ladders)
+        if spread > 0:
+            largest, mean = float(differences.max() / spread), float(differences.mean() / spread)
+    else:
+        worst = gate_set.describe(int(np.argmin(np.isfinite(candidate_scores))))
+    reasons = tuple(_reasons(limits, largest, mean, srcc, worst, finite=finite))
+    return GateResult(
+        passed=not reasons,
+        reasons=reasons,
+        limits=limits,
+        photographs=len(gate_set.photographs),
+        images=images,
+        spread=spread,
+        largest=largest,
+        mean=mean,
+        worst=worst,
+        srcc=srcc,
+        plcc=plcc,
+        order_agreement=agreement,
+        trained=gate_set.contract.weights.trained,
+        fp32_ms=fp32_ms,
+        candidate_ms=candidate_ms,
+        fp32_scores=tuple(fp32_scores.tolist()),
+        candidate_scores=tuple(candidate_scores.tolist()),
+    )
+
+
+def _reasons(
+    limits: GateLimits, largest: float | None, mean: float | None, srcc: float | None, worst: str, *, finite: bool
+) -> Iterator[str]:
+    if not finite:
+        yield f"the score of {worst} is not finite"
+        return
+    if largest is None or mean is None:
+        yield "the float32 scores of the gate set don't spread at all, so nothing can be compared with their spread"
+        return
+    if largest > limits.largest:
+        yield f"largest difference {largest:.2%} of the spread ({worst}), {limits.largest:.2%} is allowed"
+    if mean > limits.mean:
+        yield f"mean difference {mean:.2%} of the spread, {limits.mean:.2%} is allowed"
+    if srcc is None or srcc < limits.srcc:
+        found = "undefined" if srcc is None else f"{srcc:.5f}"
+        yield f"SRCC {found}, at least {limits.srcc:g} is required"
+
+
+def item_milliseconds(models: Sequence[ModelProto], item: Feed) -> tuple[float | None, ...]:
+    """Median time of one item on this host, one thread; graphs take turns, so that a busy host slows all alike.
+
+    CPU time of the thread, which on an idle host is the time that passes: work of others does not count.
+    None for a graph that ONNX Runtime cannot run, such as one in bfloat16.
+    """
+    runners: list[Runner | None] = []
+    for model in models:
+        try:
+            runner = Runner(model)
+            for _ in range(_WARM_UP_RUNS):
+                runner.run(item)
+            runners.append(runner)
+        except ArtefactError:
+            runners.append(None)
+    seconds: list[list[float]] = [[] for _ in models]
+    for _ in range(_TIMED_RUNS):
+        for timed, times in zip(runners, seconds, strict=True):
+            if timed is not None:
+                began = thread_time()
+                timed.run(item)
+                times.append(thread_time() - began)
+    return tuple(1000 * median(times) if times else None for times in seconds)

@@ -1,0 +1,143 @@
+"""What a gate scores: held-back photographs with a ladder of every degradation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from iqa_calibration.graphs.runner import Feed, Runner
+from iqa_calibration.half.casting import emulated, is_half
+from iqa_calibration.images.degradations import KINDS, LEVELS, degrade
+from iqa_calibration.images.items import Cropper, check_references, check_seed, reference_of
+from iqa_runtime.contract import Contract
+from iqa_runtime.errors import ArtefactError
+from iqa_runtime.images import Source, load_image
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images scored so far, and of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """An image of a gate set: the index of a photograph, the kind of degradation and its level; 0 is the photograph."""
+
+    photograph: int
+    kind: str
+    level: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateSet:
+    """Held-back photographs with a ladder of every degradation.
+
+    Attributes
+    ----------
+    contract
+        Tells crops and normalisation.
+    photographs
+        The photographs.
+    seed
+        Of the noise.
+    """
+
+    contract: Contract
+    photographs: tuple[Source, ...]
+    seed: int = 0
+
+    @classmethod
+    def build(cls, contract: Contract, photographs: Sequence[Source], *, seed: int = 0) -> Self:
+        """Take photographs that took no part in calibration.
+
+        Raises
+        ------
+        UsageError
+            If there is none (for ``nar`` fewer than two), the artefact takes cached features of a reference, or the
+            seed is out of range.
+        """
+        check_seed(seed)
+        check_references(contract, photographs)
+        Cropper(contract)
+        return cls(contract=contract, photographs=tuple(photographs), seed=seed)
+
+    @property
+    def renditions(self) -> list[Rendition]:
+        """The images in order: each photograph, then its ladders from mild to severe."""
+        return [
+            rendition
+            for index in range(len(self.photographs))
+            for rendition in (
+                Rendition(index, "none", 0),
+                *(Rendition(index, kind, level) for kind in KINDS for level in range(1, LEVELS + 1)),
+            )
+        ]
+
+    @property
+    def ladders(self) -> list[list[int]]:
+        """Indices of the images of each ladder, the photograph first."""
+        places = {rendition: place for place, rendition in enumerate(self.renditions)}
+        return [
+            [places[Rendition(index, "none", 0)]]
+            + [places[Rendition(index, kind, level)] for level in range(1, LEVELS + 1)]
+            for index in range(len(self.photographs))
+            for kind in KINDS
+        ]
+
+    def images(self) -> Iterator[Iterator[Feed]]:
+        """Yield, for each image in order, its items.
+
+        Raises
+        ------
+        FileError, ImageError, UsageError
+            As scoring would.
+        """
+        cropper = Cropper(self.contract)
+        for rendition in self.renditions:
+            if rendition.level == 0:
+                pixels = load_image(self.photographs[rendition.photograph])
+            degraded = degrade(pixels, rendition.kind, rendition.level, seed=self.seed) if rendition.level else pixels
+            subject = cropper.subject(degraded, reference_of(self.contract, self.photographs, rendition.photograph))
+            yield (cropper.item(subject, item) for item in range(len(subject.positions)))
+
+    def describe(self, rendition: int) -> str:
+        """Say in words which image that is."""
+        where = self.renditions[rendition]
+        source = self.photographs[where.photograph]
+        name = f"photograph {where.photograph + 1}" if isinstance(source, (bytes, np.ndarray)) else str(source)
+        return name if where.level == 0 else f"{name}, {where.kind} {where.level}"
+
+
+def score(
+    model: ModelProto, gate_set: GateSet, *, threads: int = 1, progress: Progress | None = None
+) -> NDArray[np.float64]:
+    """Score every image of a gate set; a graph in half as hardware for it would, every half rounded where it is stored.
+
+    Returns
+    -------
+    numpy.ndarray
+        One score an image, in the order of `GateSet.renditions`: the mean over its items.
+
+    Raises
+    ------
+    ArtefactError
+        If ONNX Runtime cannot run the graph or it has no output of the score's name.
+    FileError, ImageError, UsageError
+        If an image cannot be scored.
+    """
+    runner = Runner(emulated(model) if is_half(model) else model, threads=threads)
+    name = gate_set.contract.score.name
+    if name not in runner.outputs:
+        raise ArtefactError(f"the graph has no output {name!r}; contract and graph don't belong together")
+    scores = []
+    total = len(gate_set.renditions)
+    for items in gate_set.images():
+        values = [float(runner.run(item, [name])[name].item()) for item in items]
+        scores.append(math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan)
+        if progress is not None:
+            progress(len(scores), total)
+    return np.array(scores)

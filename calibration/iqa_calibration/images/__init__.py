@@ -1,0 +1,1 @@
+"""Photographs and graded degradations of them, cut into items as at run time."""

@@ -1,0 +1,131 @@
+"""What can be asked for: a precision, for whom, and how it is come by. A form is also a piece of a command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+from iqa_calibration.int8.observers import OBSERVERS
+from iqa_calibration.int8.placement import Target
+from iqa_runtime.errors import UsageError
+
+ReducedPrecision = Literal["fp16", "bf16", "int8", "int8-weights"]
+
+DEFAULT_METHOD = "mse"
+"""Least error of the tensors themselves, and no parameter to choose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """One precision for one target.
+
+    Attributes
+    ----------
+    precision
+        ``fp16``, ``bf16``, ``int8``, or ``int8-weights``: weights stored as int8, arithmetic in float32.
+    target
+        For whom; ``any`` for a float16 graph that nobody asked a target for.
+    method
+        ``int8``: the observer that chooses ranges, one of `OBSERVERS`; else None.
+    keep_float
+        ``int8``: nodes, layers or blocks that stay float.
+    attention
+        ``int8``: also quantise long products of two activations.
+    search
+        Whether parts of the graph may return to float32 until the gate accepts.
+    """
+
+    precision: ReducedPrecision
+    target: Target | Literal["any"]
+    method: str | None = None
+    keep_float: tuple[str, ...] = ()
+    attention: bool = False
+    search: bool = True
+
+    @classmethod
+    def choose(
+        cls,
+        precision: ReducedPrecision,
+        *,
+        target: str | None = None,
+        method: str | None = None,
+        keep_float: tuple[str, ...] = (),
+        attention: bool = False,
+        search: bool = True,
+    ) -> Form:
+        """Fill in what was left open, as a user leaves out options.
+
+        Raises
+        ------
+        UsageError
+            If a choice is unknown, or does not go with another.
+        """
+        if target is not None and target not in get_args(Target):
+            raise UsageError(f"--target {target}: choose one of {', '.join(get_args(Target))}")
+        if precision != "int8":
+            given = {"--method": method, "--keep-float": keep_float, "--attention": attention}
+            for option, value in given.items():
+                if value:
+                    raise UsageError(f"{option} goes with --int8; leave it out with --{precision}")
+        elif method is not None and method not in OBSERVERS:
+            raise UsageError(f"--method {method}: choose one of {', '.join(OBSERVERS)}")
+        chosen: Target | Literal["any"] = next(
+            (known for known in get_args(Target) if known == target), "any" if precision == "fp16" else "onnxruntime"
+        )
+        if chosen == "onnxruntime" and precision == "bf16":
+            raise UsageError(
+                "--bf16: ONNX Runtime has no bfloat16 on processors; choose --target openvino or tensorrt, or --fp16"
+            )
+        if chosen == "onnxruntime" and attention:
+            raise UsageError(
+                "--attention: ONNX Runtime has no quick integer product of two activations; choose --target openvino "
+                "or tensorrt"
+            )
+        return cls(
+            precision=precision,
+            target=chosen,
+            method=(method or DEFAULT_METHOD) if precision == "int8" else None,
+            keep_float=keep_float,
+            attention=attention,
+            search=search,
+        )
+
+    @property
+    def suffix(self) -> str:
+        """End of the name of an artefact, in place of ``.onnx``."""
+        whom = "" if self.target in ("any", "onnxruntime") else f".{self.target}"
+        return f".{self.precision}{whom}.onnx"
+
+    @property
+    def as_it_is(self) -> bool:
+        """Whether the graph stays float32 and only the contract tells the backend to compute in bfloat16."""
+        return (self.precision, self.target) == ("bf16", "openvino")
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command-line arguments that ask for it."""
+        chosen = [f"--{self.precision}"]
+        if self.target not in ("any", "onnxruntime"):
+            chosen += ["--target", self.target]
+        if self.method not in (None, DEFAULT_METHOD):
+            chosen += ["--method", str(self.method)]
+        for name in self.keep_float:
+            chosen += ["--keep-float", name]
+        chosen += ["--attention"] * self.attention
+        return chosen + ["--no-search"] * (not self.search)
+
+    def alternatives(self) -> list[Form]:
+        """List what else to try where a gate refuses, the nearest first.
+
+        The same with a search; int8 with other ranges, everything quantised, which is what a search tries first; then
+        the other precisions that the target has, those that make small files first.
+        """
+        forms = [replace(self, search=True)] if not self.search and not self.as_it_is else []
+        if self.precision == "int8":
+            forms += [replace(self, method=method, search=True) for method in OBSERVERS if method != self.method]
+        others: list[ReducedPrecision] = ["int8-weights", "fp16"]
+        if self.target == "tensorrt" or (self.target == "openvino" and find_spec("openvino") is not None):
+            others.insert(1, "bf16")
+        target = None if self.target in ("any", "onnxruntime") else self.target
+        return forms + [Form.choose(other, target=target) for other in others if other != self.precision]

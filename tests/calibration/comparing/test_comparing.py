@@ -1,0 +1,296 @@
+"""Comparing two artefacts: scores, tensors, reports and the command line."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from scipy import stats
+from typer.testing import CliRunner
+
+from iqa_calibration.compare_cli import app
+from iqa_calibration.comparing.layers import compare_layers
+from iqa_calibration.comparing.scores import check_comparable, compare_scores
+from iqa_calibration.graphs.finishing import embed_contract, save
+from iqa_calibration.half.casting import FORMATS, converted
+from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, TensorInput, Weights
+from iqa_runtime.errors import ArtefactError, FileError, ImageError, UsageError
+from iqa_runtime.scorer import Scorer
+
+SIDE = 16
+ROUNDING = 1e-6
+"""Relative, of float32 sums of a few hundred terms."""
+
+
+def contract(task: str = "nr", **changes: Any) -> Contract:
+    names = ["image"] if task == "nr" else ["image", "reference"]
+    return replace(
+        Contract(
+            model="m",
+            variant="v",
+            task=task,
+            options={},
+            precision="fp32",
+            target="any",
+            opset=20,
+            inputs=tuple(
+                TensorInput(name=name, shape=("batch", 3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3)
+                for name in names
+            ),
+            plan=PatchPlan(kind="center", size=SIDE),
+            pooling="mean",
+            score=ScoreOutput(low=0, high=1, higher_is_better=True, bounded=False, scale="s"),
+            faithful="as published",
+            weights=Weights(file="f", sha256="", trained=True, licence="l", trained_on="t"),
+            exporter="test",
+        ),
+        **changes,
+    )
+
+
+def write(path: Path, *, gain: float = 1.0, offset: float = 0.0, middle: str = "scaled", **changes: Any) -> Path:
+    """Write: score = mean(gain * image) + offset, through the tensors `middle` and ``mean``."""
+    nodes = [
+        helper.make_node("Mul", ["image", "gain"], [middle], name="scale"),
+        helper.make_node("ReduceMean", [middle, "axes"], ["mean"], name="average", keepdims=0),
+        helper.make_node("Add", ["mean", "offset"], ["score"], name="shift"),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array(gain, np.float32), "gain"),
+        numpy_helper.from_array(np.array(offset, np.float32), "offset"),
+        numpy_helper.from_array(np.array([1, 2, 3], np.int64), "axes"),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("image", onnx.TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
+        [value("score", onnx.TensorProto.FLOAT, ["batch"])],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    embed_contract(model, contract(**changes))
+    save(model, path)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[str]:
+    random = np.random.default_rng(0)
+    paths = []
+    for index in range(6):
+        pixels = random.integers(0, 40 * (index + 1), (SIDE, SIDE, 3), dtype=np.uint8)
+        paths.append(str(tmp_path / f"{index}.png"))
+        cv2.imwrite(paths[-1], pixels)
+    return paths
+
+
+def scores_of(path: Path, images: list[str]) -> list[float]:
+    with Scorer(path, threads=1) as scorer:
+        return [result.value or math.nan for result in scorer.score_many(images)]
+
+
+def compare(first: Path, second: Path, images: list[str], **options: Any) -> Any:
+    with Scorer(first, threads=1) as left, Scorer(second, threads=1) as right:
+        return compare_scores(left, right, (first, second), images, **options)
+
+
+class TestScores:
+    def test_numbers_are_those_of_other_libraries(self, tmp_path: Path, images: list[str]) -> None:
+        first, second = write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", gain=-0.5, offset=0.25)
+        left, right = np.array(scores_of(first, images)), np.array(scores_of(second, images))
+        found = compare(first, second, images)
+        assert found.mean == pytest.approx(np.abs(left - right).mean(), rel=ROUNDING)
+        assert found.largest == pytest.approx(np.abs(left - right).max(), rel=ROUNDING)
+        assert found.spread == pytest.approx(np.percentile(left, 95) - np.percentile(left, 5), rel=ROUNDING)
+        assert found.largest_share == pytest.approx(found.largest / found.spread)
+        assert found.srcc == pytest.approx(stats.spearmanr(left, right).statistic)
+        assert found.plcc == pytest.approx(stats.pearsonr(left, right).statistic)
+
+    def test_images_come_with_the_largest_difference_first(self, tmp_path: Path, images: list[str]) -> None:
+        first, second = write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", gain=1.5)
+        rows = compare(first, second, images).images
+        assert {row.image for row in rows} == set(images)
+        differences = [abs(row.difference) for row in rows]
+        assert differences == sorted(differences, reverse=True)
+        assert rows[0].image == images[-1], "half of the brightest"
+        assert rows[0].difference == pytest.approx(rows[0].second - rows[0].first)
+
+    def test_an_artefact_equals_itself(self, tmp_path: Path, images: list[str]) -> None:
+        path = write(tmp_path / "a.onnx")
+        found = compare(path, path, images)
+        assert (found.largest, found.srcc) == (0.0, 1.0)
+
+    def test_one_image_has_no_spread(self, tmp_path: Path, images: list[str]) -> None:
+        found = compare(write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", offset=0.1), images[:1])
+        assert (found.mean_share, found.largest_share, found.srcc) == (None, None, None)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"score": ScoreOutput(low=0, high=100, higher_is_better=True, bounded=False, scale="s")},
+            {"score": ScoreOutput(low=0, high=1, higher_is_better=False, bounded=False, scale="s")},
+        ],
+    )
+    def test_scores_of_two_kinds_are_not_compared(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(UsageError, match="two kinds"):
+            check_comparable(contract(), contract(**changes))
+
+    def test_other_crops_are_not_compared(self, tmp_path: Path, images: list[str]) -> None:
+        other = write(tmp_path / "b.onnx", plan=PatchPlan(kind="five", size=SIDE))
+        with pytest.raises(UsageError, match=r"crops center and five.*--crops"):
+            compare(write(tmp_path / "a.onnx"), other, images)
+
+    def test_no_images_and_bad_images_are_errors(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.onnx")
+        with pytest.raises(UsageError, match="no image"):
+            compare(path, path, [])
+        bad = tmp_path / "bad.png"
+        bad.write_bytes(b"no picture")
+        with pytest.raises(ImageError, match=r"bad\.png"):
+            compare(path, path, [str(bad)])
+
+
+class TestLayers:
+    def test_a_changed_node_is_found_with_its_size(self, tmp_path: Path, images: list[str]) -> None:
+        first, second = write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", gain=1.25)
+        rows, apart = compare_layers(first, second, images)
+        assert apart == 0
+        by_name = {row.tensor: row for row in rows}
+        assert set(by_name) == {"scaled", "mean", "score"}
+        for row in rows:
+            assert row.relative == pytest.approx(0.25, rel=1e-5), "float32 rounding of products"
+        pixels = [cv2.imread(path)[..., ::-1] / 255 for path in images[:4]]
+        assert by_name["scaled"].largest == pytest.approx(0.25 * max(image.max() for image in pixels), rel=1e-5)
+        assert (by_name["scaled"].node, by_name["scaled"].operator) == ("scale", "Mul")
+        assert by_name["scaled"].shape == (1, 3, SIDE, SIDE)
+
+    def test_the_worst_comes_first(self, tmp_path: Path, images: list[str]) -> None:
+        rows, _ = compare_layers(write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", offset=5.0), images)
+        assert [row.relative for row in rows] == [pytest.approx(rows[0].relative), 0.0, 0.0]
+        assert rows[0].tensor == "score"
+        assert rows[0].largest == pytest.approx(5.0, rel=ROUNDING)
+
+    def test_tensors_without_a_partner_are_counted(self, tmp_path: Path, images: list[str]) -> None:
+        rows, apart = compare_layers(write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", middle="other"), images)
+        assert apart == 1
+        assert {row.tensor for row in rows} == {"mean", "score"}
+
+    def test_nothing_in_common_is_an_error(self, tmp_path: Path, images: list[str]) -> None:
+        path = write(tmp_path / "a.onnx")
+        model = onnx.load(path)
+        for node in model.graph.node:
+            for index, name in enumerate(node.output):
+                node.output[index] = f"other_{name}"
+            for index, name in enumerate(node.input):
+                node.input[index] = f"other_{name}" if name in ("scaled", "mean") else name
+        model.graph.output[0].name = "other_score"
+        onnx.save(model, tmp_path / "b.onnx")
+        with pytest.raises(ArtefactError, match="no tensor of the same name"):
+            compare_layers(path, tmp_path / "b.onnx", images)
+
+    def test_half_shows_the_rounding_of_half(self, tmp_path: Path, images: list[str]) -> None:
+        path = write(tmp_path / "a.onnx", gain=1 / 3)
+        model = converted(onnx.load(path), FORMATS["fp16"], keep=[])
+        embed_contract(model, contract(precision="fp16"))
+        save(model, tmp_path / "b.onnx")
+        rows, _ = compare_layers(path, tmp_path / "b.onnx", images)
+        worst = max(row.relative for row in rows)
+        # A half keeps 11 bits; more than a few roundings of it would be another error.
+        assert 2**-14 < worst < 2**-9
+
+    def test_values_that_are_not_finite_are_the_worst(self, tmp_path: Path, images: list[str]) -> None:
+        rows, _ = compare_layers(write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", offset=math.inf), images)
+        assert rows[0].tensor == "score"
+        assert rows[0].relative == math.inf
+
+    def test_passes_split_by_memory_find_the_same(
+        self, tmp_path: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, second = write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", gain=1.25)
+        whole = compare_layers(first, second, images)
+        monkeypatch.setattr("iqa_calibration.comparing.layers._GROUP_ELEMENTS", 1)
+        stages: list[tuple[str, int, int]] = []
+        assert compare_layers(first, second, images, progress=lambda *told: stages.append(told)) == whole
+        assert [(done, total) for _, done, total in stages] == [(1, 3), (2, 3), (3, 3)]
+
+    def test_bad_arguments(self, tmp_path: Path, images: list[str]) -> None:
+        path = write(tmp_path / "a.onnx")
+        with pytest.raises(UsageError, match="only ONNX files"):
+            compare_layers(path, tmp_path / "x.plan", images)
+        with pytest.raises(UsageError, match="at least one"):
+            compare_layers(path, path, images, items=0)
+
+
+class TestCommand:
+    def test_tables_json_and_page(self, tmp_path: Path, images: list[str]) -> None:
+        first, second = write(tmp_path / "a.onnx"), write(tmp_path / "b<i>.onnx", gain=1.25)
+        outputs = ["--json", str(tmp_path / "c.json"), "--html", str(tmp_path / "c.html")]
+        arguments = [str(first), str(second), "--images", str(tmp_path), "--threads", "1", "--layers", *outputs]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        for text in ("largest difference", "SRCC", "scaled", "5.png", "b<i>.onnx"):
+            assert text in result.output
+        content = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
+        assert content["scores"]["second"]["artefact"]["file"] == "b<i>.onnx"
+        assert len(content["scores"]["images"]) == len(images)
+        assert {row["tensor"] for row in content["layers"]} == {"scaled", "mean", "score"}
+        page = (tmp_path / "c.html").read_text(encoding="utf-8")
+        assert "b&lt;i&gt;.onnx" in page
+        assert "<i>" not in page
+        assert not re.search(r"(src|href)=|https?://", page), "it needs nothing else"
+        for name in ("0.png", "scaled", "average"):
+            assert name in page
+
+    def test_layers_are_left_out_unless_asked_for(self, tmp_path: Path, images: list[str]) -> None:
+        path = write(tmp_path / "a.onnx")
+        output = tmp_path / "c.json"
+        result = CliRunner().invoke(app, [str(path), str(path), "--images", images[0], "--json", str(output)])
+        assert result.exit_code == 0, result.output
+        assert "tensors" not in result.output
+        assert json.loads(output.read_text(encoding="utf-8"))["layers"] is None
+
+    def test_one_artefact_on_two_backends(self, tmp_path: Path, images: list[str]) -> None:
+        pytest.importorskip("openvino")
+        path = write(tmp_path / "a.onnx")
+        arguments = [str(path), str(path), "--images", images[0], "--second-backend", "openvino", "--threads", "1"]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert "openvino CPU (float32)" in result.output
+
+    def test_layers_of_an_engine_are_refused_before_the_work(self, tmp_path: Path, images: list[str]) -> None:
+        path = write(tmp_path / "a.onnx")
+        result = CliRunner().invoke(app, [str(path), str(tmp_path / "x.plan"), "--images", images[0], "--layers"])
+        assert isinstance(result.exception, UsageError)
+        assert "--layers" in str(result.exception)
+
+    def test_what_is_read_is_not_overwritten(self, tmp_path: Path, images: list[str]) -> None:
+        path = write(tmp_path / "a.onnx")
+        for target in (path, images[0]):
+            result = CliRunner().invoke(app, [str(path), str(path), "--images", images[0], "--html", str(target)])
+            assert "would overwrite" in str(result.exception)
+
+    def test_a_missing_folder_is_found_before_the_work(self, tmp_path: Path, images: list[str]) -> None:
+        path = write(tmp_path / "a.onnx")
+        output = tmp_path / "none" / "c.json"
+        result = CliRunner().invoke(app, [str(path), str(path), "--images", images[0], "--json", str(output)])
+        assert isinstance(result.exception, FileError)
+
+    def test_errors_are_one_line_and_an_exit_code(self, tmp_path: Path, images: list[str]) -> None:
+        command = [sys.executable, "-m", "iqa_calibration.compare_cli"]
+        for arguments, code in (([str(tmp_path / "x.onnx")] * 2 + ["--images", images[0]], 1), (["edge"], 2)):
+            done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+            assert done.returncode == code
+            assert done.stderr.startswith("iqa-compare: ")
+            assert done.stderr.count("\n") == 1

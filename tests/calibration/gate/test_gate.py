@@ -1,0 +1,254 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from scipy import stats
+
+from iqa_calibration.gate.agreement import order_agreement, pearson, spearman
+from iqa_calibration.gate.gate import LIMITS, GateLimits, compare, item_milliseconds, judge
+from iqa_calibration.gate.gate_set import GateSet, Rendition, score
+from iqa_calibration.graphs.finishing import embed_contract, save
+from iqa_calibration.half.conversion import to_half
+from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, TensorInput, Weights
+from iqa_runtime.errors import ArtefactError, UsageError
+from iqa_runtime.scorer import Scorer
+
+SIDE = 24
+LOOSE = GateLimits(largest=0.05, mean=0.05, srcc=0.99)
+
+ROUNDING = 1e-12
+"""Relative, of float64 sums of some dozens of terms."""
+
+
+def contract(task="nr", *, trained=True) -> Contract:
+    names = ["image"] if task == "nr" else ["image", "reference"]
+    return Contract(
+        model="m",
+        variant="v",
+        task=task,
+        options={},
+        precision="fp32",
+        target="any",
+        opset=20,
+        inputs=tuple(
+            TensorInput(name=name, shape=("batch", 3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3) for name in names
+        ),
+        plan=PatchPlan(kind="five", size=SIDE),
+        pooling="mean",
+        score=ScoreOutput(low=0, high=1, higher_is_better=True, bounded=False, scale="s"),
+        faithful="as published",
+        weights=Weights(file="f", sha256="", trained=trained, licence="l", trained_on="t"),
+        exporter="test",
+    )
+
+
+def activity(weights_scale=1.0, *, output="score"):
+    """A network that scores how much neighbouring pixels differ: it sees blur, noise and blocks."""
+    edges = np.zeros((8, 3, 3, 3), np.float32)
+    for channel in range(8):
+        edges[channel, channel % 3, 1, 1] = 1
+        edges[channel, channel % 3, channel % 3, (channel // 3) % 3] -= 1
+    nodes = [
+        helper.make_node("Conv", ["image", "edges"], ["differences"], name="edges"),
+        helper.make_node("Abs", ["differences"], ["magnitudes"], name="magnitudes"),
+        helper.make_node("GlobalAveragePool", ["magnitudes"], ["pooled"], name="pool"),
+        helper.make_node("Flatten", ["pooled"], ["features"], name="flatten"),
+        helper.make_node("MatMul", ["features", "weights"], ["column"], name="weigh"),
+        helper.make_node("Squeeze", ["column", "axis"], [output], name="squeeze"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ("batch", 3, SIDE, SIDE))],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ("batch",))],
+        [
+            numpy_helper.from_array(edges * np.float32(weights_scale), "edges"),
+            numpy_helper.from_array(np.linspace(0.5, 1.5, 8, dtype=np.float32)[:, None], "weights"),
+            numpy_helper.from_array(np.array([1]), "axis"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    random = np.random.default_rng(0)
+    smooth = np.cumsum(random.normal(0, 4, (2, 40, 50, 3)), axis=2) + 128
+    return [np.clip(picture, 0, 255).astype(np.uint8) for picture in smooth]
+
+
+@pytest.fixture(scope="module")
+def gate_set(photographs):
+    return GateSet.build(contract(), photographs)
+
+
+@pytest.fixture(scope="module")
+def expected(gate_set):
+    return score(activity(), gate_set)
+
+
+def test_images_are_photographs_and_their_ladders(gate_set):
+    assert len(gate_set.renditions) == 2 * (1 + 4 * 4)
+    assert gate_set.renditions[0] == Rendition(0, "none", 0)
+    assert gate_set.renditions[17] == Rendition(1, "none", 0)
+    assert len(gate_set.ladders) == 2 * 4
+    for ladder in gate_set.ladders:
+        images = [gate_set.renditions[index] for index in ladder]
+        assert [image.level for image in images] == [0, 1, 2, 3, 4]
+        assert len({image.photograph for image in images}) == 1
+        assert len({image.kind for image in images[1:]}) == 1
+
+
+def test_scores_are_those_of_the_runtime(photographs, expected, tmp_path):
+    model = activity()
+    embed_contract(model, contract())
+    save(model, tmp_path / "activity.onnx")
+    with Scorer(tmp_path / "activity.onnx", backend="onnxruntime", threads=1) as scorer:
+        assert scorer.score(photographs[0]).value == expected[0]
+        assert scorer.score(photographs[1]).value == expected[17]
+
+
+def test_a_graph_passes_against_itself(gate_set, expected):
+    told = []
+    result = judge(activity(), activity(), gate_set, LIMITS["fp16"], progress=lambda *each: told.append(each))
+    assert result.passed
+    assert result.reasons == ()
+    assert (result.largest, result.mean, result.order_agreement) == (0, 0, 1)
+    assert result.srcc == pytest.approx(1, rel=ROUNDING)
+    assert result.fp32_scores == tuple(expected)
+    assert result.fp32_ms > 0
+    assert result.candidate_ms > 0
+    assert told == [(done, 68) for done in range(1, 69)]
+
+
+def test_half_precision_is_judged_with_its_roundings_and_passes(gate_set):
+    half, _ = to_half(activity(), lambda: next(iter(gate_set.images())))
+    result = judge(activity(), half, gate_set, LIMITS["fp16"])
+    assert result.passed
+    assert result.largest > 0
+    brain, _ = to_half(activity(), lambda: next(iter(gate_set.images())), kind="bf16")
+    coarse = judge(activity(), brain, gate_set, LIMITS["bf16"])
+    assert coarse.largest > result.largest
+
+
+def test_broken_scale_is_refused(gate_set):
+    result = judge(activity(), activity(weights_scale=1.3), gate_set, LIMITS["int8"], timed=False)
+    assert not result.passed
+    assert any("largest difference" in reason for reason in result.reasons)
+    assert any("mean difference" in reason for reason in result.reasons)
+    assert result.srcc == pytest.approx(1, abs=1e-3)
+    assert result.fp32_ms is None
+
+
+def test_numbers_are_those_of_the_definition(gate_set, expected):
+    random = np.random.default_rng(1)
+    changed = expected + random.normal(0, 0.02 * np.ptp(expected), len(expected))
+    result = compare(expected, changed, gate_set, LOOSE)
+    ordered = np.sort(expected)
+    places = np.array([0.05, 0.95]) * (len(ordered) - 1)
+    low, high = (ordered[int(place)] + place % 1 * (ordered[int(place) + 1] - ordered[int(place)]) for place in places)
+    assert result.spread == pytest.approx(high - low, rel=ROUNDING)
+    assert result.largest == pytest.approx(np.abs(changed - expected).max() / (high - low), rel=ROUNDING)
+    assert result.mean == pytest.approx(np.abs(changed - expected).mean() / (high - low), rel=ROUNDING)
+    assert result.srcc == pytest.approx(stats.spearmanr(expected, changed).statistic, rel=ROUNDING)
+    assert result.plcc == pytest.approx(stats.pearsonr(expected, changed).statistic, rel=ROUNDING)
+    worst = gate_set.renditions[int(np.abs(changed - expected).argmax())]
+    assert result.worst.startswith(f"photograph {worst.photograph + 1}")
+    assert worst.level == 0 or result.worst.endswith(f"{worst.kind} {worst.level}")
+
+
+@pytest.mark.parametrize(
+    ("limits", "word"),
+    [
+        (GateLimits(largest=0.01, mean=1, srcc=-1), "largest"),
+        (GateLimits(largest=1, mean=0.001, srcc=-1), "mean"),
+        (GateLimits(largest=1, mean=1, srcc=1), "SRCC"),
+    ],
+)
+def test_every_limit_refuses_alone(gate_set, expected, limits, word):
+    changed = expected + np.random.default_rng(1).normal(0, 0.02 * np.ptp(expected), len(expected))
+    result = compare(expected, changed, gate_set, limits)
+    assert [word in reason for reason in result.reasons] == [True]
+
+
+def test_reversed_ladders_have_no_agreement(gate_set, expected):
+    result = compare(expected, -expected, gate_set, LOOSE)
+    assert result.order_agreement < 0.01
+    assert result.srcc == pytest.approx(-1, rel=ROUNDING)
+
+
+def test_score_that_is_not_finite(gate_set, expected):
+    broken = expected.copy()
+    broken[3] = np.nan
+    result = compare(expected, broken, gate_set, LOOSE)
+    assert not result.passed
+    assert "photograph 1, blur 3 is not finite" in result.reasons[0]
+    assert result.largest is None
+    with pytest.raises(ArtefactError, match="photograph 1, blur 3 is not finite"):
+        compare(broken, expected, gate_set, LOOSE)
+
+
+def test_constant_scores_cannot_pass(gate_set, expected):
+    constant = np.ones(len(expected))
+    assert "don't spread" in compare(constant, constant, gate_set, LOOSE).reasons[0]
+    assert "SRCC undefined" in compare(expected, constant, gate_set, LOOSE).reasons[-1]
+
+
+def test_result_fits_a_contract(gate_set, expected):
+    result = compare(expected, expected * np.nan, gate_set, LOOSE)
+    stored = replace(contract(), gate=result.to_contract())
+    assert Contract.from_json(stored.to_json()).gate == json.loads(json.dumps(result.to_contract()))
+    assert stored.gate["passed"] is False
+    assert stored.gate["limits"] == {"largest": 0.05, "mean": 0.05, "srcc": 0.99}
+    assert result.trained
+    untrained = GateSet.build(contract(trained=False), gate_set.photographs)
+    assert not compare(expected, expected, untrained, LOOSE).trained
+
+
+def test_graph_that_cannot_run_has_no_time(gate_set):
+    odd = activity()
+    odd.graph.node[1].op_type = "NoSuchOperator"
+    item = next(next(gate_set.images()))
+    times = item_milliseconds([activity(), odd], item)
+    assert times[0] > 0
+    assert times[1] is None
+
+
+def test_misfits_are_refused(gate_set, expected, photographs):
+    with pytest.raises(ArtefactError, match="no output 'score'"):
+        score(activity(output="other"), gate_set)
+    with pytest.raises(UsageError, match="34 images"):
+        compare(expected[1:], expected[1:], gate_set, LOOSE)
+    with pytest.raises(UsageError, match="at least one"):
+        GateSet.build(contract(), [])
+    with pytest.raises(UsageError, match="at least 4"):
+        GateSet.build(contract("nar"), photographs[:1])
+    with pytest.raises(UsageError, match="largest and mean"):
+        GateLimits(largest=-0.1, mean=0, srcc=0)
+
+
+def test_aligned_reference_is_the_undamaged_photograph(photographs):
+    fr = GateSet.build(contract("fr"), photographs[:1])
+    images = [next(items) for items in fr.images()]
+    np.testing.assert_array_equal(images[0]["image"], images[0]["reference"])
+    for item in images[1:]:
+        np.testing.assert_array_equal(item["reference"], images[0]["reference"])
+        assert not np.array_equal(item["image"], item["reference"])
+
+
+def test_correlations_agree_with_scipy_with_ties_too():
+    random = np.random.default_rng(2)
+    for levels in (3, 10, 1000):
+        left, right = random.integers(0, levels, 50).astype(float), random.integers(0, levels, 50).astype(float)
+        assert spearman(left, right) == pytest.approx(stats.spearmanr(left, right).statistic, abs=ROUNDING)
+        assert pearson(left, right) == pytest.approx(stats.pearsonr(left, right).statistic, abs=ROUNDING)
+    assert pearson(np.ones(3), np.arange(3.0)) is None
+
+
+def test_order_agreement_counts_pairs_within_ladders():
+    left, right = np.array([4.0, 3, 2, 9]), np.array([4.0, 2, 3, 0])
+    assert order_agreement(left, right, [[0, 1, 2]]) == pytest.approx(2 / 3)
+    assert order_agreement(left, right, [[0, 1, 2], [0, 3]]) == pytest.approx(2 / 4)
+    assert order_agreement(left, right, []) is None

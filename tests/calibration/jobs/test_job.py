@@ -1,0 +1,237 @@
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from iqa_calibration.gate.gate import LIMITS
+from iqa_calibration.images.sets import read_images
+from iqa_calibration.int8.observers import OBSERVERS, Range
+from iqa_calibration.jobs import candidates
+from iqa_calibration.jobs.forms import Form
+from iqa_calibration.jobs.job import Request, calibrate
+from iqa_runtime.contract import read_contract
+from iqa_runtime.errors import ArtefactError, DependencyError, FileError, UsageError
+from iqa_runtime.scorer import Scorer
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*calibration images.*ranges are surer:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*was made for tensorrt and runs on onnxruntime:UserWarning"),
+]
+
+QUANTISED_SHARE = LIMITS["int8"].largest
+"""Of the spread: what the gate allows an int8 score to differ, so what a user may see at most on its images."""
+
+
+@pytest.fixture
+def request_for(artefact, photographs, tmp_path):
+    def make(form, **changes):
+        images = tuple(read_images(photographs))
+        output = tmp_path / f"tiny{form.suffix}"
+        return replace(Request(artefact=artefact, form=form, images=images, output=output), **changes)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("form", "precision", "target", "operators"),
+    [
+        (Form.choose("fp16"), "fp16", "any", {"Cast"}),
+        (Form.choose("fp16", search=False), "fp16", "any", {"Cast"}),
+        (Form.choose("int8"), "int8", "onnxruntime", {"QuantizeLinear", "DequantizeLinear"}),
+        (Form.choose("int8", target="tensorrt"), "int8", "tensorrt", {"QuantizeLinear", "DequantizeLinear"}),
+        (Form.choose("int8-weights"), "int8-weights", "onnxruntime", {"Cast", "Mul"}),
+        (Form.choose("int8-weights", target="tensorrt"), "int8-weights", "tensorrt", {"DequantizeLinear"}),
+    ],
+)
+def test_every_precision_becomes_an_artefact_that_scores(request_for, form, precision, target, operators):
+    request = request_for(form)
+    report = calibrate(request)
+    assert report.passed
+    model = onnx.load_model(request.output)
+    assert operators <= {node.op_type for node in model.graph.node}
+    contract = read_contract(request.output)
+    assert (contract.precision, contract.target) == (precision, target)
+    assert contract.gate["passed"]
+    assert contract.gate["backend"] == "onnxruntime"
+    assert report.bytes == request.output.stat().st_size
+    with (
+        Scorer(request.artefact, backend="onnxruntime") as fp32,
+        Scorer(request.output, backend="onnxruntime") as scorer,
+    ):
+        allowed = QUANTISED_SHARE * report.gate.spread
+        for image in request.images[:2]:
+            assert abs(scorer.score(image).value - fp32.score(image).value) <= allowed
+
+
+def test_bfloat16_for_tensorrt_is_in_the_graph(request_for):
+    request = request_for(Form.choose("bf16", target="tensorrt"))
+    calibrate(request)
+    model = onnx.load_model(request.output)
+    assert TensorProto.BFLOAT16 in {tensor.data_type for tensor in model.graph.initializer}
+    assert read_contract(request.output).opset == 22
+
+
+def test_the_contract_says_how_it_was_calibrated(request_for):
+    request = request_for(Form.choose("int8", method="entropy", keep_float=("hidden",)), seed=3, limit=2)
+    calibrate(request)
+    calibration = read_contract(request.output).calibration
+    assert (calibration["method"], calibration["seed"], calibration["photographs"]) == ("entropy", 3, 2)
+    assert len(calibration["digest"]) == 64
+    assert calibration["kept_float"]["hidden"] == "as asked"
+    assert calibration["converted"] == 1
+
+
+def test_photographs_that_judge_took_no_part_in_calibration(request_for):
+    report = calibrate(request_for(Form.choose("int8")))
+    judging = {image.partition(",")[0] for image in report.images}
+    assert report.contract.calibration["photographs"] == len(request_for(Form.choose("int8")).images) - len(judging)
+    assert report.contract.gate["photographs"] == len(judging) == 2
+
+
+def test_folders_of_photographs_stay_out_of_the_contract(request_for, photographs):
+    request = request_for(Form.choose("int8"))
+    calibrate(request)
+    assert str(photographs) not in read_contract(request.output).to_json()
+
+
+@pytest.mark.usefixtures("broken_scale")
+def test_without_the_gate_nothing_is_judged_and_the_contract_says_so(request_for):
+    request = request_for(Form.choose("int8"), gate=False)
+    report = calibrate(request)
+    assert report.gate is None
+    assert request.output.exists()
+    contract = read_contract(request.output)
+    assert contract.gate == {"skipped": True}
+    assert contract.calibration["photographs"] == len(request.images)
+
+
+@pytest.mark.usefixtures("broken_scale")
+def test_a_broken_scale_is_refused_and_the_nearest_alternative_named(request_for):
+    request = request_for(Form.choose("int8"), command=("iqa-calibrate", "tiny.onnx", "--images", "my photos"))
+    report = calibrate(request)
+    assert not report.passed
+    assert not request.output.exists()
+    assert sorted(path.name for path in request.output.parent.iterdir()) == [
+        "tiny.int8.report.html",
+        "tiny.int8.report.json",
+        "tiny.onnx",
+    ]
+    assert [attempt.passed for attempt in report.alternatives] == [True]
+    verdict = report.verdict()
+    assert "the gate refuses it" in verdict
+    assert f"{report.gate.largest:.2%} of the spread" in verdict
+    assert "iqa-calibrate tiny.onnx --images 'my photos' --int8 --method minmax" in verdict
+    again = calibrate(replace(request, form=Form.choose("int8", method="minmax")))
+    assert again.passed
+
+
+def test_the_search_gives_up_no_more_than_it_must(request_for, monkeypatch):
+    """One tensor of a thousandth of its range: the layer that reads it goes back to float32, the other stays."""
+    honest = candidates.Maker._ranges
+
+    def one_broken(self, placement, method):
+        ranges = honest(self, placement, method)
+        name = next(tensor for tensor in ranges if tensor == "features")
+        return ranges | {name: Range(ranges[name].low / 1000, ranges[name].high / 1000)}
+
+    monkeypatch.setattr(candidates.Maker, "_ranges", one_broken)
+    report = calibrate(request_for(Form.choose("int8")))
+    assert report.passed
+    assert "moves scores by" in report.kept_float["hidden"]
+    assert report.converted == 1
+    assert report.sensitivities[0].nodes == ("hidden",)
+    unsearched = calibrate(request_for(Form.choose("int8", search=False)))
+    assert not unsearched.passed
+    assert unsearched.alternative.command[-1] == "--int8"
+
+
+@pytest.mark.usefixtures("broken_scale")
+def test_alternatives_that_cannot_be_made_are_told(request_for, monkeypatch):
+    for method in OBSERVERS:
+        monkeypatch.setitem(OBSERVERS, method, OBSERVERS["mse"])
+    monkeypatch.setattr("iqa_calibration.int8.weight_only.SMALLEST", 10**6)
+    monkeypatch.setitem(LIMITS, "fp16", replace(LIMITS["fp16"], largest=0, mean=0))
+    report = calibrate(request_for(Form.choose("int8")))
+    assert [attempt.command[-1] for attempt in report.alternatives] == [
+        "minmax",
+        "percentile",
+        "entropy",
+        "--int8-weights",
+        "--fp16",
+    ]
+    assert "nothing would get smaller" in report.alternatives[3].reasons[0]
+    assert report.alternative is None
+    assert "None of 5 alternatives passes" in report.verdict()
+
+
+def test_the_cache_serves_a_second_method(request_for, tmp_path, monkeypatch):
+    calibrate(request_for(Form.choose("int8"), cache=tmp_path / "cache"))
+    stored = list((tmp_path / "cache").iterdir())
+    assert [path.suffix for path in stored] == [".npz"]
+    monkeypatch.setattr("iqa_calibration.int8.statistics._run", lambda *_: pytest.fail("observed again"))
+    assert calibrate(request_for(Form.choose("int8", method="percentile"), cache=tmp_path / "cache")).passed
+
+
+def test_progress_is_told_by_stage(request_for):
+    told = []
+    calibrate(request_for(Form.choose("int8")), lambda *each: told.append(each))
+    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    assert stages == [
+        "reading photographs",
+        "observing ranges",
+        "scoring the gate set in float32",
+        "scoring the gate set in int8",
+        "measuring sensitivity",
+    ]
+    assert ("scoring the gate set in int8", 34, 34) in told
+
+
+def test_reports_are_written_beside_the_artefact(request_for):
+    request = request_for(Form.choose("int8"))
+    report = calibrate(request)
+    content = json.loads(request.output.with_name("tiny.int8.report.json").read_text(encoding="utf-8"))
+    assert content["passed"] is True
+    assert content["file"]["sha256"] == report.file.sha256
+    assert len(content["gate"]["fp32_scores"]) == len(content["images"]) == 34
+    np.testing.assert_array_equal(content["gate"]["candidate_scores"], report.gate.candidate_scores)
+    assert request.output.with_name("tiny.int8.report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_equal_requests_give_equal_artefacts(request_for):
+    first, second = request_for(Form.choose("int8"), gate=False), request_for(Form.choose("int8"), gate=False)
+    second = replace(second, output=second.output.with_name("second.onnx"))
+    calibrate(first)
+    calibrate(second)
+    assert first.output.read_bytes() == second.output.read_bytes()
+
+
+def test_bad_requests_are_refused_before_any_work(request_for, artefact, tmp_path):
+    form = Form.choose("int8")
+    with pytest.raises(UsageError, match="must end in"):
+        calibrate(request_for(form, output=tmp_path / "tiny.plan"))
+    with pytest.raises(FileError, match="no such folder"):
+        calibrate(request_for(form, output=tmp_path / "absent" / "tiny.onnx"))
+    with pytest.raises(UsageError, match="would overwrite the float32 artefact"):
+        calibrate(request_for(form, output=artefact))
+    with pytest.raises(UsageError, match="give at least 2"):
+        calibrate(replace(request_for(form), images=request_for(form).images[:1]))
+    with pytest.raises(UsageError, match="keep_float 'decoder'"):
+        calibrate(request_for(Form.choose("int8", keep_float=("decoder",))))
+    made = request_for(Form.choose("fp16"))
+    calibrate(made)
+    with pytest.raises(UsageError, match="it is fp16 already"):
+        calibrate(request_for(form, artefact=made.output))
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(artefact.read_bytes()[:-400])
+    with pytest.raises(ArtefactError, match=r"damaged\.onnx"):
+        calibrate(request_for(form, artefact=damaged))
+
+
+def test_openvino_in_bfloat16_needs_openvino(request_for, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(DependencyError, match=r"iqa-deploy\[openvino\]"):
+        calibrate(request_for(Form.choose("bf16", target="openvino")))
