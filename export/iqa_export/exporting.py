@@ -234,8 +234,8 @@ def _write_artefact(request: Request, module: nn.Module, contract: Contract, pat
     """Export one graph, put its contract in, write it; return the contract as written and the multiplications."""
     outputs = _output_names(contract)
     model = to_onnx(module, contract.inputs, outputs, opset=request.opset)
-    contract = replace(contract, opset=opset_of(model))
     macs = finishing.count_macs(model)
+    contract = replace(contract, opset=opset_of(model), gmac=macs / 1e9 if macs else None)
     finishing.embed_contract(model, contract)
     finishing.save(model, path)
     return contract, macs

@@ -171,6 +171,9 @@ class Contract:
     precision, target, opset
         Number format of the graph (``int8-weights``: weights stored as int8, arithmetic in float32), the backend family
         it was made for (``any`` for float32), ONNX opset.
+    gmac
+        10^9 multiply-accumulates in the matrix products and convolutions of the graph for one item of the batch; the
+        encoder of a cached reference is not in it. None where nobody counted them.
     inputs, plan, pooling
         How crops are made and how their scores become one.
     score, maps, extras
@@ -198,6 +201,7 @@ class Contract:
     precision: Precision
     target: str
     opset: int
+    gmac: float | None = None
     inputs: tuple[TensorInput, ...]
     plan: PatchPlan
     pooling: Literal["mean"]

@@ -28,6 +28,8 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
     score = contract.score
     if not (math.isfinite(score.low) and math.isfinite(score.high) and score.low < score.high):
         yield "score", f"low is {score.low:g} and high {score.high:g}, not a range"
+    if contract.gmac is not None and not 0 < contract.gmac < math.inf:
+        yield "gmac", f"{contract.gmac:g} is no number of multiply-accumulates"
     for index, output in enumerate(contract.maps):
         if min(output.rows, output.columns) < 1:
             yield f"maps[{index}]", f"{output.rows} x {output.columns} cells"

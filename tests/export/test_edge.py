@@ -12,7 +12,7 @@ from iqa_export.checkpoints import load_into, read_checkpoint
 from iqa_export.cli import app
 from iqa_export.deploy.yoto import DeployYoto, FeatureScorer, ReferenceEncoder
 from iqa_export.models.mobilenet import MobileNetV2
-from iqa_export.models.yoto import LAYOUTS, Attention, Yoto
+from iqa_export.models.yoto import BASIS, LAYOUTS, Attention, Comparison, Yoto
 from iqa_export.systems import GraphChoice, find_system
 from iqa_runtime import Scorer, UsageError, read_contract
 from iqa_runtime.bundled import find_artefact
@@ -101,6 +101,22 @@ def test_reference_that_equals_the_image_adds_nothing(crops):
         for comparison in network.comparison:
             comparison.mix.weight.add_(1.0)
     torch.testing.assert_close(network(crops[0], crops[0], 0).score, alone, rtol=0, atol=0)
+
+
+def test_comparison_tells_which_input_has_more():
+    """The first half of the terms is the same both ways round, the second changes its sign."""
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 1, 49, BASIS * 64).unbind()
+    comparison = Comparison(96, 64).requires_grad_(False)
+    half = comparison.mix.in_features // 2
+    for kept, sign in ((slice(half), 1), (slice(half, None), -1)):
+        weight = torch.zeros_like(comparison.mix.weight)
+        weight[:, kept] = torch.randn(64, half)
+        comparison.mix.weight.copy_(weight)
+        there, back = comparison(a, b), comparison(b, a)
+        assert there.abs().min() > 0
+        torch.testing.assert_close(there, sign * back)
+        torch.testing.assert_close(comparison(a, a), torch.zeros_like(there), rtol=0, atol=0)
 
 
 def test_bundled_graphs_are_the_bundled_weights(trained, crops):

@@ -201,6 +201,15 @@ def test_every_form_with_a_reference_scores_alike(tmp_path, photograph):
     assert baked.inputs[0].shape == ("batch", 5, 3, 32, 32)
 
 
+def test_the_contract_counts_the_work_of_the_graph_that_ships(tmp_path, photograph):
+    one = 4 * 16 * 16 * 3 * 3 * 3 / 1e9  # maps x positions x channels x kernel, of one crop
+    works = {"inputs": ({}, 2), "cached": ({"cache_reference": True}, 1), "baked": ({"reference_image": photograph}, 5)}
+    for form, (changes, convolutions) in works.items():
+        output = tmp_path / f"{form}.onnx"
+        report = export(request(tmp_path, task="fr", output=output, **changes))
+        assert read_contract(output).gmac == report.graphs[0].gmac == pytest.approx(convolutions * one), form
+
+
 def test_baked_reference_of_a_single_crop(tmp_path, photograph):
     plan = PatchPlan(kind="center", size=32)
     report = export(request(tmp_path, task="fr", reference_image=photograph, plan=plan))

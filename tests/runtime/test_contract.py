@@ -8,10 +8,11 @@ from typing import Any
 
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqa_runtime import ArtefactError, Contract, FileError, read_contract
+from iqa_runtime.check import describe_contract
 from iqa_runtime.contract import METADATA_KEY, FileDigest, MapOutput
 
 
@@ -21,6 +22,7 @@ def test_there_and_back(artefacts: Any) -> None:
         maps=(MapOutput(name="quality_map", rows=7, columns=7),),
         reference_encoder=FileDigest(file="x.reference.onnx", sha256="ab"),
         gate={"srcc": 0.99},
+        gmac=4.4,
     )
     assert Contract.from_json(contract.to_json()) == contract
     assert Contract.from_json(contract.to_json()).to_json() == contract.to_json()
@@ -30,6 +32,15 @@ def test_there_and_back(artefacts: Any) -> None:
 def test_every_precision_goes_there_and_back(artefacts: Any, precision: str) -> None:
     contract = artefacts.contract(precision=precision, calibration={"seed": 0}, gate={"skipped": True})
     assert Contract.from_json(contract.to_json()) == contract
+
+
+def test_the_number_of_multiply_accumulates_is_optional_and_listed(artefacts: Any) -> None:
+    fields = json.loads(artefacts.contract().to_json())
+    del fields["gmac"]
+    before = Contract.from_json(json.dumps(fields))
+    assert before.gmac is None
+    assert "gmac" not in describe_contract(before)
+    assert describe_contract(artefacts.contract(gmac=4.4))["gmac"] == "4.4"
 
 
 def test_out_of_an_artefact(artefacts: Any) -> None:
@@ -68,6 +79,11 @@ def test_out_of_an_artefact(artefacts: Any) -> None:
         (lambda fields: fields["inputs"][0].update(std=[1, 0, 1]), r"above zero - at `\$\.inputs\[0\]\.std`"),
         (lambda fields: fields["score"].update(low=5, high=1), r"low is 5 and high 1, not a range - at `\$\.score`"),
         (lambda fields: fields["score"].update(low=1, high=1), "not a range"),
+        *(
+            (lambda fields, gmac=gmac: fields.update(gmac=gmac), rf"{gmac} is no number .* at `\$\.gmac`")
+            for gmac in (0, -4.5)
+        ),
+        (lambda fields: fields.update(gmac="4.5"), r"\$\.gmac"),
         (lambda fields: fields.update(maps=[{"name": "quality_map", "rows": 0, "columns": 7}]), r"\$\.maps\[0\]"),
         (lambda fields: fields.update(extras=[{"name": "restored", "shape": []}]), r"\$\.extras\[0\]\.shape"),
         *(
@@ -125,6 +141,8 @@ def test_a_cut_file_is_no_artefact_wherever_it_is_cut(artefacts: Any, tmp_path: 
             read_contract(path)
 
 
+# No deadline: the first example writes the file, and a busy machine may take any time.
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 255))
 def test_a_damaged_file_is_an_error_of_ours_or_a_contract(
     tmp_path_factory: pytest.TempPathFactory, place: int, flip: int

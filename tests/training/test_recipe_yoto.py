@@ -18,7 +18,7 @@ from iqa_training.loop import fit
 from iqa_training.losses.regression import decorrelation
 from iqa_training.recipes import build_recipe
 from iqa_training.recipes.base import Batch, Recipe
-from iqa_training.recipes.yoto import YotoRecipe, YotoSettings
+from iqa_training.recipes.yoto import YotoRecipe, YotoSettings, blurred
 from iqa_training.run import Run
 
 SIDE = 240
@@ -112,6 +112,36 @@ def test_both_tasks_learn_in_one_network(pictures, tmp_path):
     state = exported.state_dict()
     for name, tensor in recipe.network.named_parameters():
         assert torch.equal(state[name], tensor)
+
+
+@pytest.mark.slow
+def test_goes_on_from_a_network_and_learns_that_blur_is_worse(pictures, tmp_path):
+    started = YotoRecipe(YotoSettings(variant="edge", mode="both"), {})
+    run(started, pictures, tmp_path / "first", 1)
+    best = tmp_path / "first" / "best.safetensors"
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode="both", ranking=10.0), {"network": best})
+    trained = read_checkpoint(best).entries
+    for name, tensor in recipe.exported().items():
+        assert torch.equal(tensor, trained[name])
+
+    def violation() -> float:
+        torch.manual_seed(0)
+        recipe.network.eval()
+        with torch.no_grad():
+            return recipe.losses(batch_of(recipe, pictures, (1, 3)))["ranking_nr"].item()
+
+    before = violation()
+    run(recipe, pictures, tmp_path / "second", 4)
+    assert violation() < before
+
+
+def test_blurring(pictures):
+    """Means over boxes: flat stays flat, edges of the picture too, and detail goes."""
+    flat = torch.full((1, 3, 32, 32), 93, dtype=torch.uint8)
+    torch.testing.assert_close(blurred(flat), flat.float())
+    picture = torch.from_numpy(pictures.item(1).distorted).permute(2, 0, 1)[None]
+    assert blurred(picture).shape == picture.shape
+    assert blurred(picture).diff().abs().mean() < picture.float().diff().abs().mean() / 2
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ class YotoLayout:
         return tuple(fine + coarse for fine in self.scales for coarse in self.scales if fine < coarse)
 
 
-BASIS = 4
+BASIS = 3
 """Features that `Comparison` looks at, as a multiple of a token's."""
 
 LAYOUTS = {
@@ -220,14 +220,17 @@ class Comparison(nn.Module):
         (a - b)^2 / (a^2 + b^2 + c) = 1 - (2 a b + c) / (a^2 + b^2 + c)
 
     the term that SSIM, FSIM, VSI and GMSD have in common: zero where nothing changed, and the weaker the more was there
-    already, as structure masks errors.
+    already, as structure masks errors. It is the same for contrast raised and lowered, for grain added and detail lost,
+    which people do not judge alike; so beside it goes the change with its sign (our choice),
+
+        (a^2 - b^2) / (a^2 + b^2 + c)
     """
 
     def __init__(self, channels: int, dim: int) -> None:
         super().__init__()
         self.basis = nn.Conv2d(channels, BASIS * dim, 1, bias=False)
         self.log_constant = nn.Parameter(torch.zeros(BASIS * dim))
-        self.mix = nn.Linear(BASIS * dim, dim, bias=False)
+        self.mix = nn.Linear(2 * BASIS * dim, dim, bias=False)
 
     def features(self, stage: Tensor) -> Tensor:
         """Map a stage map, (B, C, size, size), to (B, N, BASIS * dim)."""
@@ -235,9 +238,11 @@ class Comparison(nn.Module):
         return features
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Map the features of both inputs to (B, N, dim)."""
-        unlike = (a - b).square() / (a.square() + b.square() + self.log_constant.exp())
-        mixed: Tensor = self.mix(unlike)
+        """Map the features of both inputs, the distorted one first, to (B, N, dim)."""
+        energy, pristine_energy = a.square(), b.square()
+        total = energy + pristine_energy + self.log_constant.exp()
+        terms = torch.cat([(a - b).square() / total, (energy - pristine_energy) / total], -1)
+        mixed: Tensor = self.mix(terms)
         return mixed
 
 
