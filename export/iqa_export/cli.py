@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, cast, get_args
 
@@ -37,6 +37,7 @@ from iqa_export.engine_options import (
     MinBatch,
     OptBatch,
     Refit,
+    Refittable,
     Sign,
     Strip,
     TimingCache,
@@ -58,9 +59,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def export_command(
+    context: typer.Context,
     artefact: Annotated[
         Path | None,
-        typer.Argument(metavar="[MODEL.onnx]", help="An artefact exported before, to build an engine of."),
+        typer.Argument(metavar="[MODEL.onnx]", help="An artefact exported before, for --engine or --refit."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="System to export; --list shows all.")] = None,
     variant: Annotated[
@@ -107,7 +109,7 @@ def export_command(
     target: TargetName = None,
     method: Method = None,
     keep_float: KeepFloat = None,
-    attention: Attention = False,
+    attention: Attention = None,
     seed: Seed = None,
     limit: Limit = None,
     cache: Cache = None,
@@ -123,7 +125,8 @@ def export_command(
     version_compatible: VersionCompatible = False,
     hardware_compatible: HardwareCompatible = False,
     strip: Strip = False,
-    refit: Refit = False,
+    refittable: Refittable = False,
+    refit: Refit = None,
     timing_cache: TimingCache = None,
     sign: Sign = None,
     list_systems: Annotated[bool, typer.Option("--list", help="Show systems, variants and tasks, and stop.")] = False,
@@ -138,16 +141,21 @@ def export_command(
         version_compatible=version_compatible,
         hardware_compatible=hardware_compatible,
         strip=strip,
-        refit=refit,
+        refittable=refittable,
         timing_cache=timing_cache,
         sign=sign,
     )
     if artefact is not None:
-        _check_engine_alone(model, engine, (fp16, bf16, int8, int8_weights))
+        _check_engine_alone(context, model, engine, refit, (fp16, bf16, int8, int8_weights))
         plan = output or artefact.with_suffix(PLAN_SUFFIX)
+        if refit is not None:
+            _refit(artefact, refit, plan, flags)
+            return
         EngineChoice.of(True, plan, None)
         _build(artefact, plan, flags)
         return
+    if refit is not None:
+        raise UsageError(f"--refit {refit}: MODEL.onnx is missing, the artefact whose weights it gets")
     # Here and not above, so that --help and usage errors don't wait for torch.
     try:
         from rich.console import Console
@@ -278,14 +286,26 @@ def _export_reduced(request: Request, form: Form, options: Options, images: list
     check_passed(report)
 
 
-def _check_engine_alone(model: str | None, engine: bool | None, precisions: tuple[bool, ...]) -> None:
+def _check_engine_alone(
+    context: typer.Context, model: str | None, engine: bool | None, refit: Path | None, precisions: tuple[bool, ...]
+) -> None:
     """Refuse what does not go with an artefact that is exported already."""
+    known = {"artefact", "output", "engine", "refit", *(field.name for field in fields(EngineFlags))}
+    # By the name of its source: typer has had click's enumeration in different places.
+    sources = {name: context.get_parameter_source(name) for name in context.params if name not in known}
+    foreign = [
+        f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name == "COMMANDLINE"
+    ]
     if model is not None:
         raise UsageError("MODEL.onnx and --model: give an artefact to build an engine of, or a system to export")
-    if not engine:
-        raise UsageError("MODEL.onnx is exported already; --engine builds an engine of it")
+    if refit is not None and engine is not None:
+        raise UsageError("--refit changes an engine, --engine builds one: choose")
+    if refit is None and not engine:
+        raise UsageError("MODEL.onnx is exported already; --engine builds an engine of it, --refit changes one")
     if any(precisions):
         raise UsageError("MODEL.onnx with a precision: iqa-calibrate converts it; build the engine of the result")
+    if foreign:
+        raise UsageError(f"{', '.join(foreign)}: of use for an export alone; MODEL.onnx is exported already")
 
 
 def _build(graph: Path, plan: Path, flags: EngineFlags) -> None:
@@ -299,6 +319,15 @@ def _build(graph: Path, plan: Path, flags: EngineFlags) -> None:
         described = build_engine(graph, plan, flags.options(), progress=progress)
     host = described.host
     typer.echo(f"wrote {plan} and {plan.name}.json, for {host.gpu.name if host.gpu else 'RTX GPUs'}", err=True)
+
+
+def _refit(graph: Path, built: Path, plan: Path, flags: EngineFlags) -> None:
+    """Put the weights of an artefact into an engine."""
+    from iqa_export.engine import refit_engine
+
+    flags.check_refit()
+    refit_engine(built, graph, plan, sign=flags.sign)
+    typer.echo(f"wrote {plan} and {plan.name}.json: {built.name} with the weights of {graph.name}", err=True)
 
 
 def _bundled(system: System, variant: str | None) -> tuple[str, str]:

@@ -34,7 +34,16 @@ HardwareCompatible = Annotated[
     bool, typer.Option("--hardware-compatible", help="The engine runs on other GPUs, from compute capability 8.0 on.")
 ]
 Strip = Annotated[bool, typer.Option("--strip", help="Leave the weights out of the engine.")]
-Refit = Annotated[bool, typer.Option("--refit", help="Let other weights be put into the engine later.")]
+Refittable = Annotated[
+    bool, typer.Option("--refittable", help="Let the weights of other artefacts be put into the engine later.")
+]
+Refit = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="OLD.plan",
+        help="Put the weights of MODEL.onnx into this engine, built with --strip or --refittable, without a build.",
+    ),
+]
 TimingCache = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="Keep what the builder timed here, one file a host.")
 ]
@@ -87,7 +96,7 @@ class EngineFlags:
     version_compatible: bool
     hardware_compatible: bool
     strip: bool
-    refit: bool
+    refittable: bool
     timing_cache: Path | None
     sign: Path | None
 
@@ -113,7 +122,7 @@ class EngineFlags:
             version_compatible=self.version_compatible,
             hardware_compatible=self.hardware_compatible,
             strip=self.strip,
-            refit=self.refit,
+            refittable=self.refittable,
             timing_cache=self.timing_cache,
             sign=self.sign,
         )
@@ -121,7 +130,16 @@ class EngineFlags:
         return options
 
     def check_unused(self) -> None:
-        """Refuse options that mean nothing where no engine is built."""
-        for field in fields(self):
-            if getattr(self, field.name) not in (None, False):
-                raise UsageError(f"--{field.name.replace('_', '-')} goes with --engine; add it")
+        """Refuse options that mean nothing where no engine is written."""
+        for option in self._given():
+            raise UsageError(f"{option} goes with --engine; add it")
+
+    def check_refit(self) -> None:
+        """Refuse options of a build where weights go into an engine that was built before."""
+        for option in self._given():
+            if option != "--sign":
+                raise UsageError(f"{option} with --refit: the engine stays as it was built; leave it out")
+
+    def _given(self) -> list[str]:
+        given = [field.name for field in fields(self) if getattr(self, field.name) not in (None, False)]
+        return [f"--{name.replace('_', '-')}" for name in given]

@@ -116,7 +116,7 @@ class BenchReport:
     items_per_run
         Items in every run of the backend, whatever the batch.
     gmac
-        10^9 multiply-accumulates of one item; None if not given.
+        10^9 multiply-accumulates of one item; None if not known.
     """
 
     artefact: FileDigest
@@ -169,7 +169,8 @@ def measure_artefact(
     seconds
         How long each row is repeated; at least five rounds.
     gmac
-        10^9 multiply-accumulates of one item, as iqa-export reports them, for the share of the peak.
+        10^9 multiply-accumulates of one item, for the share of the peak; None for those in the artefact's contract, if
+        they are there.
     bandwidth, peak
         Of a GPU, from its data sheet or another measurement: 10^9 bytes, and 10^9 operations, a second. On the CPU they
         are measured, with NumPy's copies and float32 matrix products.
@@ -186,6 +187,7 @@ def measure_artefact(
     options: dict[str, Any] = {"backend": backend, "device": device, "precision": precision, "threads": threads}
     with Scorer(path, crops=crops, batch_size=1, **options) as scorer:
         contract, plan, device, threads = scorer.contract, scorer.plan, scorer.device, scorer.threads
+        gmac = contract.gmac if gmac is None else gmac
         sources = _sources(contract, image, reference)
         whole = Stage(
             name="image",

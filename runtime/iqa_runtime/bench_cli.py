@@ -41,7 +41,8 @@ def bench_command(
         str | None, typer.Option(help="float32 or bfloat16 (openvino); default: what the artefact was judged in.")
     ] = None,
     gmac: Annotated[
-        float | None, typer.Option(help="10^9 multiply-accumulates of one item, for the share of the peak.")
+        float | None,
+        typer.Option(help="10^9 multiply-accumulates of one item, for the share of the peak. Default: the artefact's."),
     ] = None,
     bandwidth: Annotated[
         float | None, typer.Option(help="Of the GPU's memory, 10^9 bytes a second; the CPU's is measured.")

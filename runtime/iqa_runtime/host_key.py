@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Literal
+from typing import Literal
 
-from iqa_runtime.errors import BackendError, DependencyError
+from iqa_runtime.cuda import Gpu, describe_gpu
+from iqa_runtime.errors import DependencyError
 
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
 """Names of the Python packages: TensorRT itself, and TensorRT for RTX."""
@@ -33,28 +34,6 @@ other one, 8 to 10, ends below the versions this package runs on)."""
 
 _MACHINES = {"AMD64": "x86_64", "ARM64": "aarch64"}
 """What Windows calls its processors, in the words of Linux."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
-    """One GPU.
-
-    Attributes
-    ----------
-    name
-        As the driver calls it.
-    compute_capability
-        Major and minor.
-    driver
-        The newest CUDA the driver supports, such as ``CUDA 12.6``; for information, since plans don't depend on it.
-    """
-
-    name: str
-    compute_capability: tuple[int, int]
-    driver: str
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.compute_capability[0]}.{self.compute_capability[1]})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,31 +113,9 @@ def current_gpu(ordinal: int = 0) -> Gpu | None:
         If CUDA answers with an error.
     """
     try:
-        runtime = import_module("cuda.bindings.runtime")
-    except ImportError:
+        return describe_gpu(ordinal)
+    except DependencyError:
         return None
-    try:
-        error, count = runtime.cudaGetDeviceCount()
-    except RuntimeError:  # the binding cannot find the driver's library
-        return None
-    # Without a driver this is an error, not a count of zero.
-    if int(error) or ordinal >= count:
-        return None
-    properties = _answer(runtime.cudaGetDeviceProperties(ordinal))
-    version = int(_answer(runtime.cudaDriverGetVersion()))
-    name = properties.name.decode() if isinstance(properties.name, bytes) else str(properties.name)
-    return Gpu(
-        name=name.rstrip("\0"),
-        compute_capability=(int(properties.major), int(properties.minor)),
-        driver=f"CUDA {version // 1000}.{version % 1000 // 10}",
-    )
-
-
-def _answer(answer: tuple[Any, Any]) -> Any:
-    error, value = answer
-    if int(error):
-        raise BackendError(f"CUDA cannot describe the GPU ({error}); check driver and nvidia-smi")
-    return value
 
 
 def differences(built: HostKey, host: HostKey, portability: Portability, *, version_compatible: bool) -> Iterator[str]:

@@ -91,7 +91,7 @@ class PlanFile:
             "--version-compatible": self.version_compatible,
             "--hardware-compatible": self.portability != "same_gpu" and self.host.library == "tensorrt",
             "--strip": self.stripped,
-            "--refit": self.refittable,
+            "--refittable": self.refittable,
         }
         return " ".join([*words, *(flag for flag, is_set in flags.items() if is_set)])
 
@@ -197,8 +197,8 @@ def check_host(plan: Path, described: PlanFile, host: HostKey) -> None:
     remedy = f"rebuild it on this host: {described.rebuild_command}"
     if host.gpu is None:
         remedy = (
-            "check the driver with nvidia-smi and that cuda-bindings is installed, run it on a host with a GPU, or "
-            f"score with the ONNX artefact: iqa-run {described.source.file}"
+            "check the driver with nvidia-smi and that cuda-bindings or PyCUDA is installed, run it on a host with a "
+            f"GPU, or score with the ONNX artefact: iqa-run {described.source.file}"
         )
     raise BackendError(f"{plan}: built for {described.host}; here: {host}: {'; '.join(found)}; {remedy}")
 

@@ -123,7 +123,7 @@ class Scorer:
             warnings.warn(f"{path}: {choice.complaint}", stacklevel=2)
         self._plan = _choose_plan(path, self._contract, crops)
         self._threads = threads or min(available_cpus(), MAX_THREADS)
-        self._device = choice.device
+        self._device, self._precision = choice.device, choice.precision
         self._backend = choice.create(
             path, Signature.of_artefact(self._contract), device=self._device, threads=self._threads, trust=key
         )
@@ -188,6 +188,11 @@ class Scorer:
     def device(self) -> str:
         """Device in use, in the backend's words."""
         return self._device
+
+    @property
+    def precision(self) -> str:
+        """What operators on floats compute in: ``float32`` or ``bfloat16``."""
+        return self._precision
 
     @property
     def threads(self) -> int:

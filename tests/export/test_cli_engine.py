@@ -3,7 +3,9 @@
 import subprocess
 import sys
 
+import onnx
 import pytest
+from onnx import numpy_helper
 
 import fake_cuda
 import fake_tensorrt
@@ -11,12 +13,13 @@ from iqa_export import cli
 from iqa_export.engine_options import EngineChoice, EngineFlags
 from iqa_runtime import read_contract
 from iqa_runtime.bundled import find_artefact
+from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import UsageError
 from iqa_runtime.plan import load_plan, read_plan_file
 
 NO_FLAGS = dict.fromkeys(
     ["min_batch", "opt_batch", "max_batch", "workspace", "builder_level", "timing_cache", "sign"]
-) | dict.fromkeys(["version_compatible", "hardware_compatible", "strip", "refit"], False)
+) | dict.fromkeys(["version_compatible", "hardware_compatible", "strip", "refittable"], False)
 
 
 @pytest.fixture
@@ -55,6 +58,45 @@ def test_an_artefact_exported_before(run, tmp_path):
     described = load_plan(tmp_path / "edge.plan")[0]
     assert described.contract == read_contract(edge)
     assert (described.batch.min, described.batch.opt, described.batch.max, described.level) == (1, 4, 4, 1)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_other_weights_in_an_engine_built_before(run, tmp_path):
+    edge = find_artefact("edge-nr")
+    tuned = tmp_path / "tuned.onnx"
+    model = onnx.load(edge)
+    weight = next(entry for entry in model.graph.initializer if entry.name.endswith("weight"))
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) + 1, weight.name))
+    onnx.save(model, tuned)
+    assert run(edge, "--engine", "--output", "edge.plan", "--refittable", "--max-batch", 4)[0] == 0
+    code, out, err = run(tuned.name, "--refit", "edge.plan")
+    assert (code, out) == (0, "")
+    assert "wrote tuned.plan and tuned.plan.json: edge.plan with the weights of tuned.onnx" in err
+    described = load_plan(tmp_path / "tuned.plan")[0]
+    assert described.source == FileDigest.of_file(tuned)
+    assert described.batch.max == 4
+    weights = [fake_tensorrt.plan_content(tmp_path / name)["weights"] for name in ("edge.plan", "tuned.plan")]
+    assert weights[0] != weights[1]
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--refit", "edge.plan", "--output", "edge.plan"], 2, "would overwrite the plan that takes the weights"),
+        (["--refit", "edge.plan", "--output", "x.plan"], 2, "takes no other weights; build it so: iqa-export"),
+        (["--refit", "missing.plan", "--output", "x.plan"], 1, "cannot read the description of missing.plan"),
+    ],
+)
+def test_refusals_to_put_weights_in_are_one_line(run, tmp_path, arguments, code, message):
+    edge = find_artefact("edge-nr")
+    assert run(edge, "--engine", "--output", "edge.plan")[0] == 0
+    built = load_plan(tmp_path / "edge.plan")
+    returned, out, err = run(edge, *arguments)
+    assert (returned, out) == (code, "")
+    assert message in err
+    assert load_plan(tmp_path / "edge.plan") == built
+    assert not (tmp_path / "x.plan").exists()
 
 
 @pytest.mark.slow
@@ -103,7 +145,16 @@ def test_an_engine_that_is_asked_for_and_cannot_be_built_is_an_error(run, tmp_pa
         (["--model", "yoto", "--no-engine", "--output", "x.plan"], "--output x.plan: --no-engine writes .onnx"),
         (["--model", "yoto", "--no-engine", "--strip"], "--strip goes with --engine"),
         (["--model", "yoto", "--engine", "--min-batch", "9"], "they must be at least 1 and must not decrease"),
-        (["--model", "yoto", "--engine", "--version-compatible", "--refit"], "choose one"),
+        (["--model", "yoto", "--engine", "--version-compatible", "--refittable"], "choose one"),
+        (["edge.onnx", "--refit", "x.plan", "--engine"], "choose"),
+        (["edge.onnx", "--engine", "--task", "fr", "--crops", "center"], "--task, --crops: of use for an export alone"),
+        (["edge.onnx", "--refit", "x.plan", "--opset", "21"], "--opset: of use for an export alone"),
+        (["edge.onnx", "--refit", "x.plan", "--no-engine"], "choose"),
+        (["edge.onnx", "--refit", "x.plan", "--fp16"], "iqa-calibrate converts it"),
+        (["edge.onnx", "--refit", "x.plan", "--max-batch", "4"], "--max-batch with --refit: the engine stays"),
+        (["edge.onnx", "--refit", "x.plan", "--strip"], "--strip with --refit"),
+        (["edge.onnx", "--refit", "x.plan", "--output", "x.onnx"], "the name of an engine must end in .plan"),
+        (["--model", "yoto", "--refit", "x.plan"], "--refit x.plan: MODEL.onnx is missing"),
     ],
 )
 def test_usage_errors_are_told_before_anything_is_written(run, tmp_path, arguments, message):

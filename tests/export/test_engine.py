@@ -5,13 +5,14 @@ import sys
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import fake_cuda
 import fake_tensorrt
 from iqa_calibration.graphs import finishing
 from iqa_export.engine import EngineOptions, build_engine, refit_engine, why_no_engine
@@ -31,11 +32,8 @@ DEFAULT = EngineOptions()
 def gpu(monkeypatch):
     """Every test is on a Jetson unless it says otherwise; what CUDA says of the GPU."""
     properties = SimpleNamespace(name=b"Orin", major=8, minor=7)
-    runtime = ModuleType("cuda.bindings.runtime")
-    runtime.cudaGetDeviceCount = lambda: (0, 1)
-    runtime.cudaGetDeviceProperties = lambda _: (0, properties)
-    runtime.cudaDriverGetVersion = lambda: (0, 12060)
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime)
+    runtime = fake_cuda.install(monkeypatch)
+    monkeypatch.setattr(runtime, "cudaGetDeviceProperties", lambda _: (fake_cuda.SUCCESS, properties))
     return properties
 
 
@@ -118,8 +116,8 @@ def test_every_input_gets_the_batch_sizes(tmp_path):
         ({"version_compatible": True}, {"flags": ["VERSION_COMPATIBLE"]}),
         ({"hardware_compatible": True}, {"hardware": "AMPERE_PLUS"}),
         ({"strip": True}, {"flags": ["REFIT_IDENTICAL", "STRIP_PLAN"]}),
-        ({"refit": True}, {"flags": ["REFIT"]}),
-        ({"strip": True, "refit": True}, {"flags": ["REFIT", "STRIP_PLAN"]}),
+        ({"refittable": True}, {"flags": ["REFIT"]}),
+        ({"strip": True, "refittable": True}, {"flags": ["REFIT", "STRIP_PLAN"]}),
         ({"workspace": 2**28}, {"workspace": 2**28}),
         ({"builder_level": 5}, {"level": 5}),
     ],
@@ -130,11 +128,11 @@ def test_each_option_reaches_the_builder_and_the_description(source, tmp_path, o
     assert {name: settings[name] for name in expected} == expected
     assert described.version_compatible == options.get("version_compatible", False)
     assert described.portability == ("ampere_or_later" if "hardware_compatible" in options else "same_gpu")
-    assert (described.stripped, described.refittable) == ("strip" in options, "refit" in options)
+    assert (described.stripped, described.refittable) == ("strip" in options, "refittable" in options)
     assert described.workspace == options.get("workspace")
 
 
-@pytest.mark.parametrize("name", ["version_compatible", "hardware_compatible", "strip", "refit", "timing_cache"])
+@pytest.mark.parametrize("name", ["version_compatible", "hardware_compatible", "strip", "refittable", "timing_cache"])
 def test_tensorrt_rtx_refuses_what_it_does_not_do_before_it_builds(rtx, source, tmp_path, name):
     options = EngineOptions(**{name: tmp_path if name == "timing_cache" else True})
     with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}: TensorRT-RTX has no such thing .*leave it out"):
@@ -190,7 +188,7 @@ def test_without_any_library_the_error_names_both(monkeypatch, source, tmp_path)
         ({"builder_level": -1}, "--builder-level -1"),
         ({"workspace": 0}, "--workspace 0"),
         ({"library": "tensorflow"}, "there is tensorrt and tensorrt_rtx"),
-        ({"version_compatible": True, "refit": True}, "cannot change weights"),
+        ({"version_compatible": True, "refittable": True}, "cannot change weights"),
         ({"version_compatible": True, "strip": True}, "cannot change weights"),
     ],
 )
@@ -399,7 +397,7 @@ def test_a_stripped_plan_takes_no_other_weights(source, tmp_path):
 
 def test_a_refittable_plan_takes_other_weights(source, tmp_path):
     plan, output = tmp_path / "x.plan", tmp_path / "y.plan"
-    build_engine(source, plan, EngineOptions(refit=True))
+    build_engine(source, plan, EngineOptions(refittable=True))
     other = artefact(tmp_path / "other.onnx", weight=2.0)
     described = refit_engine(plan, other, output)
     assert settings_of(output)["weights"] != settings_of(plan)["weights"]
@@ -409,12 +407,12 @@ def test_a_refittable_plan_takes_other_weights(source, tmp_path):
 
 def test_a_plan_built_for_one_set_of_weights_is_not_refitted(source, tmp_path):
     build_engine(source, tmp_path / "x.plan", DEFAULT)
-    with pytest.raises(UsageError, match="takes no other weights; build it with --refit"):
+    with pytest.raises(UsageError, match=r"takes no other weights; build it so: iqa-export x\.onnx .* --refittable"):
         refit_engine(tmp_path / "x.plan", source, tmp_path / "y.plan")
 
 
 def test_weights_of_another_graph_are_refused(source, tmp_path):
-    build_engine(source, tmp_path / "x.plan", EngineOptions(refit=True))
+    build_engine(source, tmp_path / "x.plan", EngineOptions(refittable=True))
     with pytest.raises(UsageError, match=r"not the graph of .*: another variant, inputs"):
         refit_engine(
             tmp_path / "x.plan",
@@ -424,7 +422,7 @@ def test_weights_of_another_graph_are_refused(source, tmp_path):
 
 
 def test_a_plan_of_another_host_is_not_refitted(gpu, source, tmp_path):
-    build_engine(source, tmp_path / "x.plan", EngineOptions(refit=True))
+    build_engine(source, tmp_path / "x.plan", EngineOptions(refittable=True))
     gpu.name = b"Thor"
     with pytest.raises(BackendError, match=r"it runs on Orin \(8.7\), here is Thor \(8.7\)"):
         refit_engine(tmp_path / "x.plan", source, tmp_path / "y.plan")
@@ -439,15 +437,54 @@ def test_a_plan_of_another_host_is_not_refitted(gpu, source, tmp_path):
     ],
 )
 def test_failures_of_refitting_are_clear(fake, source, tmp_path, fault, message):
-    build_engine(source, tmp_path / "x.plan", EngineOptions(refit=True))
+    build_engine(source, tmp_path / "x.plan", EngineOptions(refittable=True))
     fake.faults.add(fault)
     with pytest.raises(BackendError, match=message):
         refit_engine(tmp_path / "x.plan", source, tmp_path / "y.plan")
     assert not (tmp_path / "y.plan").exists()
 
 
+@pytest.mark.parametrize(
+    ("output", "error", "message"),
+    [
+        ("x.plan", UsageError, "would overwrite the plan that takes the weights"),
+        ("y.onnx", UsageError, r"must end in \.plan"),
+        ("absent/y.plan", FileError, "no such folder"),
+    ],
+)
+def test_names_that_a_refitted_plan_cannot_have(source, tmp_path, output, error, message):
+    plan = tmp_path / "x.plan"
+    build_engine(source, plan, EngineOptions(refittable=True))
+    before = plan.read_bytes()
+    with pytest.raises(error, match=message):
+        refit_engine(plan, source, tmp_path / output)
+    assert plan.read_bytes() == before
+
+
+def test_plans_of_tensorrt_rtx_take_no_weights(rtx, source, tmp_path):
+    build_engine(source, tmp_path / "x.plan", DEFAULT)
+    with pytest.raises(UsageError, match="TensorRT-RTX built it, whose plans take no other weights"):
+        refit_engine(tmp_path / "x.plan", source, tmp_path / "y.plan")
+    assert rtx.deserialised == 0
+
+
+def test_without_a_gpu_nothing_is_refitted(fake, monkeypatch, source, tmp_path):
+    build_engine(source, tmp_path / "x.plan", EngineOptions(refittable=True))
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    with pytest.raises(BackendError, match="no NVIDIA GPU was found here"):
+        refit_engine(tmp_path / "x.plan", source, tmp_path / "y.plan")
+    assert fake.deserialised == 0
+
+
+def test_a_signature_on_a_refitted_plan(source, tmp_path, key):
+    output = tmp_path / "y.plan"
+    build_engine(source, tmp_path / "x.plan", EngineOptions(refittable=True))
+    refit_engine(tmp_path / "x.plan", source, output, sign=key)
+    assert load_plan(output, trust=tmp_path / "key.pub.pem")
+
+
 def test_refitting_an_encoder_is_refused(cached, tmp_path):
-    build_engine(cached, tmp_path / "x.plan", EngineOptions(refit=True))
+    build_engine(cached, tmp_path / "x.plan", EngineOptions(refittable=True))
     with pytest.raises(UsageError, match="reference encoder"):
         refit_engine(tmp_path / "x.plan", cached, tmp_path / "y.plan")
 

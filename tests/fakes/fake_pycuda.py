@@ -49,8 +49,16 @@ class FakePyCudaDriver(ModuleType):
             def __hash__(self) -> int:
                 return hash(self.number)
 
+            @staticmethod
+            def count() -> int:
+                return int(_value(runtime.cudaGetDeviceCount()))
+
             def name(self) -> str:
-                return "Fake GPU"
+                return str(_value(runtime.cudaGetDeviceProperties(self.number)).name.decode().rstrip("\0"))
+
+            def compute_capability(self) -> tuple[int, int]:
+                properties = _value(runtime.cudaGetDeviceProperties(self.number))
+                return properties.major, properties.minor
 
             def retain_primary_context(self) -> Context:
                 return Context(self.number)
@@ -128,6 +136,9 @@ class FakePyCudaDriver(ModuleType):
 
     def init(self, flags: int = 0) -> None:
         self.initialised = True
+
+    def get_driver_version(self) -> int:
+        return int(_value(self.runtime.cudaDriverGetVersion()))
 
     def mem_alloc(self, bytes: int) -> Any:
         return self._device_allocation(_value(self.runtime.cudaMalloc(bytes)))

@@ -85,6 +85,15 @@ def test_without_multiply_accumulates_there_is_no_share_of_the_peak(artefacts: A
     assert row.peak_share is None
 
 
+def test_the_contract_knows_the_multiply_accumulates_unless_they_are_given(artefacts: Any, picture: Path) -> None:
+    artefact = artefacts.mean(gmac=0.25)
+    for given, expected in ((None, 0.25), (0.5, 0.5)):
+        report = measure(artefact, image=picture, gmac=given)
+        assert report.gmac == expected
+        row = report.batches[0]
+        assert row.gflops == pytest.approx(2 * expected * row.crops_per_second)
+
+
 @pytest.mark.parametrize("task", ["fr", "nar"])
 def test_artefacts_with_a_reference(artefacts: Any, task: str, picture: Path) -> None:
     artefact = artefacts.difference(task=task)

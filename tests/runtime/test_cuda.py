@@ -11,7 +11,7 @@ import pytest
 import fake_cuda
 import fake_pycuda
 from fake_cuda import FakeCudaRuntime
-from iqa_runtime.cuda import device_index, open_cuda
+from iqa_runtime.cuda import Gpu, describe_gpu, device_index, open_cuda
 from iqa_runtime.errors import BackendError, DependencyError, UsageError
 
 
@@ -35,6 +35,7 @@ def test_without_a_gpu_the_real_library_gives_one_clear_error() -> None:
     error, count = runtime.cudaGetDeviceCount()
     if error == 0 and count:
         pytest.skip("this host has a GPU")
+    assert describe_gpu(0) is None
     with pytest.raises(BackendError, match=r"device 'cuda:0': no such NVIDIA GPU \(.*\); check what nvidia-smi lists"):
         open_cuda("cuda")
 
@@ -67,6 +68,17 @@ def test_pycuda_without_a_current_context_leaves_the_choice(monkeypatch: pytest.
     assert open_cuda("cuda:0").library == "cuda.bindings"
 
 
+def test_the_library_that_would_open_a_gpu_describes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = fake_pycuda.install(monkeypatch, fake_cuda.install(monkeypatch))
+    driver.init()
+    driver.Device(0).retain_primary_context().push()
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    assert describe_gpu(0) == Gpu(name="Fake GPU", compute_capability=(9, 0), driver="CUDA 13.0")
+    driver.contexts().pop()
+    with pytest.raises(DependencyError, match=r"cuda\.bindings cannot be imported"):
+        describe_gpu(0)
+
+
 @pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:12", 12)])
 def test_devices_have_numbers(device: str, index: int) -> None:
     assert device_index(device) == index
@@ -84,6 +96,9 @@ def test_a_real_gpu_copies_and_takes_the_time() -> None:
         cuda = open_cuda("cuda")
     except (BackendError, DependencyError) as error:
         pytest.skip(str(error))
+    described = describe_gpu(0)
+    assert described is not None
+    assert described.name == cuda.device_name
     with cuda.active():
         stream = cuda.create_stream()
         there, back = cuda.allocate_pinned(1024), cuda.allocate_pinned(1024)

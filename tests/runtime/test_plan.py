@@ -7,10 +7,13 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+import fake_cuda
+import fake_pycuda
+from fake_cuda import SUCCESS, cudaError_t
 from iqa_runtime.contract import Contract, FileDigest
+from iqa_runtime.cuda import Gpu
 from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
 from iqa_runtime.host_key import (
-    Gpu,
     HostKey,
     current_gpu,
     current_host,
@@ -159,9 +162,9 @@ def test_the_command_that_rebuilds_repeats_what_was_asked(artefacts):
     assert described(contract).rebuild_command == plain
     more = described(contract, version_compatible=True, portability="ampere_or_later", stripped=True)
     assert more.rebuild_command == f"{plain} --version-compatible --hardware-compatible --strip"
-    assert described(contract, refittable=True).rebuild_command == f"{plain} --refit"
+    assert described(contract, refittable=True).rebuild_command == f"{plain} --refittable"
     limited = described(contract, workspace=2**28 + 1, stripped=True, refittable=True)
-    assert limited.rebuild_command == f"{plain} --workspace 257 --strip --refit"
+    assert limited.rebuild_command == f"{plain} --workspace 257 --strip --refittable"
     rtx = described(contract, host=BUILT_FOR_RTX, portability="ampere_or_later")
     assert rtx.rebuild_command == plain
 
@@ -249,31 +252,69 @@ def test_plans_of_tensorrt_rtx_run_on_both_systems_with_one_version(changes, run
     assert (not found) == runs
 
 
-def cuda(count=1, error=0, answers_error=0):
+@pytest.fixture(params=["cuda.bindings", "pycuda"])
+def cuda(monkeypatch, request):
+    """An Orin, and one of the two libraries to ask it with."""
+    runtime = fake_cuda.install(monkeypatch)
     properties = SimpleNamespace(name=b"Orin\0\0", major=8, minor=7)
-    runtime = ModuleType("cuda.bindings.runtime")
-    runtime.cudaGetDeviceCount = lambda: (error, None if error else count)
-    runtime.cudaGetDeviceProperties = lambda _: (answers_error, properties)
-    runtime.cudaDriverGetVersion = lambda: (0, 12060)
+    describe = runtime.cudaGetDeviceProperties
+    monkeypatch.setattr(runtime, "cudaGetDeviceProperties", lambda device: (describe(device)[0], properties))
+    monkeypatch.setattr(runtime, "cudaDriverGetVersion", lambda: (SUCCESS, 12060))
+    if request.param == "pycuda":
+        fake_pycuda.install(monkeypatch, runtime)
+        forget(monkeypatch, "cuda.bindings")
+    else:
+        forget(monkeypatch, "pycuda")
     return runtime
 
 
-def test_the_gpu_is_described(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda())
+def forget(monkeypatch, library):
+    """Let imports of a CUDA library fail as if it were not installed."""
+    names = ("cuda", "cuda.bindings", "cuda.bindings.runtime") if library == "cuda.bindings" else ("pycuda",)
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.mark.usefixtures("cuda")
+def test_the_gpu_is_described():
     assert current_gpu() == ORIN
     assert current_gpu(1) is None
 
 
-@pytest.mark.parametrize("runtime", [cuda(count=0), cuda(error=35), None])
-def test_without_device_driver_or_binding_there_is_no_gpu(monkeypatch, runtime):
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime)
+def test_without_a_device_there_is_no_gpu(cuda):
+    cuda.devices = 0
     assert current_gpu() is None
 
 
-def test_a_gpu_that_cannot_be_asked_is_an_error(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda(answers_error=46))
-    with pytest.raises(BackendError, match="CUDA cannot describe the GPU"):
+def test_without_a_driver_there_is_no_gpu(cuda):
+    cuda.fail("cudaGetDeviceCount", cudaError_t.cudaErrorInsufficientDriver)
+    assert current_gpu() is None
+
+
+def test_where_the_library_does_not_find_the_driver_there_is_no_gpu(monkeypatch):
+    def missing():
+        raise RuntimeError("no libcuda.so.1")
+
+    monkeypatch.setattr(fake_cuda.install(monkeypatch), "cudaGetDeviceCount", missing)
+    assert current_gpu() is None
+
+
+def test_without_a_cuda_library_there_is_no_gpu(monkeypatch):
+    for library in ("cuda.bindings", "pycuda"):
+        forget(monkeypatch, library)
+    assert current_gpu() is None
+
+
+def test_a_gpu_that_cannot_be_asked_is_an_error(cuda):
+    cuda.fail("cudaGetDeviceProperties", cudaError_t.cudaErrorInvalidValue)
+    with pytest.raises(BackendError, match=r"device 'cuda:0': .*cudaErrorInvalidValue.*nvidia-smi"):
         current_gpu()
+
+
+def test_describing_a_gpu_takes_nothing_of_it(cuda):
+    current_gpu()
+    assert not +cuda.alive
+    assert cuda.calls["cudaSetDevice"] == 0
 
 
 def test_windows_calls_its_processors_otherwise(monkeypatch):
@@ -281,12 +322,14 @@ def test_windows_calls_its_processors_otherwise(monkeypatch):
     assert current_platform().endswith(" x86_64")
 
 
-def test_the_key_of_this_host(monkeypatch):
+@pytest.mark.usefixtures("cuda")
+def test_the_key_of_this_host(artefacts, monkeypatch, plan):
     module = ModuleType("tensorrt")
     module.__version__, module.Runtime = "10.3.0", object
     monkeypatch.setitem(sys.modules, "tensorrt", module)
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda())
-    assert current_host("tensorrt") == replace(JETSON, platform=current_platform())
+    host = current_host("tensorrt")
+    assert host == replace(JETSON, platform=current_platform())
+    check_host(plan, described(artefacts.contract(), host=host), host)
 
 
 def test_a_missing_library_is_named_with_its_command(monkeypatch):

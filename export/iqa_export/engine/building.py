@@ -78,7 +78,7 @@ def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: 
     if host.gpu is None and library == "tensorrt":
         raise BackendError(
             f"{onnx}: TensorRT builds on the GPU that will run the plan, and none was found; check the driver with "
-            "nvidia-smi and that cuda-bindings is installed; or, for RTX GPUs, build without one: "
+            "nvidia-smi and that cuda-bindings or PyCUDA is installed; or, for RTX GPUs, build without one: "
             f"{INSTALL['tensorrt_rtx']}"
         )
     if options.sign is not None:
@@ -160,7 +160,7 @@ def _build(
         level=options.builder_level,
         workspace=options.workspace,
         stripped=options.strip,
-        refittable=options.refit,
+        refittable=options.refittable,
         exporter=f"iqa-deploy {__version__}",
     )
     return Package(output, content, described)
@@ -225,7 +225,7 @@ def _configure(trt: ModuleType, config: Any, options: EngineOptions) -> None:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
     if options.strip:
         config.set_flag(trt.BuilderFlag.STRIP_PLAN)
-    if options.refit:
+    if options.refittable:
         config.set_flag(trt.BuilderFlag.REFIT)
     elif options.strip:
         # The weights that come back are those that were left out, so kernels may be chosen by their values.

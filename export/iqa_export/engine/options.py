@@ -14,7 +14,7 @@ _REFUSED_BY_RTX = {
     "version_compatible": "its plans run with the version that built them",
     "hardware_compatible": "its plans run on every GPU of compute capability 8.0 or later as they are",
     "strip": "it leaves weights out only where a GPU is",
-    "refit": "it makes refittable plans only where a GPU is",
+    "refittable": "it makes refittable plans only where a GPU is",
     "timing_cache": "it times nothing while it builds",
 }
 
@@ -39,7 +39,7 @@ class EngineOptions:
         Let every GPU of compute capability 8.0 or later run it, not only the model it was built on; not on Jetson.
     strip
         Leave the weights out; `refit_engine` puts those of the same ONNX file back.
-    refit
+    refittable
         Let `refit_engine` put other weights in without a build.
     timing_cache
         Folder in which what was timed is kept, one file a host, so that the next build is quicker; None for no cache.
@@ -57,7 +57,7 @@ class EngineOptions:
     version_compatible: bool = False
     hardware_compatible: bool = False
     strip: bool = False
-    refit: bool = False
+    refittable: bool = False
     timing_cache: Path | None = None
     sign: Path | None = None
     library: Flavour | None = None
@@ -82,10 +82,10 @@ def check_options(options: EngineOptions) -> None:
         raise UsageError(f"--workspace {options.workspace}: give a size above zero, or leave it out")
     if options.library is not None and options.library not in TITLES:
         raise UsageError(f"library {options.library!r}: there is {' and '.join(TITLES)}")
-    if options.version_compatible and (options.strip or options.refit):
+    if options.version_compatible and (options.strip or options.refittable):
         raise UsageError(
-            "--version-compatible with --strip or --refit: the runtime inside a version-compatible plan cannot change "
-            "weights; choose one"
+            "--version-compatible with --strip or --refittable: the runtime inside a version-compatible plan cannot "
+            "change weights; choose one"
         )
 
 

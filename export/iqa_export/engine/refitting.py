@@ -16,9 +16,10 @@ from iqa_export.engine.parsing import describe_errors
 from iqa_export.engine.writing import Package, write_packages
 from iqa_runtime import __version__
 from iqa_runtime.contract import PLAN_SUFFIX, Contract, FileDigest, read_contract
-from iqa_runtime.errors import BackendError, UsageError
+from iqa_runtime.errors import BackendError, FileError, UsageError
 from iqa_runtime.host_key import current_host, import_tensorrt
-from iqa_runtime.plan import PlanFile, check_host, load_plan
+from iqa_runtime.overwriting import check_targets
+from iqa_runtime.plan import PlanFile, check_host, json_path, load_plan
 
 _SAME_GRAPH = ("model", "variant", "task", "options", "precision", "target", "inputs", "score", "maps", "extras")
 """Fields of the contract that two artefacts of one graph share, whatever their weights."""
@@ -30,7 +31,7 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
     Parameters
     ----------
     plan
-        Built with ``--strip`` or ``--refit``, on a host like this one.
+        Built with ``--strip`` or ``--refittable``, on a host like this one.
     onnx
         The artefact it was built from; of a refittable plan, another one of the same graph.
     output
@@ -46,7 +47,7 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
     Raises
     ------
     UsageError
-        If the plan takes no weights, or not these.
+        If the plan takes no weights, or not these, or `output` would replace it.
     FileError, ArtefactError, DependencyError
         As `iqa_runtime.plan.load_plan` and `iqa_runtime.read_contract`.
     BackendError
@@ -54,6 +55,10 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
     """
     if output.suffix != PLAN_SUFFIX:
         raise UsageError(f"--output {output}: the name of an engine must end in {PLAN_SUFFIX}")
+    if not output.parent.is_dir():
+        raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
+    targets = [("--output", output), ("--output", json_path(output))]
+    check_targets(targets, [("the plan that takes the weights", plan), ("the artefact that gives them", onnx)])
     described, content = load_plan(plan)
     contract = read_contract(onnx)
     source = FileDigest.of_file(onnx)
@@ -74,15 +79,17 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
 
 
 def _check(plan: Path, described: PlanFile, onnx: Path, contract: Contract, source: FileDigest) -> None:
+    if described.host.library == "tensorrt_rtx":
+        raise UsageError(f"{plan}: TensorRT-RTX built it, whose plans take no other weights; build one from {onnx}")
     if not (described.stripped or described.refittable):
-        raise UsageError(f"{plan}: takes no other weights; build it with --refit, or: {described.rebuild_command}")
+        raise UsageError(f"{plan}: takes no other weights; build it so: {described.rebuild_command} --refittable")
     built_from = described.contract
     if built_from is None or contract.reference_encoder is not None:
         raise UsageError(f"{plan}: has a reference encoder of its own, or is one; build both again from {onnx}")
     if not described.refittable and source.sha256 != described.source.sha256:
         raise UsageError(
             f"{onnx}: SHA-256 is {source.sha256}, {plan} was built from {described.source.sha256} and takes back no "
-            "other weights; give that file, or build the plan with --refit"
+            "other weights; give that file, or build the plan with --refittable"
         )
     other = [name for name in _SAME_GRAPH if getattr(contract, name) != getattr(built_from, name)]
     if other:

@@ -115,8 +115,9 @@ class TensorRtBackend(Backend):
         check_host(self.artefact, described, current_host(described.host.library, ordinal=self._device_index))
         if described.stripped:
             raise ArtefactError(
-                f"{self.artefact}: its weights were left out (--strip); put them back with "
-                "iqa_export.engine.refit_engine, or build it without --strip"
+                f"{self.artefact}: its weights were left out (--strip); put back those of the ONNX file it was built "
+                f"from: iqa-export MODEL.onnx --refit {self.artefact.name} --output FULL.plan; or build it without "
+                "--strip"
             )
         library = import_tensorrt(described.host.library)
         cuda = self._given_cuda or open_cuda(self.device)

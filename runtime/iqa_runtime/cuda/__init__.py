@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 import sys
 from importlib.util import find_spec
+from typing import Literal
 
-from iqa_runtime.cuda.protocol import Cuda
+from iqa_runtime.cuda.protocol import Cuda, Gpu
 from iqa_runtime.errors import DependencyError, UsageError
 
-__all__ = ["Cuda", "device_index", "open_cuda"]
+__all__ = ["Cuda", "Gpu", "describe_gpu", "device_index", "open_cuda"]
 
 
 def device_index(device: str) -> int:
@@ -45,20 +46,55 @@ def open_cuda(device: str) -> Cuda:
         If neither library is installed, or the one there is broken.
     """
     index = device_index(device)
-    if "pycuda.driver" in sys.modules:
+    if _library() == "pycuda":
         from iqa_runtime.cuda.pycuda import PyCuda, host_context
 
-        context = host_context()
-        if context is not None:
-            return PyCuda(index, context)
+        return PyCuda(index, host_context())
+    from iqa_runtime.cuda.cuda_bindings import CudaBindings
+
+    return CudaBindings(index)
+
+
+def describe_gpu(index: int) -> Gpu | None:
+    """Describe a GPU through the library that `open_cuda` would open it with, without opening it.
+
+    Parameters
+    ----------
+    index
+        Number of the device, as CUDA counts.
+
+    Returns
+    -------
+    Gpu or None
+        None if there is no such GPU, or no driver.
+
+    Raises
+    ------
+    BackendError
+        If the GPU is there and cannot be described.
+    DependencyError
+        If neither library is installed, or the one there is broken.
+    """
+    if _library() == "pycuda":
+        from iqa_runtime.cuda import pycuda
+
+        return pycuda.describe_gpu(index)
+    from iqa_runtime.cuda import cuda_bindings
+
+    return cuda_bindings.describe_gpu(index)
+
+
+def _library() -> Literal["cuda.bindings", "pycuda"]:
+    """Return the library that serves the calling thread."""
+    if "pycuda.driver" in sys.modules:
+        from iqa_runtime.cuda.pycuda import host_context
+
+        if host_context() is not None:
+            return "pycuda"
     if _is_installed("cuda.bindings"):
-        from iqa_runtime.cuda.cuda_bindings import CudaBindings
-
-        return CudaBindings(index)
+        return "cuda.bindings"
     if _is_installed("pycuda"):
-        from iqa_runtime.cuda.pycuda import PyCuda
-
-        return PyCuda(index)
+        return "pycuda"
     raise DependencyError('no CUDA library for Python is installed; pip install "iqa-deploy[tensorrt]"')
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.cuda.protocol import Gpu, driver_title
 from iqa_runtime.errors import BackendError, DependencyError
 
 _OUT_OF_MEMORY = "cudaErrorMemoryAllocation"
@@ -36,15 +37,13 @@ class CudaBindings:
     def __init__(self, index: int) -> None:
         self._index = index
         self._runtime = _import_runtime()
-        error, count = self._runtime.cudaGetDeviceCount()
-        if error != 0 or index >= count:
-            found = f"{count} found" if error == 0 else f"CUDA says {error.name}"
+        count, found = _count_devices(self._runtime)
+        if index >= count:
             raise BackendError(
                 f"device 'cuda:{index}': no such NVIDIA GPU ({found}); check what nvidia-smi lists and that its driver "
                 "is new enough, or score the ONNX file with --device cpu"
             )
-        properties = self._call("cudaGetDeviceProperties", index)
-        self._device_name: str = properties.name.decode(errors="replace").rstrip("\0")
+        self._device_name = _describe(self._runtime, index).name
 
     @property
     def library(self) -> str:
@@ -149,16 +148,54 @@ class CudaBindings:
         self._runtime.cudaGraphExecDestroy(graph)
 
     def _call(self, function: str, *arguments: Any) -> Any:
-        """Call CUDA and return what comes beside the error code."""
-        error, *values = getattr(self._runtime, function)(*arguments)
-        if error != 0:
-            if error.name == _OUT_OF_MEMORY:
-                self._runtime.cudaGetLastError()  # it is not sticky, and the next call should not report it
-                remedy = "free memory on the GPU, or build the engine with a smaller --opt-batch"
-            else:
-                remedy = "check the GPU with nvidia-smi and start again"
-            raise BackendError(f"device 'cuda:{self._index}': {function} failed ({error.name}); {remedy}")
-        return values[0] if values else None
+        return _call(self._runtime, self._index, function, *arguments)
+
+
+def describe_gpu(index: int) -> Gpu | None:
+    """Describe a GPU without opening it; None if there is no such one, or no driver.
+
+    Raises
+    ------
+    DependencyError
+        If the library cannot be imported.
+    BackendError
+        If the GPU is there and CUDA cannot describe it.
+    """
+    runtime = _import_runtime()
+    count, _ = _count_devices(runtime)
+    return _describe(runtime, index) if index < count else None
+
+
+def _count_devices(runtime: ModuleType) -> tuple[int, str]:
+    """Return the number of GPUs, and in words what CUDA says of it."""
+    try:
+        error, count = runtime.cudaGetDeviceCount()
+    except RuntimeError as missing:  # the binding does not find the driver's library
+        return 0, " ".join(str(missing).split())
+    # Without a driver this is an error, not a count of zero.
+    return (count, f"{count} found") if error == 0 else (0, f"CUDA says {error.name}")
+
+
+def _describe(runtime: ModuleType, index: int) -> Gpu:
+    properties = _call(runtime, index, "cudaGetDeviceProperties", index)
+    return Gpu(
+        name=properties.name.decode(errors="replace").rstrip("\0"),
+        compute_capability=(int(properties.major), int(properties.minor)),
+        driver=driver_title(int(_call(runtime, index, "cudaDriverGetVersion"))),
+    )
+
+
+def _call(runtime: ModuleType, index: int, function: str, *arguments: Any) -> Any:
+    """Call CUDA and return what comes beside the error code."""
+    error, *values = getattr(runtime, function)(*arguments)
+    if error != 0:
+        if error.name == _OUT_OF_MEMORY:
+            runtime.cudaGetLastError()  # it is not sticky, and the next call should not report it
+            remedy = "free memory on the GPU, or build the engine with a smaller --opt-batch"
+        else:
+            remedy = "check the GPU with nvidia-smi and start again"
+        raise BackendError(f"device 'cuda:{index}': {function} failed ({error.name}); {remedy}")
+    return values[0] if values else None
 
 
 def _import_runtime() -> ModuleType:

@@ -1,13 +1,41 @@
-"""What an inference backend needs of CUDA."""
+"""What the runtime needs of CUDA."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One GPU, as every library describes it alike.
+
+    Attributes
+    ----------
+    name
+        As the driver calls it.
+    compute_capability
+        Major and minor.
+    driver
+        The newest CUDA the driver supports, such as ``CUDA 12.6``; for information, since plans don't depend on it.
+    """
+
+    name: str
+    compute_capability: tuple[int, int]
+    driver: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.compute_capability[0]}.{self.compute_capability[1]})"
+
+
+def driver_title(version: int) -> str:
+    """Return in words what the driver supports, which CUDA gives as 1000 times the major version plus 10 the minor."""
+    return f"CUDA {version // 1000}.{version % 1000 // 10}"
 
 
 class Cuda(Protocol):

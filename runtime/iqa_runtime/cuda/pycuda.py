@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.cuda.protocol import Gpu, driver_title
 from iqa_runtime.errors import BackendError, DependencyError, UsageError
 
 
@@ -182,6 +183,38 @@ class PyCuda:
             raise BackendError(
                 f"device 'cuda:{self._index}': {function} failed ({error}); check the GPU with nvidia-smi"
             ) from error
+
+
+def describe_gpu(index: int) -> Gpu | None:
+    """Describe a GPU without a context on it; None if there is no such one, or no driver that starts.
+
+    Raises
+    ------
+    DependencyError
+        If the library cannot be imported, which it cannot where no driver is.
+    BackendError
+        If the GPU is there and CUDA cannot describe it.
+    """
+    driver = _import_driver()
+    try:
+        driver.init()
+        count = driver.Device.count()
+    except driver.Error:
+        return None
+    if index >= count:
+        return None
+    try:
+        device = driver.Device(index)
+        major, minor = device.compute_capability()
+        return Gpu(
+            name=str(device.name()),
+            compute_capability=(int(major), int(minor)),
+            driver=driver_title(int(driver.get_driver_version())),
+        )
+    except driver.Error as error:
+        raise BackendError(
+            f"device 'cuda:{index}': PyCUDA cannot describe the GPU ({error}); check it with nvidia-smi and start again"
+        ) from error
 
 
 _STREAM_NON_BLOCKING = 1
