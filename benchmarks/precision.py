@@ -65,7 +65,7 @@ FORMS = (
     Form.choose("fp16"),
     Form.choose("bf16", target="openvino"),
     Form.choose("int8", target="onnxruntime"),
-    Form.choose("int8", target="openvino"),
+    Form.choose("int8", target="openvino", attention=False),
     Form.choose("int8", target="openvino", attention=True),
     Form.choose("int8-weights", target="onnxruntime"),
     Form.choose("int8-weights", target="openvino"),

@@ -56,7 +56,7 @@ def calibrate_command(
     target: TargetName = None,
     method: Method = None,
     keep_float: KeepFloat = None,
-    attention: Attention = False,
+    attention: Attention = None,
     seed: Seed = None,
     limit: Limit = None,
     cache: Cache = None,

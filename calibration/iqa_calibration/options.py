@@ -32,10 +32,14 @@ Method = Annotated[
 ]
 KeepFloat = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME", help="Node, layer or block that --int8 leaves in float; may be repeated."),
+    typer.Option(metavar="NAME", help="Node, layer or block to leave in float; may be repeated."),
 ]
 Attention = Annotated[
-    bool, typer.Option("--attention", help="--int8 also for long products of two activations; openvino, tensorrt.")
+    bool | None,
+    typer.Option(
+        "--attention/--no-attention",
+        help="--int8 also for long products of two activations. Default: with --target openvino, if the gate accepts.",
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Of all that is drawn. Default: 0.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Most photographs that calibrate. Default: 64.")]
@@ -44,28 +48,37 @@ NoGate = Annotated[bool, typer.Option("--no-gate", help="Write it unjudged; the 
 NoSearch = Annotated[bool, typer.Option("--no-search", help="Return nothing to float32 to pass the gate.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")]
 
-_FLAGS = ("--fp16", "--bf16", "--int8", "--int8-weights", "--attention", "--no-search", "--no-gate")
+_FLAGS = (
+    "--fp16",
+    "--bf16",
+    "--int8",
+    "--int8-weights",
+    "--attention",
+    "--no-attention",
+    "--no-search",
+    "--no-gate",
+)
 _VALUED = ("--target", "--method", "--keep-float")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The options as given; None, False or empty where they were not."""
+    """The options as given; the defaults stand for those that were not."""
 
-    fp16: bool
-    bf16: bool
-    int8: bool
-    int8_weights: bool
-    target: str | None
-    method: str | None
-    keep_float: tuple[str, ...]
-    attention: bool
-    seed: int | None
-    limit: int | None
-    cache: Path | None
-    no_gate: bool
-    no_search: bool
-    threads: int | None
+    fp16: bool = False
+    bf16: bool = False
+    int8: bool = False
+    int8_weights: bool = False
+    target: str | None = None
+    method: str | None = None
+    keep_float: tuple[str, ...] = ()
+    attention: bool | None = None
+    seed: int | None = None
+    limit: int | None = None
+    cache: Path | None = None
+    no_gate: bool = False
+    no_search: bool = False
+    threads: int | None = None
 
     def form(self) -> Form | None:
         """Return what is asked for; None if no precision is.
@@ -101,8 +114,8 @@ class Options:
         """Refuse options that mean nothing without a precision."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and value is not False and value != ():
-                option = field.name.replace("_", "-")
+            if value != field.default:
+                option = f"{'no-' if value is False else ''}{field.name.replace('_', '-')}"
                 raise UsageError(f"--{option} goes with --fp16, --bf16, --int8 or --int8-weights; add one of them")
 
 

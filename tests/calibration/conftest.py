@@ -66,8 +66,37 @@ def activity_graph() -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def write_artefact(path: Path, contract: Contract) -> Path:
+def attending_graph() -> ModelProto:
+    """Score the same by products of the differences with one another, each a sum over all places."""
     model = activity_graph()
+    graph = model.graph
+    places = (SIDE - 2) ** 2
+    constants = {
+        "shape": np.array([0, 8, places]),
+        "share": np.array(1 / places, np.float32),
+        "hidden.weight": np.random.default_rng(0).uniform(0, 0.1, (64, 128)).astype(np.float32),
+    }
+    for tensor in list(graph.initializer):
+        constants.setdefault(tensor.name, numpy_helper.to_array(tensor))
+    head, tail = graph.node[:2], graph.node[3:]
+    middle = [
+        helper.make_node("Reshape", ["magnitudes", "shape"], ["maps"], name="reshape"),
+        helper.make_node("Transpose", ["maps"], ["turned"], name="turn", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["maps", "turned"], ["sums"], name="pair"),
+        helper.make_node("Mul", ["sums", "share"], ["pooled"], name="pool"),
+    ]
+    attending = helper.make_graph(
+        [*head, *middle, *tail],
+        "graph",
+        graph.input,
+        graph.output,
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(attending, opset_imports=model.opset_import, ir_version=10)
+
+
+def write_artefact(path: Path, contract: Contract, model: ModelProto | None = None) -> Path:
+    model = model or activity_graph()
     embed_contract(model, contract)
     save(model, path)
     return path
@@ -86,6 +115,11 @@ def broken_scale(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def artefact(tmp_path: Path) -> Path:
     return write_artefact(tmp_path / "tiny.onnx", artefact_contract())
+
+
+@pytest.fixture
+def attending_artefact(tmp_path: Path) -> Path:
+    return write_artefact(tmp_path / "attending.onnx", artefact_contract(), attending_graph())
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from iqa_calibration.gate.agreement import order_agreement, pearson, spearman, spread_of
-from iqa_calibration.gate.gate_set import GateSet, Progress, score
+from iqa_calibration.gate.gate_set import GateSet
 from iqa_calibration.graphs.runner import Feed, Runner
 from iqa_runtime.contract import Precision
 from iqa_runtime.errors import ArtefactError, UsageError
@@ -82,8 +82,8 @@ class GateResult:
         False if the weights are random: then float32 scores hardly differ between images, rounding weighs heavily
         beside that, and the verdict says nothing about the network with trained weights.
     fp32_ms, candidate_ms
-        Median time of one item on this host, one thread, ONNX Runtime, both in turns; None where it was not measured or
-        ONNX Runtime cannot run the candidate as it is. Reported, no limit.
+        Median time of one item on this host, one thread, both in turns on the backend that judged; None where it was
+        not measured, or the backend cannot run the candidate as it is. Reported, no limit.
     fp32_scores, candidate_scores
         One score an image, in the order of `GateSet.renditions`; not part of the contract.
     """
@@ -114,61 +114,13 @@ class GateResult:
         return content | {"reasons": list(self.reasons), "limits": limits}
 
 
-def judge(
-    fp32: ModelProto,
-    candidate: ModelProto,
-    gate_set: GateSet,
-    limits: GateLimits,
-    *,
-    timed: bool = True,
-    threads: int = 1,
-    progress: Progress | None = None,
-) -> GateResult:
-    """Score a gate set with both graphs and compare.
-
-    Parameters
-    ----------
-    fp32, candidate
-        The graphs.
-    gate_set
-        What to score.
-    limits
-        What is allowed, such as one of `LIMITS`.
-    timed
-        Whether to measure the time of an item; always on one thread.
-    threads
-        Threads of ONNX Runtime that score.
-    progress
-        Is told of each image; every image counts once for each graph.
-
-    Raises
-    ------
-    ArtefactError
-        If ONNX Runtime cannot run a graph, or the scores of `fp32` are not finite.
-    FileError, ImageError, UsageError
-        If an image cannot be scored.
-    """
-    total = len(gate_set.renditions)
-
-    def told_after(before: int) -> Progress | None:
-        return None if progress is None else lambda done, _: progress(before + done, 2 * total)
-
-    expected = score(fp32, gate_set, threads=threads, progress=told_after(0))
-    actual = score(candidate, gate_set, threads=threads, progress=told_after(total))
-    seconds = item_milliseconds([fp32, candidate], next(next(gate_set.images()))) if timed else (None, None)
-    return compare(expected, actual, gate_set, limits, fp32_ms=seconds[0], candidate_ms=seconds[1])
-
-
 def compare(
     fp32_scores: NDArray[np.float64],
     candidate_scores: NDArray[np.float64],
     gate_set: GateSet,
     limits: GateLimits,
-    *,
-    fp32_ms: float | None = None,
-    candidate_ms: float | None = None,
 ) -> GateResult:
-    """Judge scores that are there already, whatever made them: one an image, in the order of `GateSet.renditions`.
+    """Judge scores, whatever made them: one an image, in the order of `GateSet.renditions`.
 
     Raises
     ------
@@ -212,8 +164,6 @@ def compare(
         plcc=plcc,
         order_agreement=agreement,
         trained=gate_set.contract.weights.trained,
-        fp32_ms=fp32_ms,
-        candidate_ms=candidate_ms,
         fp32_scores=tuple(fp32_scores.tolist()),
         candidate_scores=tuple(candidate_scores.tolist()),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,18 @@ class Runner:
             return dict(zip(names, self._session.run(names, dict(feed)), strict=True))
         except Exception as error:  # the library's exceptions have no public common base
             raise ArtefactError(f"the graph: ONNX Runtime cannot run it ({_one_line(error)})") from error
+
+
+def item_scores(model: ModelProto, items: Iterable[Feed], output: str, *, threads: int = 1) -> NDArray[np.float64]:
+    """Run items; return the output that is the score, one number an item, shape (items,).
+
+    Raises
+    ------
+    ArtefactError
+        As `Runner`.
+    """
+    runner = Runner(model, threads=threads)
+    return np.array([runner.run(item, [output])[output].item() for item in items], np.float64)
 
 
 def first_not_finite(values: dict[str, NDArray[Any]]) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from iqa_calibration.graphs.naming import kept_nodes, layer_of
 from iqa_calibration.graphs.runner import Feed, Runner, first_not_finite
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.half.casting import (
@@ -125,7 +126,7 @@ def to_half(
     feeds: Callable[[], Iterable[Feed]],
     *,
     kind: Kind = "fp16",
-    keep: Collection[str] = (),
+    keep_float: Collection[str] = (),
     threads: int = 1,
 ) -> tuple[ModelProto, HalfReport]:
     """Put a float32 graph into half precision, but for what would suffer.
@@ -143,8 +144,9 @@ def to_half(
         `CalibrationSet.feeds_and_extremes`.
     kind
         ``fp16`` or ``bf16``.
-    keep
-        More nodes that stay float32, by name.
+    keep_float
+        Nodes, layers or blocks that stay float32 too: a layer is the nodes that read its parameters, a block the
+        beginning of a layer's name up to a dot.
     threads
         Threads of ONNX Runtime.
 
@@ -156,7 +158,7 @@ def to_half(
     Raises
     ------
     UsageError
-        If the format or a node to keep is unknown, or there are no items.
+        If the format is unknown, a name to keep is nothing in the graph, or there are no items.
     ArtefactError
         If the graph is not float32 or not finite on an item, before or after.
     """
@@ -165,14 +167,12 @@ def to_half(
     half = FORMATS[kind]
     model = at_opset_for(model, half)
     structure, types = Structure(model), element_types(model)
-    unknown = [name for name in keep if name not in structure.nodes]
-    if unknown:
-        raise UsageError(f"keep {unknown[0]!r}: no node of that name is in the graph")
+    choices = [name for name, node in structure.nodes.items() if _is_choice(node, types)]
+    layers = {name: layer_of(structure, name) for name in choices}
+    kept = dict.fromkeys(kept_nodes(layers, keep_float, "computes in float32"), "as asked")
     checks, items = measured(model, structure, types, half, feeds(), threads=threads)
-    kept = dict.fromkeys(keep, "as asked")
     for name, reason in _reasons(model, structure, types, half, checks):
         kept.setdefault(name, reason)
-    choices = [name for name, node in structure.nodes.items() if _is_choice(node, types)]
     report = HalfReport(
         kind=kind,
         items=items,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
-from iqa_calibration.graphs.runner import Feed, Runner
+from iqa_calibration.graphs.runner import Feed, item_scores
 from iqa_calibration.half.casting import FORMATS, Kind, at_opset_for, converted, emulated
 from iqa_calibration.half.conversion import HalfReport, in_half, to_half
 
@@ -29,6 +28,7 @@ def to_half_accepted(
     accepted: Callable[[ModelProto], bool],
     *,
     kind: Kind = "fp16",
+    keep_float: Collection[str] = (),
     output: str = "score",
     threads: int = 1,
 ) -> tuple[ModelProto, HalfReport, bool]:
@@ -40,7 +40,7 @@ def to_half_accepted(
 
     Parameters
     ----------
-    model, feeds, kind, threads
+    model, feeds, kind, keep_float, threads
         As for `to_half`.
     accepted
         The gate: tells whether a graph may be used. It is called once for each graph tried.
@@ -57,7 +57,7 @@ def to_half_accepted(
     UsageError, ArtefactError
         As `to_half`.
     """
-    half, report = to_half(model, feeds, kind=kind, threads=threads)
+    half, report = to_half(model, feeds, kind=kind, keep_float=keep_float, threads=threads)
     if accepted(half):
         return half, report, True
     for effect, part in _effects(model, report, list(islice(feeds(), ITEMS)), output, threads)[:MAX_KEPT]:
@@ -74,17 +74,12 @@ def _effects(
     """Measure each part alone in half; the largest effect comes first."""
     half = FORMATS[report.kind]
     model = at_opset_for(model, half)
-    exact = _outputs(model, items, output, threads)
+    exact = item_scores(model, items, output, threads=threads)
     everything = {*report.in_half, *report.kept_float}
     effects = []
     for names in np.array_split(np.array(report.in_half, dtype=object), min(PARTS, len(report.in_half))):
         part = [str(name) for name in names]
         alone = converted(model, half, everything.difference(part))
-        change = _outputs(emulated(alone), items, output, threads) - exact
+        change = item_scores(emulated(alone), items, output, threads=threads) - exact
         effects.append((float(np.sqrt(np.square(change).mean())), part))
     return sorted(effects, key=lambda entry: -entry[0])
-
-
-def _outputs(model: ModelProto, items: Sequence[Feed], output: str, threads: int) -> NDArray[np.float64]:
-    runner = Runner(model, threads=threads)
-    return np.array([runner.run(item, [output])[output].item() for item in items])

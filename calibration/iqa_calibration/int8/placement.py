@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 from onnx import ModelProto, NodeProto
 
+from iqa_calibration.graphs.naming import kept_nodes, layer_of
 from iqa_calibration.graphs.structure import Structure, attribute
 from iqa_runtime.errors import UsageError
 
@@ -111,8 +112,8 @@ def plan(model: ModelProto, target: Target, *, attention: bool = False, keep_flo
         raise UsageError(f"target {target!r}: choose one of {', '.join(get_args(Target))}")
     structure = Structure(model)
     products = {name: node for name, node in structure.nodes.items() if node.op_type in _PRODUCTS}
-    layers = {name: _layer(structure, name, node) for name, node in products.items()}
-    asked = _kept(layers, keep_float)
+    layers = {name: layer_of(structure, name) for name in products}
+    asked = kept_nodes(layers, keep_float, "computes a product")
     nodes: list[str] = []
     pairs: list[str] = []
     kept: dict[str, str] = {}
@@ -184,29 +185,6 @@ def _reason_of_onnxruntime(structure: Structure, node: NodeProto) -> str:
 def channel_axis(node: NodeProto, rank: int) -> int:
     """Axis of the output channels in the weights of a product."""
     return 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else rank - 1
-
-
-def _layer(structure: Structure, name: str, node: NodeProto) -> str:
-    """Name a product after its parameters: exporters keep the name of a bias, but not of transposed weights."""
-    candidates = [structure.origin(tensor) for tensor in node.input[1:]]
-    readers = structure.readers[node.output[0]]
-    if len(readers) == 1 and structure.nodes[readers[0]].op_type == "Add":
-        candidates += structure.nodes[readers[0]].input
-    for tensor in candidates:
-        prefix, dot, parameter = tensor.rpartition(".")
-        if dot and parameter in ("weight", "bias") and structure.is_constant(tensor):
-            return prefix
-    return name
-
-
-def _kept(layers: dict[str, str], keep_float: Collection[str]) -> set[str]:
-    kept = set()
-    for wanted in keep_float:
-        found = {name for name, layer in layers.items() if wanted in (name, layer) or layer.startswith(f"{wanted}.")}
-        if not found:
-            raise UsageError(f"keep_float {wanted!r}: no node, layer or block of that name computes a product")
-        kept |= found
-    return kept
 
 
 def _activated(structure: Structure, node: NodeProto) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from onnx import ModelProto
 
@@ -15,7 +16,11 @@ from iqa_calibration.int8.sensitivity import Progress, Sensitivity, measure_sens
 from iqa_runtime.errors import UsageError
 
 MAX_GATES = 12
-"""Calls of the gate: the first, up to 6 that bisect 48 parts, and a few to take back what was kept needlessly."""
+"""Calls of the gate: the first one or two, up to 6 that bisect 48 parts, and a few to take back what was kept
+needlessly."""
+
+Attention = Literal["quantised", "refused", "float32"]
+"""What became of long products of two activations; refused: tried, and given back because of the gate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,8 @@ class Int8Report:
         For whom.
     quantised
         Products in integers, in the order of execution.
+    attention
+        What became of those of two activations; ``float32`` too where there are none that the plan would quantise.
     kept_float
         Products in float32, and why: those that the plan keeps and those that the gate demanded.
     sensitivities
@@ -38,6 +45,7 @@ class Int8Report:
 
     target: Target
     quantised: tuple[str, ...]
+    attention: Attention
     kept_float: dict[str, str]
     sensitivities: tuple[Sensitivity, ...]
     tried: int
@@ -52,6 +60,8 @@ def to_int8_accepted(
     *,
     output: str = "score",
     threads: int = 1,
+    optional_attention: bool = False,
+    search: bool = True,
     max_gates: int = MAX_GATES,
     always_measure: bool = False,
     progress: Progress | None = None,
@@ -66,7 +76,8 @@ def to_int8_accepted(
     costliest first, each is quantised again and stays so if the gate still accepts. The ranking and the two steps are
     our choice.
 
-    Products of two activations stay as planned.
+    Products of two activations stay as planned, unless they are optional: then they go back to float32 first, all of
+    them, and where more has to go, they are tried once more with what was found.
 
     Parameters
     ----------
@@ -74,6 +85,10 @@ def to_int8_accepted(
         As for `measure_sensitivity`.
     accepted
         The gate: tells whether a graph may be used. It is called once for each graph tried.
+    optional_attention
+        Whether products of two activations may go back to float32.
+    search
+        Whether others may; if not, `items` are needed for `always_measure` alone.
     max_gates
         Most calls of the gate.
     always_measure
@@ -96,29 +111,34 @@ def to_int8_accepted(
     """
     if max_gates < 1:
         raise UsageError(f"max_gates is {max_gates}; the gate must judge at least 1 graph")
-    search = _Search(model, placement, ranges, accepted)
+    best = _Best(model, placement, ranges, accepted)
+    if not best.accepts(()) and optional_attention and placement.attention and max_gates > 1:
+        best.accepts((), attention=False)
     sensitivities: tuple[Sensitivity, ...] = ()
-    if not search.accepts(()) or always_measure:
+    searching = search and not best.passed
+    if searching or always_measure:
         sensitivities = measure_sensitivity(
             model, placement, ranges, items, output=output, threads=threads, progress=progress
         )
-    if not search.passed:
+    if searching:
         ranking = sorted(sensitivities, key=lambda part: -(part.effect**2) / part.macs)
         shortest, longest = 1, len(ranking) - 1
-        while shortest <= longest and search.tried < max_gates:
+        while shortest <= longest and best.tried < max_gates:
             middle = (shortest + longest) // 2
-            if search.accepts(ranking[:middle]):
+            if best.accepts(ranking[:middle]):
                 longest = middle - 1
             else:
                 shortest = middle + 1
+        if best.passed and not best.attention and best.tried < max_gates:
+            best.accepts(best.kept, attention=True)
         # The last of them is needed: the gate has refused the others without it.
-        dispensable: Sequence[Sensitivity] = search.kept[:-1] if search.passed else ()
-        for part in sorted(dispensable, key=lambda part: -part.macs)[: max_gates - search.tried]:
-            search.accepts([other for other in search.kept if other is not part])
-    return search.model, search.report(sensitivities), search.passed
+        dispensable: Sequence[Sensitivity] = best.kept[:-1] if best.passed else ()
+        for part in sorted(dispensable, key=lambda part: -part.macs)[: max_gates - best.tried]:
+            best.accepts([other for other in best.kept if other is not part])
+    return best.model, best.report(sensitivities), best.passed
 
 
-class _Search:
+class _Best:
     """The best graph so far: the last that was accepted, or the last tried while none was."""
 
     def __init__(
@@ -134,30 +154,40 @@ class _Search:
         self._accepted = accepted
         self.model = model
         self.kept: Sequence[Sensitivity] = ()
+        self.attention = True
         self.passed = False
         self.tried = 0
 
-    def accepts(self, kept: Sequence[Sensitivity]) -> bool:
-        """Ask the gate about the graph in which some parts stay float32."""
+    def accepts(self, kept: Sequence[Sensitivity], *, attention: bool | None = None) -> bool:
+        """Ask the gate about the graph in which some parts stay float32, products of two activations as before."""
+        attention = self.attention if attention is None else attention
         names = [node for part in kept for node in part.nodes]
+        if not attention:
+            names += self._placement.attention
         model = quantise(self._original, self._placement, self._ranges, keep_float=names)
         self.tried += 1
         passed = self._accepted(model)
         if passed or not self.passed:
-            self.model, self.kept, self.passed = model, kept, passed
+            self.model, self.kept, self.attention, self.passed = model, kept, attention, passed
         return passed
 
     def report(self, sensitivities: tuple[Sensitivity, ...]) -> Int8Report:
-        kept_float = self._placement.kept_float | {
+        placement = self._placement
+        kept_float = placement.kept_float | {
             node: f"its part {part.part} alone in integers moves scores by {part.effect:.2%} of their spread"
             for part in self.kept
             for node in part.nodes
         }
-        products = self._placement.layers
+        if not self.attention:
+            kept_float |= dict.fromkeys(placement.attention, "a product of two activations, which the gate refused")
+        attention: Attention = "float32"
+        if placement.attention:
+            attention = "quantised" if self.attention else "refused"
         return Int8Report(
-            target=self._placement.target,
-            quantised=tuple(node for node in products if node not in kept_float),
-            kept_float={node: kept_float[node] for node in products if node in kept_float},
+            target=placement.target,
+            quantised=tuple(node for node in placement.layers if node not in kept_float),
+            attention=attention,
+            kept_float={node: kept_float[node] for node in placement.layers if node in kept_float},
             sensitivities=sensitivities,
             tried=self.tried,
         )

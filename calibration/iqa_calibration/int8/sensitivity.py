@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from iqa_calibration.gate.agreement import spread_of
-from iqa_calibration.graphs.runner import Feed, Runner
+from iqa_calibration.graphs.runner import Feed, item_scores
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.int8.observers import Range
 from iqa_calibration.int8.placement import Placement, channel_axis
@@ -100,7 +99,7 @@ def measure_sensitivity(
     """
     if not items:
         raise UsageError("there are no items to measure sensitivity on; give at least one photograph")
-    exact = _scores(model, items, output, threads)
+    exact = item_scores(model, items, output, threads=threads)
     if not np.isfinite(exact).all():
         raise ArtefactError(
             f"the float32 {output} of item {int(np.argmin(np.isfinite(exact)))} is not finite; check the weights"
@@ -116,7 +115,8 @@ def measure_sensitivity(
     measured = []
     for name, nodes in parts.items():
         others = [*placement.attention, *(node for node in placement.nodes if node not in nodes)]
-        change = _scores(quantise(model, placement, ranges, keep_float=others), items, output, threads) - exact
+        alone = quantise(model, placement, ranges, keep_float=others)
+        change = item_scores(alone, items, output, threads=threads) - exact
         effect = float(np.sqrt(np.square(change).mean()) / spread)
         macs = sum(_macs(structure, node) for node in nodes)
         measured.append(
@@ -147,8 +147,3 @@ def _macs(structure: Structure, name: str) -> int:
     axis = channel_axis(node, len(shape))
     depth = math.prod(shape[1:]) if axis == 0 else shape[-2]
     return depth * math.prod(structure.item_shapes.get(node.output[0], (shape[axis],)))
-
-
-def _scores(model: ModelProto, items: Sequence[Feed], output: str, threads: int) -> NDArray[np.float64]:
-    runner = Runner(model, threads=threads)
-    return np.array([runner.run(item, [output])[output].item() for item in items], np.float64)

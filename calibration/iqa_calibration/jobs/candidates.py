@@ -18,8 +18,7 @@ from iqa_calibration.half.search import to_half_accepted
 from iqa_calibration.images.sets import CalibrationSet
 from iqa_calibration.int8.observers import OBSERVERS, Observation, Range
 from iqa_calibration.int8.placement import Placement, Target, plan
-from iqa_calibration.int8.quantisation import quantise
-from iqa_calibration.int8.search import to_int8_accepted
+from iqa_calibration.int8.search import Attention, to_int8_accepted
 from iqa_calibration.int8.sensitivity import Sensitivity
 from iqa_calibration.int8.statistics import collect
 from iqa_calibration.int8.weight_only import compress_weights
@@ -44,6 +43,8 @@ class Candidate:
         The graph.
     converted
         Nodes that compute in the form's precision.
+    attention
+        ``int8``: what became of long products of two activations.
     kept_float
         Nodes that could and don't, and why.
     sensitivities
@@ -53,6 +54,7 @@ class Candidate:
     form: Form
     model: ModelProto
     converted: int = 0
+    attention: Attention | None = None
     kept_float: dict[str, str]
     sensitivities: tuple[Sensitivity, ...] = ()
 
@@ -105,7 +107,7 @@ class Maker:
         accepted
             The gate; called at least once, the last time or the last time that it accepted with the result.
         measure
-            Whether to measure sensitivities even if the gate accepts at once.
+            Whether to measure sensitivities even if the gate accepts at once; only with a search.
 
         Returns
         -------
@@ -139,37 +141,41 @@ class Maker:
         if form.search:
             output = self.calibration.contract.score.name
             model, report, _ = to_half_accepted(
-                self._fp32, feeds, accepted, kind=kind, output=output, threads=self._threads
+                self._fp32,
+                feeds,
+                accepted,
+                kind=kind,
+                keep_float=form.keep_float,
+                output=output,
+                threads=self._threads,
             )
         else:
-            model, report = to_half(self._fp32, feeds, kind=kind, threads=self._threads)
+            model, report = to_half(self._fp32, feeds, kind=kind, keep_float=form.keep_float, threads=self._threads)
             accepted(model)
         return Candidate(form=form, model=model, converted=len(report.in_half), kept_float=report.kept_float)
 
     def _int8(self, form: Form, accepted: Accepted, measure: bool) -> Candidate:
         target: Target = "onnxruntime" if form.target == "any" else form.target
-        placement = plan(self._fp32, target, attention=form.attention, keep_float=form.keep_float)
+        placement = plan(self._fp32, target, attention=form.attention is not False, keep_float=form.keep_float)
         ranges = self._ranges(placement, str(form.method))
-        if not form.search:
-            model = quantise(self._fp32, placement, ranges)
-            converted = len(placement.nodes) + len(placement.attention)
-            candidate = Candidate(form=form, model=model, converted=converted, kept_float=placement.kept_float)
-            return self._judged(candidate, accepted)
         model, report, _ = to_int8_accepted(
             self._fp32,
             placement,
             ranges,
-            self._search_items,
+            self._search_items if form.search else (),
             accepted,
             output=self.calibration.contract.score.name,
             threads=self._threads,
+            optional_attention=form.attention is None,
+            search=form.search,
+            always_measure=measure and form.search,
             progress=lambda done, total: self._progress("measuring sensitivity", done, total),
-            always_measure=measure,
         )
         return Candidate(
             form=form,
             model=model,
             converted=len(report.quantised),
+            attention=report.attention,
             kept_float=report.kept_float,
             sensitivities=report.sensitivities,
         )

@@ -89,6 +89,8 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
     check_seed(request.seed)
     _check_paths(request)
     fp32, contract = _read(request.artefact)
+    # Now, because by the end of the job another export may lie there.
+    source, source_bytes = FileDigest.of_file(request.artefact), request.artefact.stat().st_size
     Cropper(contract)  # refuses what cannot be calibrated before any image is read
     calibrating, judging = split(request.images, request.seed) if request.gate else (list(request.images), [])
     maker = Maker(
@@ -112,13 +114,15 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
         attempts = [] if verdict.passed else _tried(request, maker, gate.judge)
     else:
         gate, verdict, attempts = None, None, []
-        candidate = maker.make(replace(request.form, search=False), lambda _: True)
+        # What only a gate can allow stays undone.
+        unjudged = replace(request.form, search=False, attention=bool(request.form.attention))
+        candidate = maker.make(unjudged, lambda _: True)
     written = _contract(contract, request, candidate, maker, verdict)
     report = Report(
         contract=written,
         judged_on=judged_on(request.form),
-        source=FileDigest.of_file(request.artefact),
-        source_bytes=request.artefact.stat().st_size,
+        source=source,
+        source_bytes=source_bytes,
         gate=verdict,
         images=() if gate is None else gate.images,
         converted=candidate.converted,
@@ -181,8 +185,8 @@ def _tried(request: Request, maker: Maker, judge: Judge) -> list[Attempt]:
     """Try one alternative after the other, up to the first that passes."""
     attempts: list[Attempt] = []
     for form in request.form.alternatives():
-        # Without a search unless that is what is new: whatever passes so, passes at once in the command that is named.
-        searches = replace(form, search=False) == request.form
+        # Other ranges and precisions without a search: whatever passes so, passes at once in the command that is named.
+        searches = request.form == replace(form, search=request.form.search, attention=request.form.attention)
         gate = _Gate(judge, form)
         command = (*request.command, *form.arguments)
         try:
@@ -218,6 +222,8 @@ def _contract(
             "converted": candidate.converted,
             "kept_float": candidate.kept_float,
         }
+        if candidate.attention is not None:
+            calibration["attention"] = candidate.attention
     gate: dict[str, Any] = {"skipped": True}
     if verdict is not None:
         gate = {"backend": judged_on(form), "seed": request.seed, **verdict.to_contract()}

@@ -14,11 +14,18 @@ from rich.text import Text
 
 from iqa_calibration.gate.gate import GateResult
 from iqa_calibration.images.sets import FEW_PHOTOGRAPHS
+from iqa_calibration.int8.search import Attention
 from iqa_calibration.int8.sensitivity import Sensitivity
 from iqa_runtime.contract import Contract, FileDigest
 
 _SHOWN = 12
 """Rows of a table on the terminal; the files have all."""
+
+_ATTENTION: dict[Attention, str] = {
+    "quantised": "in integers too",
+    "refused": "in float32: in integers the gate refused them",
+}
+"""What to say of them; nothing where they are in float32 unasked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +167,9 @@ class Report:
         rows.append(("size", size, f"float32: {self.source_bytes / 1e6:.2f} MB"))
         if self.converted:
             rows.append(("nodes converted, kept in float32", f"{self.converted}, {len(self.kept_float)}", ""))
+        attention = (self.contract.calibration or {}).get("attention")
+        if attention in _ATTENTION:
+            rows.append(("long products of two activations", _ATTENTION[attention], ""))
         gate = self.gate
         if gate is None:
             return rows

@@ -217,12 +217,22 @@ def test_intermediate_output_of_a_half_node_is_float32():
     assert element_types(half)["b"] == TensorProto.FLOAT
 
 
-def test_nodes_can_be_kept_by_name():
-    half, report = to_half(network(), feeds(), keep=["second"])
+@pytest.mark.parametrize("kind", ["fp16", "bf16"])
+@pytest.mark.parametrize("name", ["second", "block.1.out", "block"])
+def test_nodes_layers_and_blocks_can_be_kept_in_float(name, kind):
+    model = network([("relu", "Relu", ["a"], ["b"])], {"block.1.out.weight": SECOND})
+    next(node for node in model.graph.node if node.name == "second").input[1] = "block.1.out.weight"
+    half, report = to_half(model, feeds(), kind=kind, keep_float=[name])
+    assert report.in_half == ("first", "relu")
     assert report.kept_float["second"] == "as asked"
-    assert element_types(half)["c"] == TensorProto.FLOAT
-    with pytest.raises(UsageError, match="nobody"):
-        to_half(network(), feeds(), keep=["nobody"])
+    types = element_types(half)
+    assert types["c"] == TensorProto.FLOAT
+    assert types["a"] != TensorProto.FLOAT
+
+
+def test_a_name_to_keep_that_is_nothing_is_refused():
+    with pytest.raises(UsageError, match=r"keep_float 'secon': .* computes in float32; the nearest is second"):
+        to_half(network(), feeds(), keep_float=["secon"])
 
 
 def test_model_is_left_as_it_is():

@@ -61,6 +61,20 @@ def test_the_part_that_moves_scores_most_returns_first(model, kind):
     assert element_types(half)["c"] != TensorProto.FLOAT
 
 
+def test_what_was_asked_to_stay_float_is_no_part_of_the_search(model):
+    tried = []
+
+    def second_time(graph):
+        tried.append(element_types(graph)["a"])
+        return len(tried) == 2
+
+    _, report, accepted = to_half_accepted(model, feeds, second_time, keep_float=["first"])
+    assert accepted
+    assert tried == [TensorProto.FLOAT, TensorProto.FLOAT]
+    assert report.kept_float["first"] == "as asked"
+    assert len(report.in_half) == 1
+
+
 def test_a_gate_that_never_opens_leaves_the_last_attempt(model):
     tried = []
     half, report, accepted = to_half_accepted(model, feeds, lambda graph: tried.append(graph) is not None)

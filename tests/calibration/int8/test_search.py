@@ -4,7 +4,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from iqa_calibration.graphs.runner import Runner
 from iqa_calibration.int8.observers import min_max
-from iqa_calibration.int8.placement import plan
+from iqa_calibration.int8.placement import MIN_DEPTH, plan
 from iqa_calibration.int8.search import to_int8_accepted
 from iqa_calibration.int8.statistics import collect
 from iqa_runtime.errors import UsageError
@@ -201,3 +201,103 @@ def test_what_the_plan_keeps_in_float_is_reported_with_its_reason():
     assert list(report.kept_float) == ["node0", "node2"]
     assert report.kept_float["node0"] == "as asked"
     assert "layer0" not in {entry.part for entry in report.sensitivities}
+
+
+def attending():
+    """Build two layers, and the product of what they make as the score: a sum over 256 tokens."""
+    random = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["image", "first.weight"], ["a"], name="first"),
+        helper.make_node("MatMul", ["a", "second.weight"], ["b"], name="second"),
+        helper.make_node("Transpose", ["a"], ["turned"], name="turn", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["turned", "b"], ["products"], name="pair"),
+        helper.make_node("ReduceMean", ["products", "axes"], ["score"], name="mean", keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", MIN_DEPTH, 8])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"])],
+        [
+            numpy_helper.from_array(random.normal(0.1, 0.1, (8, 8)).astype(np.float32), "first.weight"),
+            numpy_helper.from_array(random.normal(0.1, 0.1, (8, 8)).astype(np.float32), "second.weight"),
+            numpy_helper.from_array(np.array([1, 2]), "axes"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def attention_searched(accepts, **options):
+    """Search with a gate that is told which products are in integers; return the report and what the gate was told."""
+    model = attending()
+    random = np.random.default_rng(1)
+    images = [{"image": random.normal(size=(1, MIN_DEPTH, 8)).astype(np.float32)} for _ in range(6)]
+    placement = plan(model, "openvino", attention=True)
+    ranges = {name: min_max(entry) for name, entry in collect(model, placement.tensors, lambda: images).items()}
+    told = []
+
+    def accepted(candidate):
+        told.append({node.name for node in candidate.graph.node if node.op_type == "MatMul" and in_integers(node)})
+        return accepts(told[-1])
+
+    return *to_int8_accepted(model, placement, ranges, images, accepted, **options)[1:], told
+
+
+def in_integers(node):
+    return all(tensor.endswith("/dequantised") for tensor in node.input)
+
+
+def without_pair(integers):
+    return "pair" not in integers
+
+
+def test_products_of_two_activations_stay_where_the_gate_accepts_them():
+    report, passed, told = attention_searched(lambda _: True, optional_attention=True)
+    assert passed
+    assert told == [{"first", "second", "pair"}]
+    assert (report.attention, report.kept_float) == ("quantised", {})
+    assert report.quantised == ("first", "second", "pair")
+
+
+@pytest.mark.parametrize("search", [True, False])
+def test_optional_products_of_two_activations_go_back_first(search):
+    report, passed, told = attention_searched(without_pair, optional_attention=True, search=search)
+    assert passed
+    assert told == [{"first", "second", "pair"}, {"first", "second"}]
+    assert report.attention == "refused"
+    assert report.kept_float == {"pair": "a product of two activations, which the gate refused"}
+    assert report.sensitivities == ()
+
+
+def test_where_a_layer_has_to_go_back_products_of_two_activations_are_tried_again():
+    report, passed, told = attention_searched(lambda integers: len(integers) <= 2, optional_attention=True, max_gates=2)
+    assert (passed, told[-1], report.attention) == (True, {"first", "second"}, "refused")
+
+    def all_but_one_layer(integers):
+        return not {"first", "second"} <= integers
+
+    report, passed, told = attention_searched(all_but_one_layer, optional_attention=True)
+    assert passed
+    assert report.attention == "quantised"
+    (kept_layer,) = report.kept_float
+    (other,) = {"first", "second"} - {kept_layer}
+    assert told == [{"first", "second", "pair"}, {"first", "second"}, {other}, {other, "pair"}]
+
+
+def test_products_of_two_activations_that_were_asked_for_never_go_back():
+    report, passed, told = attention_searched(without_pair)
+    assert not passed
+    assert report.attention == "quantised"
+    assert all("pair" in integers for integers in told)
+
+
+def test_without_a_search_no_layer_goes_back():
+    report, passed, told = attention_searched(lambda _: False, optional_attention=True, search=False)
+    assert not passed
+    assert told == [{"first", "second", "pair"}, {"first", "second"}]
+    assert report.sensitivities == ()
+
+
+def test_where_the_plan_has_no_products_of_two_activations_they_are_float():
+    _, report, _ = searched(network(), lambda _: True, optional_attention=True)
+    assert (report.attention, report.tried) == ("float32", 1)

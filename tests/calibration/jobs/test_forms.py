@@ -4,23 +4,6 @@ from iqa_calibration.jobs.forms import Form
 from iqa_calibration.options import Options, find_photographs, without_form
 from iqa_runtime.errors import FileError, UsageError
 
-NOTHING = {
-    "fp16": False,
-    "bf16": False,
-    "int8": False,
-    "int8_weights": False,
-    "target": None,
-    "method": None,
-    "keep_float": (),
-    "attention": False,
-    "seed": None,
-    "limit": None,
-    "cache": None,
-    "no_gate": False,
-    "no_search": False,
-    "threads": None,
-}
-
 
 @pytest.mark.parametrize(
     ("choice", "suffix", "arguments"),
@@ -38,6 +21,19 @@ NOTHING = {
             ".int8.onnx",
             ["--int8", "--keep-float", "a", "--keep-float", "b"],
         ),
+        ({"precision": "int8", "target": "openvino"}, ".int8.openvino.onnx", ["--int8", "--target", "openvino"]),
+        (
+            {"precision": "int8", "target": "openvino", "attention": False},
+            ".int8.openvino.onnx",
+            ["--int8", "--target", "openvino", "--no-attention"],
+        ),
+        (
+            {"precision": "int8", "target": "tensorrt", "attention": True},
+            ".int8.tensorrt.onnx",
+            ["--int8", "--target", "tensorrt", "--attention"],
+        ),
+        ({"precision": "int8", "attention": False}, ".int8.onnx", ["--int8"]),
+        ({"precision": "fp16", "keep_float": ("a",)}, ".fp16.onnx", ["--fp16", "--keep-float", "a"]),
         ({"precision": "int8-weights"}, ".int8-weights.onnx", ["--int8-weights"]),
     ],
 )
@@ -53,7 +49,10 @@ def test_a_form_names_a_file_and_is_a_command_line(choice, suffix, arguments):
         ({"precision": "int8", "target": "tpu"}, "--target tpu: choose one of onnxruntime, openvino, tensorrt"),
         ({"precision": "int8", "method": "magic"}, "--method magic: choose one of minmax, percentile, entropy, mse"),
         ({"precision": "fp16", "method": "mse"}, "--method goes with --int8"),
-        ({"precision": "int8-weights", "attention": True}, "--attention goes with --int8"),
+        ({"precision": "int8-weights", "attention": True}, "--attention goes with --int8; leave it out with --int8-w"),
+        ({"precision": "fp16", "attention": False}, "--no-attention goes with --int8"),
+        ({"precision": "int8-weights", "keep_float": ("a",)}, "arithmetic is float32 already"),
+        ({"precision": "bf16", "target": "openvino", "keep_float": ("a",)}, "OpenVINO computes all in bfloat16"),
         ({"precision": "int8", "attention": True}, "choose --target openvino or tensorrt"),
         ({"precision": "bf16"}, "ONNX Runtime has no bfloat16"),
     ],
@@ -61,6 +60,14 @@ def test_a_form_names_a_file_and_is_a_command_line(choice, suffix, arguments):
 def test_what_does_not_fit_is_refused(choice, message):
     with pytest.raises(UsageError, match=message):
         Form.choose(**choice)
+
+
+@pytest.mark.parametrize(
+    ("precision", "target", "open_to_the_gate"),
+    [("int8", "openvino", True), ("int8", "tensorrt", False), ("int8", None, False), ("fp16", "openvino", False)],
+)
+def test_attention_is_up_to_the_gate_where_it_gains(precision, target, open_to_the_gate):
+    assert (Form.choose(precision, target=target).attention is None) == open_to_the_gate
 
 
 def test_alternatives_come_nearest_first(monkeypatch):
@@ -74,25 +81,35 @@ def test_alternatives_come_nearest_first(monkeypatch):
     assert named(Form.choose("fp16")) == ["--int8-weights"]
     assert named(Form.choose("int8-weights", target="openvino")) == ["--fp16 --target openvino"]
     assert "--bf16 --target tensorrt" in named(Form.choose("int8", target="tensorrt"))
+    insisted = named(Form.choose("int8", target="openvino", attention=True, method="entropy"))
+    assert insisted[:2] == [
+        "--int8 --target openvino --method entropy --no-attention",
+        "--int8 --target openvino --method minmax --attention",
+    ]
     monkeypatch.setattr("iqa_calibration.jobs.forms.find_spec", lambda _: object())
     assert "--bf16 --target openvino" in named(Form.choose("int8", target="openvino"))
 
 
 def test_options_choose_one_precision_or_none():
-    assert Options(**NOTHING).form() is None
-    assert Options(**NOTHING | {"int8": True, "no_search": True}).form() == Form.choose("int8", search=False)
+    assert Options().form() is None
+    assert Options(int8=True, no_search=True).form() == Form.choose("int8", search=False)
     with pytest.raises(UsageError, match="--fp16 and --int8: choose one"):
-        Options(**NOTHING | {"fp16": True, "int8": True}).form()
+        Options(fp16=True, int8=True).form()
 
 
 @pytest.mark.parametrize(
     ("given", "option"),
-    [({"seed": 0}, "--seed"), ({"keep_float": ("x",)}, "--keep-float"), ({"no_gate": True}, "--no-gate")],
+    [
+        ({"seed": 0}, "--seed"),
+        ({"keep_float": ("x",)}, "--keep-float"),
+        ({"no_gate": True}, "--no-gate"),
+        ({"attention": False}, "--no-attention"),
+    ],
 )
 def test_options_without_a_precision_are_refused(given, option):
-    Options(**NOTHING).check_unused()
+    Options().check_unused()
     with pytest.raises(UsageError, match=f"{option} goes with --fp16"):
-        Options(**NOTHING | given).check_unused()
+        Options(**given).check_unused()
 
 
 def test_the_form_is_taken_out_of_a_command_line():
@@ -105,6 +122,7 @@ def test_the_form_is_taken_out_of_a_command_line():
         "--images",
         "a b",
         "--no-search",
+        "--no-attention",
         "--seed",
         "3",
     ]

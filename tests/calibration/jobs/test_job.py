@@ -13,7 +13,7 @@ from iqa_calibration.int8.observers import OBSERVERS, Range
 from iqa_calibration.jobs import candidates
 from iqa_calibration.jobs.forms import Form
 from iqa_calibration.jobs.job import Request, calibrate
-from iqa_runtime.contract import read_contract
+from iqa_runtime.contract import FileDigest, read_contract
 from iqa_runtime.errors import ArtefactError, DependencyError, FileError, UsageError
 from iqa_runtime.scorer import Scorer
 
@@ -21,6 +21,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*calibration images.*ranges are surer:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*was made for tensorrt and runs on onnxruntime:UserWarning"),
 ]
+
+PAIR = ("maps", "turned")
+"""Operands of the product of two activations in `attending_artefact`."""
 
 QUANTISED_SHARE = LIMITS["int8"].largest
 """Of the spread: what the gate allows an int8 score to differ, so what a user may see at most on its images."""
@@ -129,16 +132,25 @@ def test_a_broken_scale_is_refused_and_the_nearest_alternative_named(request_for
     assert again.passed
 
 
-def test_the_search_gives_up_no_more_than_it_must(request_for, monkeypatch):
-    """One tensor of a thousandth of its range: the layer that reads it goes back to float32, the other stays."""
+@pytest.fixture
+def break_ranges(monkeypatch):
+    """Let the ranges of some tensors cover a thousandth of what was seen, whatever the method."""
     honest = candidates.Maker._ranges
 
-    def one_broken(self, placement, method):
-        ranges = honest(self, placement, method)
-        name = next(tensor for tensor in ranges if tensor == "features")
-        return ranges | {name: Range(ranges[name].low / 1000, ranges[name].high / 1000)}
+    def break_those_of(*broken):
+        def narrow(self, placement, method):
+            ranges = honest(self, placement, method)
+            seen = {name: ranges[name] for name in broken if name in ranges}
+            return ranges | {name: Range(range_.low / 1000, range_.high / 1000) for name, range_ in seen.items()}
 
-    monkeypatch.setattr(candidates.Maker, "_ranges", one_broken)
+        monkeypatch.setattr(candidates.Maker, "_ranges", narrow)
+
+    return break_those_of
+
+
+def test_the_search_gives_up_no_more_than_it_must(request_for, break_ranges):
+    """One tensor of a thousandth of its range: the layer that reads it goes back to float32, the other stays."""
+    break_ranges("features")
     report = calibrate(request_for(Form.choose("int8")))
     assert report.passed
     assert "moves scores by" in report.kept_float["hidden"]
@@ -199,6 +211,89 @@ def test_reports_are_written_beside_the_artefact(request_for):
     assert len(content["gate"]["fp32_scores"]) == len(content["images"]) == 34
     np.testing.assert_array_equal(content["gate"]["candidate_scores"], report.gate.candidate_scores)
     assert request.output.with_name("tiny.int8.report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.fixture
+def for_openvino(attending_artefact, request_for, monkeypatch):
+    """Make requests of a graph with a long product of two activations, judged on ONNX Runtime."""
+    monkeypatch.setattr("iqa_calibration.jobs.judging.find_spec", lambda _: None)
+    monkeypatch.setattr("iqa_calibration.jobs.judging.item_milliseconds", lambda *_: (None, None))
+
+    def make(attention=None, **changes):
+        form = Form.choose("int8", target="openvino", attention=attention)
+        return request_for(form, artefact=attending_artefact, **changes)
+
+    return make
+
+
+def integers_of(path):
+    """Name the products with integer inputs."""
+    graph = onnx.load_model(path).graph
+    return {node.name for node in graph.node if node.input and node.input[0].endswith("/dequantised")}
+
+
+@pytest.mark.parametrize("attention", [None, True, False])
+def test_long_products_of_two_activations_follow_gate_or_user(for_openvino, attention):
+    request = for_openvino(attention)
+    report = calibrate(request)
+    assert report.passed
+    quantised = attention is not False
+    assert ("pair" in integers_of(request.output)) == quantised
+    assert read_contract(request.output).calibration["attention"] == ("quantised" if quantised else "float32")
+    assert (("long products of two activations", "in integers too", "") in report.measures()) == quantised
+
+
+def test_what_the_gate_refuses_of_them_goes_back_and_is_told(for_openvino, break_ranges):
+    break_ranges(*PAIR)
+    request = for_openvino()
+    report = calibrate(request)
+    assert report.passed
+    assert integers_of(request.output) == {"edges", "hidden"}
+    assert report.kept_float["pair"] == "a product of two activations, which the gate refused"
+    assert read_contract(request.output).calibration["attention"] == "refused"
+    content = json.loads(request.output.with_name("tiny.int8.openvino.report.json").read_text(encoding="utf-8"))
+    assert content["contract"]["calibration"]["attention"] == "refused"
+    told = {name: value for name, value, _ in report.measures()}
+    assert told["long products of two activations"] == "in float32: in integers the gate refused them"
+
+
+@pytest.mark.parametrize("also_broken", [(), ("features",)])
+def test_who_insists_on_them_is_told_what_passes(for_openvino, break_ranges, also_broken):
+    break_ranges(*PAIR, *also_broken)
+    refused = calibrate(for_openvino(attention=True))
+    assert not refused.passed
+    assert refused.alternative.command[1:] == ("--int8", "--target", "openvino", "--no-attention")
+    assert len(refused.alternatives) == 1
+    remedy = calibrate(for_openvino(attention=False))
+    assert remedy.passed
+    assert ("hidden" in remedy.kept_float) == bool(also_broken)
+
+
+def test_without_a_gate_they_stay_float_unless_insisted_on(for_openvino):
+    unjudged = calibrate(for_openvino(gate=False))
+    assert unjudged.contract.calibration["attention"] == "float32"
+    assert unjudged.kept_float["pair"] == "a product of two activations"
+    insisted = calibrate(for_openvino(attention=True, gate=False))
+    assert insisted.contract.calibration["attention"] == "quantised"
+
+
+@pytest.mark.parametrize(("precision", "target"), [("fp16", None), ("bf16", "tensorrt")])
+def test_half_precision_leaves_in_float_what_is_asked(request_for, precision, target):
+    request = request_for(Form.choose(precision, target=target, keep_float=("hidden",)))
+    report = calibrate(request)
+    assert report.passed
+    assert report.kept_float["hidden"] == "as asked"
+    assert read_contract(request.output).calibration["kept_float"]["hidden"] == "as asked"
+    constants = {tensor.name: tensor.data_type for tensor in onnx.load_model(request.output).graph.initializer}
+    assert constants["hidden.weight"] == TensorProto.FLOAT
+
+
+def test_the_report_names_the_artefact_that_was_read(request_for):
+    request = request_for(Form.choose("int8"))
+    read = FileDigest.of_file(request.artefact)
+    report = calibrate(request, lambda *_: request.artefact.write_bytes(b"exported anew"))
+    assert report.source == read
+    assert report.source_bytes > len(b"exported anew")
 
 
 def test_equal_requests_give_equal_artefacts(request_for):

@@ -46,7 +46,8 @@ def report(*, moved=0.0, fp32_ms=2.0, candidate_ms=1.0, **changes):
     scores = np.linspace(0, 1, 17)
     moved_scores = scores.copy()
     moved_scores[3] += moved
-    gate = compare(scores, moved_scores, gate_set, LIMITS["int8"], fp32_ms=fp32_ms, candidate_ms=candidate_ms)
+    gate = compare(scores, moved_scores, gate_set, LIMITS["int8"])
+    gate = replace(gate, fp32_ms=fp32_ms, candidate_ms=candidate_ms)
     whole = Report(
         contract=contract(),
         judged_on="onnxruntime",
