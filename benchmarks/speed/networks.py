@@ -23,6 +23,7 @@ from speed.turns import Contender, Work
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "export" / "iqa_export" / "photographs"
 EAGER = "PyTorch eager, as written"
+COMPILED = "torch.compile, as written"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,7 @@ def contenders(model: str, work: str, threads: int, *, compile_seconds: float) -
     found = [
         Contender(name=EAGER, role="rival", make="speed.networks:eager", options=options),
         Contender(
-            name="torch.compile, as written",
+            name=COMPILED,
             role="rival",
             make="speed.networks:compiled",
             options=options,
@@ -362,7 +363,8 @@ def _artefact(options: dict[str, Any]) -> Path:
 def _form(options: dict[str, Any]) -> Any:
     from iqa_calibration.jobs.forms import Form
 
-    return Form.choose(options["precision"], target=options["backend"], attention=options["attention"])
+    attention = options["attention"] if options["precision"] == "int8" else None
+    return Form.choose(options["precision"], target=options["backend"], attention=attention)
 
 
 def _contract(options: dict[str, Any]) -> Contract:

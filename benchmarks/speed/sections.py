@@ -108,16 +108,21 @@ def measure_networks(settings: Settings) -> Section:
 
 def _measure_model(settings: Settings, model: str) -> Case:
     work, threads = str(settings.artefacts), settings.threads
+    compile_seconds = 900 if settings.thorough else 90
+    entrants = networks.contenders(model, work, threads, compile_seconds=compile_seconds)
+    if not settings.thorough and model not in TITLES:
+        # Calibrating and compiling one more network takes longer than measuring it.
+        slow = (networks.COMPILED, *(entrant.name for entrant in entrants if entrant.options.get("precision") == "int8"))
+        entrants = [entrant for entrant in entrants if entrant.name not in slow]
+    needed = {entrant.options[kind] for entrant in entrants for kind in ("file", "graph")}
     failed: dict[str, str] = {}
     sizes: dict[str, dict[str, float]] = {}
-    for maker in networks.makers(model, work, threads):
+    for maker in [maker for maker in networks.makers(model, work, threads) if maker.name in needed]:
         settings.say(f"models: {model}, making the {maker.name}")
         made = prepare(maker, _MAKE_SECONDS)
         sizes[maker.name] = made.facts
         if made.error is not None:
             failed[maker.name] = made.error
-    compile_seconds = 900 if settings.thorough else 90
-    entrants = networks.contenders(model, work, threads, compile_seconds=compile_seconds)
     contenders = [*entrants, *networks.products(threads)]
     ready = [contender for contender in contenders if contender.options.get("file") not in failed]
     settings.say(f"models: {model}, measuring")

@@ -296,6 +296,7 @@ def test_images_all_broken_leave_no_number(run, difference, table, tmp_path):
         (["--split", "validation"], "give one of all, train, test"),
         (["--backend", "abacus"], "abacus"),
         (["--device", "tpu"], "tpu"),
+        (["--precision", "bfloat16", "--backend", "onnxruntime"], "does not compute in it"),
         (["--seed", "-1"], "'--seed'"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,8 +43,13 @@ def eval_command(
         typer.Option(metavar="DIR", help="Write report (.json), scatter plot (.png) and scores (.csv) here."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N. Default: cpu; cuda for an engine (.plan).")
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="Default: the best one installed for the artefact.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16 (openvino); default: what the artefact was judged in.")
+    ] = None,
 ) -> int:
     """Judge an artefact on a data set with human scores: SRCC, PLCC, KRCC, RMSE, by distortion type, with intervals."""
     # Here and not above, so that --help and usage errors don't wait for SciPy and matplotlib.
@@ -70,7 +76,12 @@ def eval_command(
     read += [("an image to score", sample.distorted) for sample in samples]
     read += [("a reference", sample.reference) for sample in samples if sample.reference is not None]
     check_targets([("--output", file) for file in files], read)
-    with Scorer(artefact, backend=backend, device=device, threads=threads) as scorer:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        scorer = Scorer(artefact, backend=backend, device=device, precision=precision, threads=threads)
+    for warning in caught:
+        _say(str(warning.message))
+    with scorer:
         if not scorer.contract.weights.trained:
             _say("the artefact is untrained (random weights): its scores only show that the pipeline runs")
         with _progress("scoring", len(samples)) as advance:
@@ -83,7 +94,8 @@ def eval_command(
             images=Images.of_dataset(chosen, part=split, seed=seed, types=chosen_types),
             backend=scorer.backend_name,
             provider=scorer.provider,
-            device=device,
+            device=scorer.device,
+            computed_in=scorer.precision,
             groups=groups,
             resamples=RESAMPLES,
             bootstrap_seed=seed,

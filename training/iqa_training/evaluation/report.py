@@ -122,6 +122,8 @@ class Report:
         What was judged, and on what.
     backend, provider, device
         Where it ran.
+    computed_in
+        What operators on floats computed in.
     groups
         Distortion types by name of the group.
     resamples, bootstrap_seed
@@ -137,6 +139,7 @@ class Report:
     backend: str
     provider: str
     device: str
+    computed_in: str
     groups: dict[str, list[str]]
     resamples: int
     bootstrap_seed: int
