@@ -68,9 +68,10 @@ def items(model, count):
     return feeds
 
 
-def integer(model):
+def integer(model, *, attention=False):
     """Quantise for TensorRT, by the least and greatest values of two items."""
-    placement = plan(model, "tensorrt")
+    placement = plan(model, "tensorrt", attention=attention)
+    assert bool(placement.attention) == attention
     seen = collect(model, placement.tensors, items(model, 2))
     return quantise(model, placement, {name: min_max(values) for name, values in seen.items()})
 
@@ -83,8 +84,10 @@ def test_the_bundled_artefacts_build_as_they_are(tmp_path, name):
     assert described.portability == "ampere_or_later"
 
 
-def test_edge_builds_in_8_bits(tmp_path):
-    source = write(integer(onnx.load(EDGE)), tmp_path / "x.onnx", precision="int8", target="tensorrt")
+@pytest.mark.parametrize("attention", [False, True])
+def test_edge_builds_in_8_bits(tmp_path, attention):
+    model = integer(onnx.load(EDGE), attention=attention)
+    source = write(model, tmp_path / "x.onnx", precision="int8", target="tensorrt")
     build(source, tmp_path / "x.plan")
 
 

@@ -123,6 +123,32 @@ def test_a_convolution_that_several_read(artefacts: Any, joined: str, groups: in
     np.testing.assert_allclose(infer(path, images()), expected, rtol=0, atol=FLOAT32_SUM)
 
 
+def test_int8_weights_of_float_convolutions_are_multiplied_out(artefacts: Any) -> None:
+    """As they are, the library fails on DRI-IQA; no graph of a few nodes was found that shows it."""
+    graph = Nodes(np.int8)
+    positive = graph.add("Relu", [add_both_signs(graph)], "positive")
+    graph.constants += [numpy_helper.from_array(np.array([at], np.int64), f"at_{at}") for at in (0, 3, 6)]
+    graph.constants.append(numpy_helper.from_array(np.array([1], np.int64), "channels"))
+    graph.add("Slice", [positive, "at_0", "at_3", "channels", "channels"], "left")
+    graph.add("Slice", [positive, "at_3", "at_6", "channels", "channels"], "right")
+    integers = weights(1)[:, :3]
+    graph.constants += [
+        numpy_helper.from_array(integers, "weight_int8"),
+        numpy_helper.from_array(np.full(CHANNELS, 1 / 128, np.float32), "weight_scale"),
+    ]
+    graph.add("DequantizeLinear", ["weight_int8", "weight_scale"], "weight", axis=0)
+    parts = [graph.add("Conv", [side, "weight"], f"{side}/convolved") for side in ("left", "right")]
+    path = graph.write(artefacts, graph.add("Mul", parts, "product"))
+    openvino = _import_openvino()
+    model = openvino.Core().read_model(str(path))
+    sidestep_errors(openvino, model)
+    assert openvino.Type.i8 not in {node.get_output_element_type(0) for node in model.get_ordered_ops()}
+    left, right = (
+        np.einsum("oc,nchw->nohw", integers[:, :, 0, 0] / 128, np.maximum(sign * images(), 0)) for sign in (1, -1)
+    )
+    np.testing.assert_allclose(infer(path, images()), (left * right).mean(axis=(1, 2, 3)), rtol=0, atol=FLOAT32_SUM)
+
+
 def test_float_graphs_stay_as_they_are(artefacts: Any) -> None:
     openvino = _import_openvino()
     model = openvino.Core().read_model(str(artefacts.deep()))
