@@ -124,7 +124,7 @@ def test_a_convolution_that_several_read(artefacts: Any, joined: str, groups: in
 
 
 def test_int8_weights_of_float_convolutions_are_multiplied_out(artefacts: Any) -> None:
-    """As they are, the library fails on DRI-IQA; no graph of a few nodes was found that shows it."""
+    """What goes wrong with them in MFE-Net and DRI-IQA no graph of a few nodes was found to show."""
     graph = Nodes(np.int8)
     positive = graph.add("Relu", [add_both_signs(graph)], "positive")
     graph.constants += [numpy_helper.from_array(np.array([at], np.int64), f"at_{at}") for at in (0, 3, 6)]
