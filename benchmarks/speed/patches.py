@@ -1,7 +1,7 @@
 """Cutting and normalising crops: our kernels, what people use instead, and a plain write of the same bytes.
 
 One thread each. In cache, image and output are the same in every call; out of cache, calls go round through so many
-pairs of them that none is left in a cache when its turn comes, and whoever makes its own output has as many of them kept.
+pairs of them that none is left in a cache when its turn comes. Of who makes its own outputs as many are kept.
 """
 
 from __future__ import annotations

@@ -112,8 +112,8 @@ def _measure_model(settings: Settings, model: str) -> Case:
     entrants = networks.contenders(model, work, threads, compile_seconds=compile_seconds)
     if not settings.thorough and model not in TITLES:
         # Calibrating and compiling one more network takes longer than measuring it.
-        slow = (networks.COMPILED, *(entrant.name for entrant in entrants if entrant.options.get("precision") == "int8"))
-        entrants = [entrant for entrant in entrants if entrant.name not in slow]
+        entrants = [entrant for entrant in entrants if entrant.name != networks.COMPILED]
+        entrants = [entrant for entrant in entrants if entrant.options.get("precision") != "int8"]
     needed = {entrant.options[kind] for entrant in entrants for kind in ("file", "graph")}
     failed: dict[str, str] = {}
     sizes: dict[str, dict[str, float]] = {}

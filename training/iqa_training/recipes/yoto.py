@@ -129,7 +129,8 @@ class YotoRecipe(Recipe):
         count = -(-len(pictures) // 4)
         once = blurred(pictures[:count])
         twice = blurred(once)
-        worse, worst = self._scores({"image": torch.cat([once, twice])}, ("nr",))["nr"].split(count)
+        blurry = self._scores({"image": torch.cat([once, twice])}, ("nr",))["nr"]
+        worse, worst = blurry[:count], blurry[count:]
         return ranking(torch.cat([scores[:count], worse]), torch.cat([worse, worst]), _MARGIN)
 
     def _scores(self, batch: Batch, tasks: tuple[str, ...]) -> dict[str, Tensor]:
