@@ -24,8 +24,9 @@ from iqa_runtime.writers import KEYS
 COMMAND = (sys.executable, "-c", "from iqa_runtime.cli import main; main()")
 GREYS = {"a.png": 51, "sp ace/ü.png": 102, "x/a.png": 204}
 DEADLINE = 60.0
-MANY = 600
 """Seconds a process may take before the test gives up on it: far above what an overloaded host needs."""
+MANY = 600
+"""Images of a run that is to be interrupted."""
 
 
 def gray(path, value, size=(48, 64)):
