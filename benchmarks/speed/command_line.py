@@ -19,7 +19,7 @@ from iqa_runtime.cpu import available_cpus
 from speed import packages
 from speed.document import Section, document, read_results, result_of
 from speed.growth import draw
-from speed.sections import MODELS, SECTIONS, Settings
+from speed.sections import MODELS, SECTIONS, TITLES, Settings
 
 ROOT = packages.ROOT
 
@@ -33,7 +33,7 @@ def main(description: str | None) -> None:
         photographs=arguments.work / "photographs",
         artefacts=arguments.work / fingerprint(ROOT / "export", ROOT / "calibration"),
         threads=arguments.threads,
-        models=tuple(arguments.models),
+        models=tuple(arguments.models or (MODELS if arguments.long else TITLES)),
         quick=arguments.quick,
         thorough=arguments.long,
         say=lambda message: print(f"{datetime.now(UTC):%H:%M:%S} {message}", file=sys.stderr, flush=True),
@@ -82,7 +82,13 @@ def store(path: Path, host: dict[str, Any], name: str, section: Section) -> dict
 def parse(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=names, metavar="SECTION,...", help="default: all; growth only with --long")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=MODELS,
+        metavar="MODEL",
+        help="default: full YOTO and the edge model; all with --long",
+    )
     parser.add_argument("--threads", type=int, default=available_cpus(), help="of everyone; default: all CPUs")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "benchmarks")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")

@@ -75,6 +75,7 @@ PLAIN, DEPLOYED = "plain export", "deploy form"
 PRECISIONS = tuple(dict.fromkeys(form.precision for form in FORMS))
 
 _GEMM_SIDE = 1536
+_COMPILE_SECONDS = 900.0
 _PRECISION_OF = {"float32": "fp32", "bfloat16": "bf16", "int8": "int8"}
 
 Feed = dict[str, NDArray[Any]]
@@ -94,11 +95,10 @@ def makers(model: str, work: str, threads: int) -> list[Contender]:
     return graphs
 
 
-def contenders(model: str, work: str, threads: int, *, compile_seconds: float) -> list[Contender]:
+def contenders(model: str, work: str, threads: int) -> list[Contender]:
     """Return who takes part with one model.
 
     Option ``file`` names the maker of the file that each reads, ``graph`` the one that knows its multiplications.
-    `compile_seconds` is what torch.compile may take.
     """
     options = {"model": model, "work": work, "threads": threads, "graph": PLAIN, "file": DEPLOYED}
     found = [
@@ -108,7 +108,7 @@ def contenders(model: str, work: str, threads: int, *, compile_seconds: float) -
             role="rival",
             make="speed.networks:compiled",
             options=options,
-            load=compile_seconds,
+            load=_COMPILE_SECONDS,
         ),
     ]
     found += [

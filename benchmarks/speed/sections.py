@@ -108,12 +108,10 @@ def measure_networks(settings: Settings) -> Section:
 
 def _measure_model(settings: Settings, model: str) -> Case:
     work, threads = str(settings.artefacts), settings.threads
-    compile_seconds = 900 if settings.thorough else 90
-    entrants = networks.contenders(model, work, threads, compile_seconds=compile_seconds)
-    if not settings.thorough and model not in TITLES:
-        # Calibrating and compiling one more network takes longer than measuring it.
+    entrants = networks.contenders(model, work, threads)
+    if not settings.thorough:
+        # Compiling takes longer than measuring all the others.
         entrants = [entrant for entrant in entrants if entrant.name != networks.COMPILED]
-        entrants = [entrant for entrant in entrants if entrant.options.get("precision") != "int8"]
     needed = {entrant.options[kind] for entrant in entrants for kind in ("file", "graph")}
     failed: dict[str, str] = {}
     sizes: dict[str, dict[str, float]] = {}
@@ -131,7 +129,7 @@ def _measure_model(settings: Settings, model: str) -> Case:
         turn=0.2,
         load=240,
         call=120,
-        budget=300 if settings.thorough else 30,
+        budget=300 if settings.thorough else 60,
     )
     case = _case(model, ready, limits, base=networks.EAGER, tolerance=SAME_SCORE)
     for contender in contenders:
@@ -183,7 +181,8 @@ def measure_jobs(settings: Settings) -> Section:
         settings.say(f"job: {name}")
         artefact = _export(settings, model)
         taken, block = (photographs, min(_EDGE_BLOCK, count)) if model == EDGE else (photographs[2:7], 1)
-        limits = Limits(rounds=max(1, len(taken) // block), turn=0.0, load=120, call=300, budget=1000)
+        most = len(taken) if settings.thorough else 3 if model == YOTO else 5
+        limits = Limits(rounds=max(1, min(most, len(taken) // block)), turn=0.0, load=120, call=300, budget=1000)
         blocks = _case(
             f"{name}, {len(taken)} photographs in blocks of {block}",
             jobs.blocks(model, artefact, taken, block, settings.threads),
@@ -193,13 +192,13 @@ def measure_jobs(settings: Settings) -> Section:
         for outcome in blocks.outcomes:
             if outcome.median:
                 outcome.facts["images a second"] = block / outcome.median
-        limits = Limits(rounds=min(3, settings.rounds), turn=0.0, load=120, call=300, budget=1000)
+        limits = Limits(rounds=3 if settings.thorough else 2, turn=0.0, load=120, call=300, budget=1000)
         whole = _case(
             f"{name}, {len(taken)} photographs at once", jobs.parts(artefact, taken, settings.threads), limits
         )
         section.cases += [blocks, whole]
         _note_parts(section, name, whole, settings.threads)
-        limits = Limits(rounds=min(5, settings.rounds), turn=0.0, load=120, call=120, budget=60)
+        limits = Limits(rounds=min(5, settings.rounds), turn=0.0, load=120, call=120, budget=30)
         starts = jobs.start_ups(model, artefact, taken[0], settings.threads)
         section.cases.append(_case(f"{name}, one photograph from nothing", starts, limits))
     return section

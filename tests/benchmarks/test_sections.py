@@ -124,7 +124,7 @@ def test_forms_of_a_network_compute_the_same(tmp_path: Path) -> None:
     assert [outcome.error for outcome in made] == [None, None]
     assert made[0].facts["gmac"] > made[1].facts["gmac"] > 0.4
     wanted = {networks.EAGER, "plain export, ONNX Runtime", "deploy form, fp32, ONNX Runtime"}
-    ready = [one for one in networks.contenders("edge-nr", str(tmp_path), 1, compile_seconds=1) if one.name in wanted]
+    ready = [one for one in networks.contenders("edge-nr", str(tmp_path), 1) if one.name in wanted]
     outcomes = take_turns(ready, ONCE)
     assert {outcome.name for outcome in outcomes} == wanted
     for outcome in outcomes:
