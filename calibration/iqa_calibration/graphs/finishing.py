@@ -6,13 +6,11 @@ from math import prod
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorShapeProto
+from onnx import ModelProto, NodeProto
 
+from iqa_calibration.graphs.structure import item_shapes
 from iqa_runtime.contract import METADATA_KEY, Contract
 from iqa_runtime.errors import ArtefactError
-
-_SHAPE_DATA = 1024
-"""Bytes below which a constant may be a shape; larger ones are weights, whose values shape inference does not read."""
 
 
 def strip_sources(model: ModelProto) -> None:
@@ -63,26 +61,8 @@ def count_macs(model: ModelProto) -> int:
     ArtefactError
         If the shape of a product cannot be inferred.
     """
-    shaped = ModelProto()
-    shaped.CopyFrom(model)
-    del shaped.graph.value_info[:]
-    for weight in shaped.graph.initializer:
-        if len(weight.raw_data) > _SHAPE_DATA:
-            weight.ClearField("raw_data")
-    for tensor in (*shaped.graph.input, *shaped.graph.output):
-        for dimension in tensor.type.tensor_type.shape.dim:
-            if dimension.HasField("dim_param"):
-                dimension.dim_value = 1
-    shaped = onnx.shape_inference.infer_shapes(shaped, data_prop=True)
-    graph = shaped.graph
-    shapes = {entry.name: tuple(entry.dims) for entry in graph.initializer}
-    for entry in (*graph.input, *graph.output, *graph.value_info):
-        shapes[entry.name] = _sizes(entry.type.tensor_type.shape)
-    return sum(_node_macs(node, shapes) for node in graph.node)
-
-
-def _sizes(shape: TensorShapeProto) -> tuple[int, ...]:
-    return tuple(dimension.dim_value for dimension in shape.dim)
+    shapes = {weight.name: tuple(weight.dims) for weight in model.graph.initializer} | item_shapes(model)
+    return sum(_node_macs(node, shapes) for node in model.graph.node)
 
 
 def _node_macs(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:

@@ -72,23 +72,29 @@ class Structure:
     @cached_property
     def item_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the tensors for one item of the batch; tensors of unknown shape are missing."""
-        shaped = ModelProto()
-        shaped.CopyFrom(self._model)
-        for weight in shaped.graph.initializer:
-            # Shape inference reads what may be a shape; without the weights it is fast on any model.
-            if len(weight.raw_data) > _SHAPE_DATA:
-                weight.ClearField("raw_data")
-        for tensor in (*shaped.graph.input, *shaped.graph.output):
-            for dimension in tensor.type.tensor_type.shape.dim:
-                if dimension.HasField("dim_param"):
-                    dimension.dim_value = 1
-        shaped = onnx.shape_inference.infer_shapes(shaped, data_prop=True)
-        shapes = {}
-        for entry in (*shaped.graph.input, *shaped.graph.value_info, *shaped.graph.output):
-            dimensions = entry.type.tensor_type.shape.dim
-            if all(dimension.HasField("dim_value") for dimension in dimensions):
-                shapes[entry.name] = tuple(dimension.dim_value for dimension in dimensions)
-        return shapes
+        return item_shapes(self._model)
+
+
+def item_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
+    """Infer the shapes of a graph's tensors for one item of the batch; tensors of unknown shape are missing."""
+    shaped = ModelProto()
+    shaped.CopyFrom(model)
+    del shaped.graph.value_info[:]
+    for weight in shaped.graph.initializer:
+        # Shape inference reads what may be a shape; without the weights it is fast on any model.
+        if len(weight.raw_data) > _SHAPE_DATA:
+            weight.ClearField("raw_data")
+    for tensor in (*shaped.graph.input, *shaped.graph.output):
+        for dimension in tensor.type.tensor_type.shape.dim:
+            if dimension.HasField("dim_param"):
+                dimension.dim_value = 1
+    graph = onnx.shape_inference.infer_shapes(shaped, data_prop=True).graph
+    shapes = {}
+    for entry in (*graph.input, *graph.value_info, *graph.output):
+        dimensions = entry.type.tensor_type.shape.dim
+        if all(dimension.HasField("dim_value") for dimension in dimensions):
+            shapes[entry.name] = tuple(dimension.dim_value for dimension in dimensions)
+    return shapes
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
