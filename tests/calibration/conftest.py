@@ -9,28 +9,14 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_calibration.int8.observers import OBSERVERS, Observation, Range
-from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, TensorInput, Weights
+from iqa_runtime.contract import Contract
+from tiny_contract import tiny_contract
 
 SIDE = 24
 
 
 def artefact_contract(*, trained: bool = True) -> Contract:
-    return Contract(
-        model="activity",
-        variant="tiny",
-        task="nr",
-        options={},
-        precision="fp32",
-        target="any",
-        opset=20,
-        inputs=(TensorInput(name="image", shape=("batch", 3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3),),
-        plan=PatchPlan(kind="five", size=SIDE),
-        pooling="mean",
-        score=ScoreOutput(low=0, high=1, higher_is_better=True, bounded=False, scale="s"),
-        faithful="as published",
-        weights=Weights(file="f.pth", sha256="0" * 64, trained=trained, licence="l", trained_on="t"),
-        exporter="test",
-    )
+    return tiny_contract(SIDE, model="activity", variant="tiny", trained=trained)
 
 
 def activity_graph() -> ModelProto:

@@ -7,7 +7,6 @@ import math
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,10 @@ from iqa_calibration.comparing.layers import compare_layers
 from iqa_calibration.comparing.scores import check_comparable, compare_scores
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_calibration.half.casting import FORMATS, converted
-from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, TensorInput, Weights
+from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput
 from iqa_runtime.errors import ArtefactError, FileError, ImageError, UsageError
 from iqa_runtime.scorer import Scorer
+from tiny_contract import tiny_contract
 
 SIDE = 16
 ROUNDING = 1e-6
@@ -34,29 +34,7 @@ ROUNDING = 1e-6
 
 
 def contract(task: str = "nr", **changes: Any) -> Contract:
-    names = ["image"] if task == "nr" else ["image", "reference"]
-    return replace(
-        Contract(
-            model="m",
-            variant="v",
-            task=task,
-            options={},
-            precision="fp32",
-            target="any",
-            opset=20,
-            inputs=tuple(
-                TensorInput(name=name, shape=("batch", 3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3)
-                for name in names
-            ),
-            plan=PatchPlan(kind="center", size=SIDE),
-            pooling="mean",
-            score=ScoreOutput(low=0, high=1, higher_is_better=True, bounded=False, scale="s"),
-            faithful="as published",
-            weights=Weights(file="f", sha256="", trained=True, licence="l", trained_on="t"),
-            exporter="test",
-        ),
-        **changes,
-    )
+    return tiny_contract(SIDE, task, mean=0.0, std=1.0, **({"plan": PatchPlan(kind="center", size=SIDE)} | changes))
 
 
 def write(path: Path, *, gain: float = 1.0, offset: float = 0.0, middle: str = "scaled", **changes: Any) -> Path:

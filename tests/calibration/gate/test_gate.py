@@ -11,9 +11,10 @@ from iqa_calibration.gate.gate import LIMITS, GateLimits, compare, item_millisec
 from iqa_calibration.gate.gate_set import GateSet, Rendition, score
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_calibration.half.conversion import to_half
-from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, TensorInput, Weights
+from iqa_runtime.contract import Contract
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.scorer import Scorer
+from tiny_contract import tiny_contract
 
 SIDE = 24
 LOOSE = GateLimits(largest=0.05, mean=0.05, srcc=0.99)
@@ -23,25 +24,7 @@ ROUNDING = 1e-12
 
 
 def contract(task="nr", *, trained=True) -> Contract:
-    names = ["image"] if task == "nr" else ["image", "reference"]
-    return Contract(
-        model="m",
-        variant="v",
-        task=task,
-        options={},
-        precision="fp32",
-        target="any",
-        opset=20,
-        inputs=tuple(
-            TensorInput(name=name, shape=("batch", 3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3) for name in names
-        ),
-        plan=PatchPlan(kind="five", size=SIDE),
-        pooling="mean",
-        score=ScoreOutput(low=0, high=1, higher_is_better=True, bounded=False, scale="s"),
-        faithful="as published",
-        weights=Weights(file="f", sha256="", trained=trained, licence="l", trained_on="t"),
-        exporter="test",
-    )
+    return tiny_contract(SIDE, task, trained=trained)
 
 
 def activity(weights_scale=1.0, *, output="score"):

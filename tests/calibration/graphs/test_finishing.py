@@ -4,8 +4,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from iqa_calibration.graphs.finishing import count_macs, embed_contract, save, strip_sources
-from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, TensorInput, Weights, read_contract
+from iqa_runtime.contract import Contract, read_contract
 from iqa_runtime.errors import ArtefactError
+from tiny_contract import tiny_contract
 
 
 def model_of(nodes, weights, in_shape, out_shape):
@@ -20,23 +21,7 @@ def model_of(nodes, weights, in_shape, out_shape):
 
 
 def contract(**changes) -> Contract:
-    fields = {
-        "model": "m",
-        "variant": "v",
-        "task": "nr",
-        "options": {},
-        "precision": "fp32",
-        "target": "any",
-        "opset": 20,
-        "inputs": (TensorInput(name="image", shape=("batch", 3, 8, 8), mean=(0, 0, 0), std=(1, 1, 1)),),
-        "plan": PatchPlan(kind="center", size=8),
-        "pooling": "mean",
-        "score": ScoreOutput(low=0, high=1, higher_is_better=True, bounded=True, scale="s"),
-        "faithful": "as published",
-        "weights": Weights(file="f", sha256="", trained=True, licence="l", trained_on="t"),
-        "exporter": "test",
-    }
-    return Contract(**(fields | changes))
+    return tiny_contract(8, mean=0.0, std=1.0, **changes)
 
 
 def test_matmul_counts_one_item():

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from iqa_calibration.images.sets import FEW_PHOTOGRAPHS, CalibrationSet, read_images, split
-from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, TensorInput, Weights
+from iqa_runtime.contract import Contract, PatchPlan, TensorInput
 from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_runtime.kernels import extract_patches
 from iqa_runtime.patches import positions
+from tiny_contract import tiny_contract
 
 SIDE = 16
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -28,23 +29,7 @@ def crop_input(name="image", stack=()):
 
 def contract(task="nr", **changes) -> Contract:
     names = ["image"] if task == "nr" else ["image", "reference"]
-    fields = {
-        "model": "m",
-        "variant": "v",
-        "task": task,
-        "options": {},
-        "precision": "fp32",
-        "target": "any",
-        "opset": 20,
-        "inputs": tuple(crop_input(name) for name in names),
-        "plan": PatchPlan(kind="five", size=SIDE),
-        "pooling": "mean",
-        "score": ScoreOutput(low=0, high=1, higher_is_better=True, bounded=True, scale="s"),
-        "faithful": "as published",
-        "weights": Weights(file="f", sha256="", trained=True, licence="l", trained_on="t"),
-        "exporter": "test",
-    }
-    return Contract(**(fields | changes))
+    return tiny_contract(SIDE, task, **({"inputs": tuple(crop_input(name) for name in names)} | changes))
 
 
 @pytest.fixture(scope="module")

@@ -13,31 +13,16 @@ from iqa_calibration.gate.gate_set import GateSet
 from iqa_calibration.int8.sensitivity import Sensitivity
 from iqa_calibration.jobs.report import Attempt, Report
 from iqa_calibration.jobs.report_page import write_page
-from iqa_runtime.contract import Contract, FileDigest, PatchPlan, ScoreOutput, TensorInput, Weights
+from iqa_runtime.contract import FileDigest
+from tiny_contract import tiny_contract
 
 SIDE = 24
 FIRST_PART = "encoder.<b>first</b> & $x_1$"
 
 
 def contract(**changes):
-    whole = Contract(
-        model="m",
-        variant="v",
-        task="nr",
-        options={},
-        precision="int8",
-        target="onnxruntime",
-        opset=20,
-        inputs=(TensorInput(name="image", shape=("batch", 3, SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3),),
-        plan=PatchPlan(kind="five", size=SIDE),
-        pooling="mean",
-        score=ScoreOutput(low=0, high=1, higher_is_better=True, bounded=False, scale="s"),
-        faithful="as published",
-        weights=Weights(file="f", sha256="", trained=True, licence="l", trained_on="t"),
-        calibration={"photographs": 64},
-        exporter="test 1",
-    )
-    return replace(whole, **changes)
+    changed = {"precision": "int8", "target": "onnxruntime", "calibration": {"photographs": 64}, "exporter": "test 1"}
+    return tiny_contract(SIDE, **(changed | changes))
 
 
 def report(*, moved=0.0, fp32_ms=2.0, candidate_ms=1.0, **changes):
