@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend, Signature, choose_backend
 from iqa_runtime.backends.tensorrt import TensorRtBackend
 from iqa_runtime.backends.tensorrt_worker import StageTimes
-from iqa_runtime.bench_host import Host, Machine, describe_host, measure_machine
+from iqa_runtime.bench_gpu import measure_gpu
+from iqa_runtime.bench_host import Machine, describe_host, measure_machine
+from iqa_runtime.bench_image import encoded_images
+from iqa_runtime.bench_report import BatchRow, BenchReport, Stage
+from iqa_runtime.bench_timing import Spread, goes_on, repeat
 from iqa_runtime.bundled import find_artefact
-from iqa_runtime.contract import Contract, FileDigest
+from iqa_runtime.contract import Contract, FileDigest, Precision
 from iqa_runtime.crops import CropInput
-from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.errors import UsageError
 from iqa_runtime.images import DEFAULT_PIXEL_LIMIT, load_image
 from iqa_runtime.patches import format_plan
 from iqa_runtime.preparation import Preparer, Subject
@@ -31,111 +34,6 @@ from iqa_runtime.scorer import Scorer
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
 MAX_BATCH = 1024
-_LEAST_ROUNDS, _MOST_ROUNDS, _WARM_UP_ROUNDS = 5, 10_000, 2
-_WIDTH, _HEIGHT = 1920, 1080
-_JPEG_QUALITY, _REFERENCE_QUALITY = 90, 98
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """Times of many rounds, in milliseconds: percentiles, and how many rounds they are of."""
-
-    p50: float
-    p90: float
-    p99: float
-    rounds: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """One part of the work on one image.
-
-    Attributes
-    ----------
-    name
-        ``image`` is all of it, from encoded bytes to the score; the others are its parts.
-    what
-        What was done, in words.
-    times
-        Of it.
-    traffic
-        Bytes it reads and writes in memory at least; None where that says nothing.
-    bandwidth_share
-        `traffic` in the median time, as a share of the machine's bandwidth; above 1 where data stay in caches.
-    """
-
-    name: str
-    what: str
-    times: Spread
-    traffic: int | None = None
-    bandwidth_share: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchRow:
-    """The model alone at one batch size.
-
-    Attributes
-    ----------
-    items
-        In the batch; of one crop each, or of several where the artefact takes several as one.
-    times
-        Of one batch.
-    crops_per_second
-        At the median.
-    gflops
-        10^9 floating-point operations a second in convolutions and matrix products; None if their number is not known.
-    peak_share
-        `gflops` as a share of the machine's peak.
-    bandwidth_share
-        What must be moved at least, which is the weights once a run, inputs and outputs, as a share of its bandwidth.
-    """
-
-    items: int
-    times: Spread
-    crops_per_second: float
-    gflops: float | None
-    peak_share: float | None
-    bandwidth_share: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchReport:
-    """All that was measured, and on what; see the parts.
-
-    Attributes
-    ----------
-    artefact, model, precision, trained
-        What was measured: file and digest, name of model, variant and task, precision and target, whether trained.
-    backend, provider, device, threads
-        What ran it.
-    image, crops
-        Size and coding of the image, and the patch plan.
-    crops_per_image
-        Crops of that image.
-    items_per_run
-        Items in every run of the backend, whatever the batch.
-    gmac
-        10^9 multiply-accumulates of one item; None if not known.
-    """
-
-    artefact: FileDigest
-    model: str
-    precision: str
-    trained: bool
-    backend: str
-    provider: str
-    device: str
-    threads: int
-    image: str
-    crops: str
-    crops_per_image: int
-    items_per_run: int
-    gmac: float | None
-    machine: Machine
-    stages: tuple[Stage, ...]
-    batches: tuple[BatchRow, ...]
-    host: Host
 
 
 def measure_artefact(
@@ -172,8 +70,9 @@ def measure_artefact(
         10^9 multiply-accumulates of one item, for the share of the peak; None for those in the artefact's contract, if
         they are there.
     bandwidth, peak
-        Of a GPU, from its data sheet or another measurement: 10^9 bytes, and 10^9 operations, a second. On the CPU they
-        are measured, with NumPy's copies and float32 matrix products.
+        10^9 bytes, and 10^9 operations, a second, from a data sheet or another measurement. None to measure copies, on
+        the CPU with NumPy, on a GPU between CUDA events; and for the peak, on the CPU to measure NumPy's float32
+        product, on a GPU to take what is published for the artefact's precision, at the highest clock.
 
     Raises
     ------
@@ -188,18 +87,17 @@ def measure_artefact(
     with Scorer(path, crops=crops, batch_size=1, **options) as scorer:
         contract, plan, device, threads = scorer.contract, scorer.plan, scorer.device, scorer.threads
         gmac = contract.gmac if gmac is None else gmac
-        sources = _sources(contract, image, reference)
+        sources = encoded_images(contract, image, reference)
         whole = Stage(
             name="image",
             what="all of it, from encoded bytes to the score",
-            times=_repeat(lambda: scorer.score(*sources), seconds),
+            times=repeat(lambda: scorer.score(*sources), seconds),
         )
     preparer = Preparer(contract, plan, pixel_limit=DEFAULT_PIXEL_LIMIT)
     prepared = preparer.prepare(*sources)
     if prepared.subject is None:
         raise prepared.error or UsageError("the image cannot be prepared; give another one")
-    machine = measure_machine(threads) if device == "cpu" else Machine(bandwidth=None, peak=None)
-    machine = Machine(bandwidth=bandwidth or machine.bandwidth, peak=peak or machine.peak)
+    machine = _machine(device, threads, contract.precision, bandwidth=bandwidth, peak=peak)
     choice = choose_backend(path, contract, backend, device=device, precision=precision)
     with choice.create(path, Signature.of_artefact(contract), device=device, threads=threads) as model:
         bench = _Bench(contract, model, machine, seconds=seconds, gmac=gmac, weights=path.stat().st_size)
@@ -245,11 +143,7 @@ class _Bench:
 
     def stages(self, subject: Subject, encoded: bytes) -> Iterator[Stage]:
         """Yield decoding, cropping and the model on one image."""
-        yield Stage(
-            name="decode",
-            what=f"{len(encoded)} bytes to pixels",
-            times=_repeat(lambda: load_image(encoded), self._seconds),
-        )
+        yield self._stage("decode", f"{len(encoded)} bytes to pixels", self._repeat(lambda: load_image(encoded)))
         crops = [
             CropInput.of_contract(self._contract, tensor.name)
             for tensor in self._contract.inputs
@@ -264,17 +158,20 @@ class _Bench:
 
         # Every value is read as one byte and written in the type of the buffer.
         traffic = sum(buffer.size + buffer.nbytes for buffer in buffers)
-        yield self._stage("patches", f"{subject.positions.size // 2} crops, normalised", fill, traffic)
+        what = f"{subject.positions.size // 2} crops, normalised"
+        patches = self._stage("patches", what, self._repeat(fill), traffic)
+        # They are cut on the CPU, so that the bandwidth of a GPU says nothing of them.
+        yield patches if self._model.device == "cpu" else replace(patches, bandwidth_share=None)
         feed = self._feed(items)
-        moved = self._traffic(feed)
-        yield self._stage("model", f"{items} items on {self._model.name}", lambda: self._infer(feed), moved)
+        what = f"{items} items on {self._model.name}"
+        yield self._stage("model", what, self._repeat(lambda: self._infer(feed)), self._traffic(feed))
         if isinstance(self._model, TensorRtBackend):
             yield from self._device_stages(self._model)
 
     def batch(self, items: int) -> BatchRow:
         """Time the model at one batch size."""
         feed = self._feed(items)
-        times = _repeat(lambda: self._infer(feed), self._seconds)
+        times = self._repeat(lambda: self._infer(feed))
         rate = 1000 * items / times.p50
         gflops = None if self._gmac is None else 2 * self._gmac * rate
         return BatchRow(
@@ -291,21 +188,20 @@ class _Bench:
         feed = self._feed(model.items_per_run)
         measured: list[StageTimes] = []
         began = perf_counter()
-        while _goes_on(len(measured), perf_counter() - began, self._seconds):
+        while goes_on(len(measured), perf_counter() - began, self._seconds):
             measured.append(model.stage_times(feed))
+        what = f"a run of {model.items_per_run} items, by CUDA events"
         for name in ("host_to_device", "compute", "device_to_host"):
-            times = _spread([getattr(one, name) / 1000 for one in measured])
-            yield Stage(name=name, what=f"a run of {model.items_per_run} items, by CUDA events", times=times)
+            times = Spread.of_seconds([getattr(one, name) / 1000 for one in measured])
+            # Copies from and to the host go through its bus, whose rate nobody measured.
+            yield self._stage(name, what, times, self._traffic(feed) if name == "compute" else None)
 
-    def _stage(self, name: str, what: str, work: Callable[[], object], traffic: int) -> Stage:
-        times = _repeat(work, self._seconds)
-        return Stage(
-            name=name,
-            what=what,
-            times=times,
-            traffic=traffic,
-            bandwidth_share=self._bandwidth_share(traffic, times),
-        )
+    def _stage(self, name: str, what: str, times: Spread, traffic: int | None = None) -> Stage:
+        share = None if traffic is None else self._bandwidth_share(traffic, times)
+        return Stage(name=name, what=what, times=times, traffic=traffic, bandwidth_share=share)
+
+    def _repeat(self, work: Callable[[], object]) -> Spread:
+        return repeat(work, self._seconds)
 
     def _feed(self, items: int) -> dict[str, NDArray[Any]]:
         return {
@@ -329,62 +225,23 @@ def _share(value: float, most: float | None) -> float | None:
     return None if most is None else value / most
 
 
-def _repeat(work: Callable[[], object], seconds: float) -> Spread:
-    """Time some work again and again."""
-    for _ in range(_WARM_UP_ROUNDS):
-        work()
-    times: list[float] = []
-    while _goes_on(len(times), sum(times), seconds):
-        began = perf_counter()
-        work()
-        times.append(perf_counter() - began)
-    return _spread(times)
-
-
-def _goes_on(rounds: int, spent: float, seconds: float) -> bool:
-    return rounds < _LEAST_ROUNDS or (spent < seconds and rounds < _MOST_ROUNDS)
-
-
-def _spread(seconds: Sequence[float]) -> Spread:
-    p50, p90, p99 = (1000 * float(value) for value in np.percentile(seconds, [50, 90, 99]))
-    return Spread(p50=p50, p90=p90, p99=p99, rounds=len(seconds))
-
-
-def _sources(contract: Contract, image: Path | None, reference: Path | None) -> tuple[bytes, bytes | None]:
-    """Return the image as encoded bytes, and the reference if there is one."""
-    if image is not None:
-        return _bytes(image), None if reference is None else _bytes(reference)
-    if reference is not None:
-        raise UsageError(f"{reference}: a reference without an image; give both")
-    height = int(contract.options.get("baked_height", _HEIGHT))
-    width = int(contract.options.get("baked_width", _WIDTH))
-    picture = _photograph(height, width)
-    other = _jpeg(picture, _REFERENCE_QUALITY) if contract.needs_reference else None
-    return _jpeg(picture, _JPEG_QUALITY), other
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FileError(f"{path}: cannot read the image ({error.strerror}); check the path") from error
-
-
-def _photograph(height: int, width: int) -> NDArray[np.uint8]:
-    """Make a picture with structure at every scale, which takes about as long to decode as a photograph."""
-    random = np.random.default_rng(0)
-    picture = np.full((height, width, 3), 128, np.float32)
-    for cell in (256, 64, 16, 4, 1):
-        # Amplitudes that fall with the frequency, as those of natural images do.
-        size = (math.ceil(height / cell), math.ceil(width / cell), 3)
-        noise = random.standard_normal(size, dtype=np.float32) * 4 * cell**0.4
-        picture += cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.clip(picture, 0, 255).astype(np.uint8)
-
-
-def _jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
-    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return encoded.tobytes()
+def _machine(
+    device: str, threads: int, precision: Precision, *, bandwidth: float | None, peak: float | None
+) -> Machine:
+    """Return what the device can do: as given, else measured, else published; nothing is measured if both are given."""
+    if bandwidth is not None and peak is not None:
+        machine = Machine()
+    elif device == "cpu":
+        machine = measure_machine(threads)
+    elif device.startswith("cuda"):
+        machine = measure_gpu(device, precision)
+    else:  # of another package's backend
+        machine = Machine()
+    if bandwidth is not None:
+        machine = replace(machine, bandwidth=bandwidth, bandwidth_source="given")
+    if peak is not None:
+        machine = replace(machine, peak=peak, peak_source="given", peak_precision=None)
+    return machine
 
 
 def _check(batch_sizes: Sequence[int], seconds: float, rates: dict[str, float | None]) -> None:

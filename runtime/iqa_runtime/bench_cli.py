@@ -15,7 +15,8 @@ from iqa_runtime.overwriting import check_targets
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from iqa_runtime.bench import BenchReport, Spread
+    from iqa_runtime.bench_report import BenchReport
+    from iqa_runtime.bench_timing import Spread
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -45,10 +46,13 @@ def bench_command(
         typer.Option(help="10^9 multiply-accumulates of one item, for the share of the peak. Default: the artefact's."),
     ] = None,
     bandwidth: Annotated[
-        float | None, typer.Option(help="Of the GPU's memory, 10^9 bytes a second; the CPU's is measured.")
+        float | None, typer.Option(help="Of the memory, 10^9 bytes a second. Default: measured.")
     ] = None,
     peak: Annotated[
-        float | None, typer.Option(help="Of the GPU, 10^9 operations a second; the CPU's is measured.")
+        float | None,
+        typer.Option(
+            help="10^9 operations a second. Default: the CPU's measured, a GPU's published for the precision."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as JSON.")] = None,
 ) -> None:
@@ -129,12 +133,10 @@ def show_report(report: BenchReport, console: Console) -> None:
         )
     console.print(batches)
     machine = report.machine
-    console.print(
-        Text(
-            f"the machine: memory {_rate(machine.bandwidth)} GB/s, float32 products {_rate(machine.peak)} GFLOP/s; "
-            "-: not known"
-        )
-    )
+    memory = f"memory {_rate(machine.bandwidth)} GB/s{_KNOWN_BY[machine.bandwidth_source]}"
+    kind = f"{machine.peak_precision} peak" if machine.peak_precision else "peak"
+    products = f"{kind} {_rate(machine.peak)} GFLOP/s{_KNOWN_BY[machine.peak_source]}"
+    console.print(Text(f"the machine: {memory}, {products}; -: not known"))
 
 
 def _times(spread: Spread) -> tuple[str, str, str, str]:
@@ -147,6 +149,14 @@ def _percent(share: float | None) -> str:
 
 def _rate(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+_KNOWN_BY: dict[str | None, str] = {
+    None: "",
+    "measured": " (measured)",
+    "published": " (published, at the highest clock)",
+    "given": " (given)",
+}
 
 
 def _numbers(text: str) -> list[int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 
@@ -62,20 +63,34 @@ class Host:
     commit: str | None
 
 
+Source = Literal["measured", "published", "given"]
+"""How a number is known: from this run; from what NVIDIA publishes, at the highest clock; from the user."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What the hardware can do.
+    """What the hardware can do, and how that is known.
 
     Attributes
     ----------
     bandwidth
         Memory traffic of a copy, bytes read and written, in 10^9 a second; None if it is not known.
+    bandwidth_source
+        None if it is not known.
     peak
-        float32 matrix products, in 10^9 floating-point operations a second; None if it is not known.
+        Matrix products, in 10^9 operations a second, two for each multiply-accumulate; None if it is not known.
+    peak_source
+        None if it is not known.
+    peak_precision
+        Number format of these products: ``float32``, ``float16``, ``bfloat16`` or ``int8``; None if the peak is not
+        known, or was given.
     """
 
-    bandwidth: float | None
-    peak: float | None
+    bandwidth: float | None = None
+    bandwidth_source: Source | None = None
+    peak: float | None = None
+    peak_source: Source | None = None
+    peak_precision: str | None = None
 
 
 def describe_host() -> Host:
@@ -100,9 +115,16 @@ def describe_host() -> Host:
 def measure_machine(threads: int) -> Machine:
     """Measure what this host's processor and memory do at best; takes a second or so and half a gigabyte.
 
-    The copy uses so many threads; the product as many as NumPy's own library takes.
+    The copy uses so many threads; the product is of float32, whatever an artefact computes in, and uses as many as
+    NumPy's own library takes.
     """
-    return Machine(bandwidth=_bandwidth(threads) / 1e9, peak=_gemm_peak() / 1e9)
+    return Machine(
+        bandwidth=_bandwidth(threads) / 1e9,
+        bandwidth_source="measured",
+        peak=_gemm_peak() / 1e9,
+        peak_source="measured",
+        peak_precision="float32",
+    )
 
 
 def _bandwidth(threads: int) -> float:

@@ -39,6 +39,12 @@ class cudaError_t(IntEnum):
 class cudaMemcpyKind(IntEnum):
     cudaMemcpyHostToDevice = 1
     cudaMemcpyDeviceToHost = 2
+    cudaMemcpyDeviceToDevice = 3
+
+
+class cudaDeviceAttr(IntEnum):
+    cudaDevAttrClockRate = 13
+    cudaDevAttrMultiProcessorCount = 16
 
 
 class cudaStreamCaptureMode(IntEnum):
@@ -58,10 +64,13 @@ class FakeCudaRuntime:
         How many of each kind are allocated and not freed: ``device``, ``pinned``, ``stream``, ``event``, ``graph``.
     calls
         How often each function was called.
+    attributes
+        Of every device: 132 multiprocessors at 1.83 GHz, as an H100 SXM has for its tensor cores.
     """
 
     cudaError_t = cudaError_t
     cudaMemcpyKind = cudaMemcpyKind
+    cudaDeviceAttr = cudaDeviceAttr
     cudaStreamCaptureMode = cudaStreamCaptureMode
     cudaStreamNonBlocking = 1
     cudaHostAllocDefault = 0
@@ -71,6 +80,10 @@ class FakeCudaRuntime:
         self._thread = threading.local()
         self.alive: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
+        self.attributes = {
+            cudaDeviceAttr.cudaDevAttrClockRate: 1_830_000,
+            cudaDeviceAttr.cudaDevAttrMultiProcessorCount: 132,
+        }
         self._failures: dict[str, tuple[int, cudaError_t]] = {}
         self._memory: dict[int, Any] = {}
         self._handles = count(0x1000, 0x10)
@@ -139,6 +152,9 @@ class FakeCudaRuntime:
 
     def cudaGetDeviceProperties(self, device: int) -> tuple[cudaError_t, Any]:
         return self._enter("cudaGetDeviceProperties"), SimpleNamespace(name=b"Fake GPU\0\0", major=9, minor=0)
+
+    def cudaDeviceGetAttribute(self, attr: cudaDeviceAttr, device: int) -> tuple[cudaError_t, int]:
+        return self._enter("cudaDeviceGetAttribute"), self.attributes[attr]
 
     def cudaGetDevice(self) -> tuple[cudaError_t, int]:
         return self._enter("cudaGetDevice"), self.current

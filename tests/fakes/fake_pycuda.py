@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fake_cuda import FakeCudaRuntime, cudaMemcpyKind
+from fake_cuda import FakeCudaRuntime, cudaDeviceAttr, cudaMemcpyKind
 
 
 class Error(Exception):
@@ -25,10 +25,16 @@ class LogicError(Error):
     """Any other refusal."""
 
 
+class device_attribute:  # noqa: N801 - the real name
+    CLOCK_RATE = cudaDeviceAttr.cudaDevAttrClockRate
+    MULTIPROCESSOR_COUNT = cudaDeviceAttr.cudaDevAttrMultiProcessorCount
+
+
 class FakePyCudaDriver(ModuleType):
     """One GPU with one context, to be put into ``sys.modules`` as ``pycuda.driver``."""
 
     Error, MemoryError, LogicError = Error, MemoryError, LogicError
+    device_attribute = device_attribute
 
     def __init__(self, runtime: FakeCudaRuntime) -> None:
         super().__init__("pycuda.driver")
@@ -59,6 +65,9 @@ class FakePyCudaDriver(ModuleType):
             def compute_capability(self) -> tuple[int, int]:
                 properties = _value(runtime.cudaGetDeviceProperties(self.number))
                 return properties.major, properties.minor
+
+            def get_attribute(self, attr: cudaDeviceAttr) -> int:
+                return int(_value(runtime.cudaDeviceGetAttribute(attr, self.number)))
 
             def retain_primary_context(self) -> Context:
                 return Context(self.number)
@@ -152,6 +161,10 @@ class FakePyCudaDriver(ModuleType):
     def memcpy_htod_async(self, dest: int, src: Any, stream: Any = None) -> None:
         kind = cudaMemcpyKind.cudaMemcpyHostToDevice
         _value(self.runtime.cudaMemcpyAsync(dest, src.ctypes.data, src.nbytes, kind, stream.handle))
+
+    def memcpy_dtod_async(self, dest: int, src: int, size: int, stream: Any = None) -> None:
+        kind = cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        _value(self.runtime.cudaMemcpyAsync(dest, src, size, kind, stream.handle))
 
     def memcpy_dtoh_async(self, dest: Any, src: int, stream: Any = None) -> None:
         kind = cudaMemcpyKind.cudaMemcpyDeviceToHost

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import iqa_runtime.bench as bench_module
-from iqa_runtime.bench import BenchReport, Spread, measure_artefact
+from iqa_runtime.bench import measure_artefact
 from iqa_runtime.bench_cli import app
 from iqa_runtime.bench_host import Machine, describe_host, measure_machine
+from iqa_runtime.bench_report import BenchReport
+from iqa_runtime.bench_timing import Spread
 from iqa_runtime.errors import FileError, UsageError
 
 pytest.importorskip("onnxruntime")
@@ -32,7 +34,10 @@ PIXELS = 3 * 32 * 32
 @pytest.fixture(autouse=True)
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the machine be known beforehand: probing it takes a second."""
-    monkeypatch.setattr(bench_module, "measure_machine", lambda _: Machine(bandwidth=10.0, peak=100.0))
+    machine = Machine(
+        bandwidth=10.0, bandwidth_source="measured", peak=100.0, peak_source="measured", peak_precision="float32"
+    )
+    monkeypatch.setattr(bench_module, "measure_machine", lambda _: machine)
 
 
 @pytest.fixture
@@ -77,6 +82,26 @@ def test_shares_follow_from_times_traffic_and_machine(artefacts: Any, picture: P
         assert row.peak_share == pytest.approx(rate / 100)
         moved = row.items * (artefact.stat().st_size + 4 * PIXELS)
         assert row.bandwidth_share == pytest.approx(moved / (row.times.p50 / 1000) / 10e9)
+
+
+def test_what_is_given_replaces_what_is_measured(artefacts: Any, picture: Path) -> None:
+    artefact = artefacts.mean(gmac=0.5)
+    report = measure(artefact, image=picture, peak=50.0)
+    assert report.machine == Machine(
+        bandwidth=10.0, bandwidth_source="measured", peak=50.0, peak_source="given", peak_precision=None
+    )
+    row = report.batches[0]
+    assert row.gflops is not None
+    assert row.peak_share == pytest.approx(row.gflops / 50)
+    report = measure(artefact, image=picture, bandwidth=20.0)
+    assert (report.machine.bandwidth, report.machine.bandwidth_source) == (20.0, "given")
+    assert (report.machine.peak, report.machine.peak_precision) == (100.0, "float32")
+
+
+def test_with_both_given_nothing_is_measured(artefacts: Any, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(bench_module, "measure_machine")
+    machine = measure(artefacts.mean(), image=picture, bandwidth=20.0, peak=50.0).machine
+    assert machine == Machine(bandwidth=20.0, bandwidth_source="given", peak=50.0, peak_source="given")
 
 
 def test_without_multiply_accumulates_there_is_no_share_of_the_peak(artefacts: Any, picture: Path) -> None:
@@ -140,6 +165,8 @@ def test_the_machine_is_measured() -> None:
     assert 0.5 < machine.bandwidth < 5_000
     assert machine.peak is not None
     assert 1 < machine.peak < 100_000
+    assert (machine.bandwidth_source, machine.peak_source) == ("measured", "measured")
+    assert machine.peak_precision == "float32"
 
 
 def test_the_host_names_versions_and_the_commit_only_of_its_own_checkout(
@@ -170,10 +197,13 @@ def test_the_command_prints_tables_and_writes_json(artefacts: Any, picture: Path
     assert result.exit_code == 0, result.output
     for text in ("decode", "patches", "crops/s", "of peak", "GFLOP/s"):
         assert text in result.output
+    last = result.output.splitlines()[-1]
+    assert last == ("the machine: memory 10.0 GB/s (measured), float32 peak 100.0 GFLOP/s (measured); -: not known")
     content = json.loads(output.read_text(encoding="utf-8"))
     assert content["artefact"]["file"] == "mean.onnx"
     assert {"versions", "commit", "processor"} <= set(content["host"])
     assert [row["items"] for row in content["batches"]] == [1, 2]
+    assert (content["machine"]["bandwidth_source"], content["machine"]["peak_precision"]) == ("measured", "float32")
     assert set(content["stages"][0]["times"]) == {"p50", "p90", "p99", "rounds"}
 
 
@@ -202,7 +232,7 @@ def test_errors_of_the_command_are_one_line_and_an_exit_code(tmp_path: Path) -> 
 
 
 def test_a_spread_is_in_milliseconds() -> None:
-    spread = bench_module._spread([0.001] * 9 + [0.002])
+    spread = Spread.of_seconds([0.001] * 9 + [0.002])
     assert spread == Spread(p50=1.0, p90=pytest.approx(1.1), p99=pytest.approx(1.91), rounds=10)
 
 

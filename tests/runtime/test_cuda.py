@@ -11,7 +11,7 @@ import pytest
 import fake_cuda
 import fake_pycuda
 from fake_cuda import FakeCudaRuntime
-from iqa_runtime.cuda import Gpu, describe_gpu, device_index, open_cuda
+from iqa_runtime.cuda import Cuda, Gpu, Multiprocessors, describe_gpu, device_index, open_cuda
 from iqa_runtime.errors import BackendError, DependencyError, UsageError
 
 
@@ -23,7 +23,7 @@ def test_the_stand_in_has_the_real_names_and_parameters() -> None:
     for name, function in named:
         _, *parameters = inspect.signature(function).parameters
         assert parameters == list(inspect.signature(getattr(real, name)).parameters), name
-    for enumeration in ("cudaError_t", "cudaMemcpyKind", "cudaStreamCaptureMode"):
+    for enumeration in ("cudaError_t", "cudaMemcpyKind", "cudaStreamCaptureMode", "cudaDeviceAttr"):
         for member in getattr(FakeCudaRuntime, enumeration):
             assert getattr(getattr(real, enumeration), member.name) == member.value
     assert real.cudaStreamNonBlocking == FakeCudaRuntime.cudaStreamNonBlocking
@@ -79,6 +79,43 @@ def test_the_library_that_would_open_a_gpu_describes_it(monkeypatch: pytest.Monk
         describe_gpu(0)
 
 
+@pytest.mark.parametrize("library", ["cuda.bindings", "PyCUDA"])
+def test_both_libraries_copy_on_the_device_and_describe_it(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    runtime = fake_cuda.install(monkeypatch)
+    if library == "PyCUDA":
+        fake_pycuda.install(monkeypatch, runtime)
+        for name in ("cuda", "cuda.bindings", "cuda.bindings.runtime"):
+            monkeypatch.setitem(sys.modules, name, None)
+    cuda = open_cuda("cuda")
+    assert cuda.library == library
+    with cuda.active():
+        # As the stand-in says.
+        assert cuda.multiprocessors() == Multiprocessors(compute_capability=(9, 0), count=132, clock_khz=1_830_000)
+        check_copy_on_device(cuda)
+    assert not +runtime.alive, "something was not freed"
+
+
+def check_copy_on_device(cuda: Cuda) -> None:
+    """Copy to the device, twice on it, the second time half, and back."""
+    stream = cuda.create_stream()
+    there, back = cuda.allocate_pinned(1024), cuda.allocate_pinned(1024)
+    first, second = cuda.allocate(1024), cuda.allocate(1024)
+    try:
+        there[:], back[:] = np.arange(1024) % 251, 0
+        cuda.copy_to_device(first, there, stream)
+        cuda.copy_on_device(second, first, 1024, stream)
+        cuda.copy_on_device(second, first + 512, 512, stream)
+        cuda.copy_to_host(back, second, stream)
+        cuda.synchronize(stream)
+        np.testing.assert_array_equal(back, np.concatenate([there[512:], there[512:]]))
+    finally:
+        for pointer in (first, second):
+            cuda.free(pointer)
+        for pinned in (there, back):
+            cuda.free_pinned(pinned)
+        cuda.destroy_stream(stream)
+
+
 @pytest.mark.parametrize(("device", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:12", 12)])
 def test_devices_have_numbers(device: str, index: int) -> None:
     assert device_index(device) == index
@@ -99,7 +136,13 @@ def test_a_real_gpu_copies_and_takes_the_time() -> None:
     described = describe_gpu(0)
     assert described is not None
     assert described.name == cuda.device_name
+    multiprocessors = cuda.multiprocessors()
+    assert multiprocessors.compute_capability == described.compute_capability
+    assert multiprocessors.count > 0
+    # A tenth and ten times what GPUs of 2025 have.
+    assert 100_000 < multiprocessors.clock_khz < 20_000_000
     with cuda.active():
+        check_copy_on_device(cuda)
         stream = cuda.create_stream()
         there, back = cuda.allocate_pinned(1024), cuda.allocate_pinned(1024)
         memory = cuda.allocate(1024)

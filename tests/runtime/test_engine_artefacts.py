@@ -232,9 +232,11 @@ def test_an_installation_is_checked_with_an_engine(artefacts: Any) -> None:
 
 
 def test_a_bench_splits_copies_and_computation(artefacts: Any) -> None:
-    report = measure_artefact(engine(artefacts.mean()), seconds=0.01, threads=1, batch_sizes=(1, 8), peak=100.0)
+    report = measure_artefact(
+        engine(artefacts.mean()), seconds=0.01, threads=1, batch_sizes=(1, 8), peak=100.0, bandwidth=10.0
+    )
     names = [stage.name for stage in report.stages]
     assert names == ["image", "decode", "patches", "model", "host_to_device", "compute", "device_to_host"]
     assert report.stages[-1].times.p50 == 1.0, "a tick of the stand-in's clock"
     assert (report.items_per_run, report.device) == (BATCH.opt, "cuda")
-    assert (report.machine.peak, report.machine.bandwidth) == (100.0, None)
+    assert (report.machine.peak, report.machine.bandwidth) == (100.0, 10.0)

@@ -10,10 +10,10 @@ import sys
 from importlib.util import find_spec
 from typing import Literal
 
-from iqa_runtime.cuda.protocol import Cuda, Gpu
+from iqa_runtime.cuda.protocol import Cuda, Gpu, Multiprocessors
 from iqa_runtime.errors import DependencyError, UsageError
 
-__all__ = ["Cuda", "Gpu", "describe_gpu", "device_index", "open_cuda"]
+__all__ = ["Cuda", "Gpu", "Multiprocessors", "describe_gpu", "device_index", "open_cuda"]
 
 
 def device_index(device: str) -> int:

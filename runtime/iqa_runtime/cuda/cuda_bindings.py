@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.cuda.protocol import Gpu, driver_title
+from iqa_runtime.cuda.protocol import Gpu, Multiprocessors, driver_title
 from iqa_runtime.errors import BackendError, DependencyError
 
 _OUT_OF_MEMORY = "cudaErrorMemoryAllocation"
@@ -43,7 +43,7 @@ class CudaBindings:
                 f"device 'cuda:{index}': no such NVIDIA GPU ({found}); check what nvidia-smi lists and that its driver "
                 "is new enough, or score the ONNX file with --device cpu"
             )
-        self._device_name = _describe(self._runtime, index).name
+        self._gpu = _describe(self._runtime, index)
 
     @property
     def library(self) -> str:
@@ -53,7 +53,17 @@ class CudaBindings:
     @property
     def device_name(self) -> str:
         """What the driver calls the GPU."""
-        return self._device_name
+        return self._gpu.name
+
+    def multiprocessors(self) -> Multiprocessors:
+        """Return what the GPU computes with."""
+        # Attributes and not properties, which since CUDA 13 have no clock.
+        names = self._runtime.cudaDeviceAttr
+        return Multiprocessors(
+            compute_capability=self._gpu.compute_capability,
+            count=int(self._call("cudaDeviceGetAttribute", names.cudaDevAttrMultiProcessorCount, self._index)),
+            clock_khz=int(self._call("cudaDeviceGetAttribute", names.cudaDevAttrClockRate, self._index)),
+        )
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -103,6 +113,11 @@ class CudaBindings:
         """Enqueue a copy from the device."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", memory.ctypes.data, pointer, memory.nbytes, kind, stream)
+
+    def copy_on_device(self, target: int, source: int, size: int, stream: int) -> None:
+        """Enqueue a copy within the device."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        self._call("cudaMemcpyAsync", target, source, size, kind, stream)
 
     def create_event(self) -> int:
         """Create an event that takes the time."""

@@ -33,6 +33,25 @@ class Gpu:
         return f"{self.name} ({self.compute_capability[0]}.{self.compute_capability[1]})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Multiprocessors:
+    """What a GPU computes with.
+
+    Attributes
+    ----------
+    compute_capability
+        Major and minor.
+    count
+        Those this process may use, which on a part of a GPU are not all.
+    clock_khz
+        The highest they may have, in kHz.
+    """
+
+    compute_capability: tuple[int, int]
+    count: int
+    clock_khz: int
+
+
 def driver_title(version: int) -> str:
     """Return in words what the driver supports, which CUDA gives as 1000 times the major version plus 10 the minor."""
     return f"CUDA {version // 1000}.{version % 1000 // 10}"
@@ -55,6 +74,9 @@ class Cuda(Protocol):
     @property
     def device_name(self) -> str:
         """What the driver calls the GPU."""
+
+    def multiprocessors(self) -> Multiprocessors:
+        """Return what the GPU computes with."""
 
     def active(self) -> AbstractContextManager[None]:
         """Make the device current in the calling thread; afterwards, what was current before is so again."""
@@ -85,6 +107,9 @@ class Cuda(Protocol):
 
     def copy_to_host(self, memory: NDArray[Any], pointer: int, stream: int) -> None:
         """Enqueue a copy from the device to pinned, C-contiguous memory."""
+
+    def copy_on_device(self, target: int, source: int, size: int, stream: int) -> None:
+        """Enqueue a copy of so many bytes from one address on the device to another."""
 
     def create_event(self) -> int:
         """Create an event that takes the time."""

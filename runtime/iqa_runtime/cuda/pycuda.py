@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.cuda.protocol import Gpu, driver_title
+from iqa_runtime.cuda.protocol import Gpu, Multiprocessors, driver_title
 from iqa_runtime.errors import BackendError, DependencyError, UsageError
 
 
@@ -63,6 +63,7 @@ class PyCuda:
                     "context, or pop the context first"
                 )
         self._context = context
+        self._device = device
         self._device_name = str(device.name())
 
     @property
@@ -74,6 +75,17 @@ class PyCuda:
     def device_name(self) -> str:
         """What the driver calls the GPU."""
         return self._device_name
+
+    def multiprocessors(self) -> Multiprocessors:
+        """Return what the GPU computes with."""
+        names = self._driver.device_attribute
+        with self._calling("Device.get_attribute"):
+            major, minor = self._device.compute_capability()
+            return Multiprocessors(
+                compute_capability=(int(major), int(minor)),
+                count=int(self._device.get_attribute(names.MULTIPROCESSOR_COUNT)),
+                clock_khz=int(self._device.get_attribute(names.CLOCK_RATE)),
+            )
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -132,6 +144,11 @@ class PyCuda:
         """Enqueue a copy from the device."""
         with self._calling("memcpy_dtoh_async"):
             self._driver.memcpy_dtoh_async(memory, pointer, self._streams[stream])
+
+    def copy_on_device(self, target: int, source: int, size: int, stream: int) -> None:
+        """Enqueue a copy within the device."""
+        with self._calling("memcpy_dtod_async"):
+            self._driver.memcpy_dtod_async(target, source, size, self._streams[stream])
 
     def create_event(self) -> int:
         """Create an event that takes the time."""
