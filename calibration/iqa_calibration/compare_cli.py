@@ -11,7 +11,7 @@ import typer
 
 from iqa_runtime.bundled import find_artefact
 from iqa_runtime.command_line import run_app
-from iqa_runtime.errors import DependencyError, FileError, UsageError
+from iqa_runtime.errors import DependencyError, FileError
 from iqa_runtime.inputs import expand_inputs, pair_references
 from iqa_runtime.overwriting import Named, check_targets
 from iqa_runtime.scorer import Scorer
@@ -30,7 +30,8 @@ def compare_command(
         str | None, typer.Option(metavar="FILE|FOLDER", help="Reference of all, or a folder that pairs by file name.")
     ] = None,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Two ONNX files: compare the tensors inside, too, the worst first.")
+        bool,
+        typer.Option("--layers", help="Compare the tensors inside, too, the worst first; one is to be an ONNX file."),
     ] = False,
     layer_items: Annotated[int, typer.Option(min=1, help="Crops to compare tensors on, one an image.")] = 4,
     backend: Annotated[str | None, typer.Option(help="Of the first. Default: the best one installed for it.")] = None,
@@ -56,6 +57,7 @@ def compare_command(
         from iqa_calibration.comparing.layers import compare_layers
         from iqa_calibration.comparing.report import CompareReport
         from iqa_calibration.comparing.scores import compare_scores
+        from iqa_calibration.comparing.sources import check_sides
         from iqa_calibration.progress import stages
     except ImportError as error:
         raise DependencyError(f'{error}; install calibration: pip install "iqa-deploy[cpu,calibration]"') from error
@@ -67,8 +69,8 @@ def compare_command(
     paths = expand_inputs(images, sys.stdin.buffer)
     references = None if reference is None else pair_references(paths, reference)
     _check_outputs([("--json", json), ("--html", html)], files, paths, references)
-    if layers and any(file.suffix.lower() != ".onnx" for file in files):
-        raise UsageError("--layers looks into ONNX files, and one of the two is none; leave it out")
+    if layers:
+        check_sides(files)
     options: dict[str, Any] = {"crops": crops, "threads": threads}
     console = Console(stderr=True)
     with stages(console) as tell:
@@ -80,7 +82,16 @@ def compare_command(
                 threads = left.threads
         report = CompareReport(scores=scores)
         if layers:
-            rows, apart = compare_layers(*files, paths, references, items=layer_items, threads=threads, progress=tell)
+            rows, apart = compare_layers(
+                *files,
+                paths,
+                references,
+                backends=(backend, second_backend),
+                devices=(device, second_device),
+                items=layer_items,
+                threads=threads,
+                progress=tell,
+            )
             report = CompareReport(scores=scores, layers=rows, layers_apart=apart)
     if json is not None:
         report.write_json(json)

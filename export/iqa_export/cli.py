@@ -33,6 +33,7 @@ from iqa_export.engine_options import (
     EngineChoice,
     EngineFlags,
     HardwareCompatible,
+    MarkLayers,
     MaxBatch,
     MinBatch,
     OptBatch,
@@ -126,6 +127,7 @@ def export_command(
     hardware_compatible: HardwareCompatible = False,
     strip: Strip = False,
     refittable: Refittable = False,
+    mark_layers: MarkLayers = False,
     refit: Refit = None,
     timing_cache: TimingCache = None,
     sign: Sign = None,
@@ -142,6 +144,7 @@ def export_command(
         hardware_compatible=hardware_compatible,
         strip=strip,
         refittable=refittable,
+        mark_layers=mark_layers,
         timing_cache=timing_cache,
         sign=sign,
     )

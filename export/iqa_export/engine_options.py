@@ -37,6 +37,9 @@ Strip = Annotated[bool, typer.Option("--strip", help="Leave the weights out of t
 Refittable = Annotated[
     bool, typer.Option("--refittable", help="Let the weights of other artefacts be put into the engine later.")
 ]
+MarkLayers = Annotated[
+    bool, typer.Option("--mark-layers", help="Make the tensors inside outputs too, for iqa-compare --layers; slow.")
+]
 Refit = Annotated[
     Path | None,
     typer.Option(
@@ -97,6 +100,7 @@ class EngineFlags:
     hardware_compatible: bool
     strip: bool
     refittable: bool
+    mark_layers: bool
     timing_cache: Path | None
     sign: Path | None
 
@@ -112,7 +116,7 @@ class EngineFlags:
         from iqa_export.engine.options import check_options
 
         default = EngineOptions()
-        largest = self.max_batch or self.opt_batch or default.max_batch
+        largest = self.max_batch or self.opt_batch or (1 if self.mark_layers else default.max_batch)
         options = EngineOptions(
             min_batch=self.min_batch or default.min_batch,
             opt_batch=self.opt_batch or min(largest, default.opt_batch),
@@ -123,6 +127,7 @@ class EngineFlags:
             hardware_compatible=self.hardware_compatible,
             strip=self.strip,
             refittable=self.refittable,
+            mark_layers=self.mark_layers,
             timing_cache=self.timing_cache,
             sign=self.sign,
         )

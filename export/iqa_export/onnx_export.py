@@ -11,6 +11,7 @@ import onnx
 import torch
 from onnx import ModelProto
 from torch import nn
+from torch.onnx import ONNXProgram
 
 from iqa_calibration.graphs.finishing import strip_sources
 from iqa_runtime.contract import TensorInput
@@ -47,6 +48,17 @@ def to_onnx(
     opset
         ONNX operator set.
     """
+    model: ModelProto = to_program(module, inputs, outputs, opset=opset).model_proto
+    strip_sources(model)
+    model.producer_name = "iqa-deploy"
+    model.producer_version = ""
+    return model
+
+
+def to_program(
+    module: nn.Module, inputs: Sequence[TensorInput], outputs: Sequence[str], *, opset: int = OPSET
+) -> ONNXProgram:
+    """Export a network, and keep what was translated beside the translation; arguments as in `to_onnx`."""
     # With gradients required, attention masks computed from parameters fail to trace for a dynamic batch.
     module.eval().requires_grad_(False)
     examples = tuple(torch.zeros(_EXAMPLE_BATCH, *(int(size) for size in tensor.shape[1:])) for tensor in inputs)
@@ -64,11 +76,7 @@ def to_onnx(
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    model: ModelProto = program.model_proto
-    strip_sources(model)
-    model.producer_name = "iqa-deploy"
-    model.producer_version = ""
-    return model
+    return program
 
 
 class _Positional(nn.Module):

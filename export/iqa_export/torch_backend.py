@@ -1,12 +1,14 @@
 """PyTorch as a backend: the network as published, with the weights an artefact was made of.
 
-The oracle for `iqa-compare`, and for whoever wants to see what export, calibration or an engine changed. The runtime
-finds it by its entry point, so that nothing there knows of torch.
+The oracle for `iqa-compare`, and for whoever wants to see what export, calibration or an engine changed. Layer by layer
+it shows the deploy form, which has the artefact's layers. The runtime finds it by its entry point, so that nothing
+there knows of torch.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +18,9 @@ from torch import nn
 
 from iqa_export.checkpoints import Checkpoint, load_into, random_checkpoint, read_checkpoint
 from iqa_export.systems import GraphChoice, System, find_system
-from iqa_runtime.backends.base import Backend, Signature
+from iqa_export.torch_layers import TracedLayers
+from iqa_runtime.backends.base import Backend
+from iqa_runtime.backends.signature import Signature
 from iqa_runtime.contract import Contract, FileDigest, read_contract
 from iqa_runtime.errors import ArtefactError, BackendError, FileError, UsageError
 
@@ -53,6 +57,7 @@ class PyTorchBackend(Backend):
                 "it without --cache-reference and --reference-image"
             )
         self._network: nn.Module | None = None
+        self._traced: TracedLayers | None = None
 
     @property
     def items_per_run(self) -> int:
@@ -64,10 +69,48 @@ class PyTorchBackend(Backend):
         """Version of PyTorch, and the device."""
         return f"PyTorch {torch.__version__} {self.device}"
 
+    def layer_tensors(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the tensors of the deploy form that was exported, under the names that the exporter gave them.
+
+        The network as published computes the same by other steps. They are computed on the CPU in float32, and
+        their names hold with the version of PyTorch that exported the artefact.
+        """
+        return self._layers().shapes
+
     def _load(self) -> None:
-        contract = self._contract
         if self.device != "cpu" and not torch.cuda.is_available():
             raise BackendError(f"device {self.device!r}: this PyTorch ({torch.__version__}) finds no GPU")
+        system, network, choice = self._published()
+        self._network = system.as_written(network, choice).eval().to(self.device)
+
+    def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
+        network = self._network
+        if network is None:
+            raise UsageError(f"{self.artefact}: the backend was deactivated while in use")
+        tensors = [torch.from_numpy(inputs[spec.name]).to(self.device, torch.float32) for spec in self.signature.inputs]
+        # On a GPU, PyTorch would round the inputs of convolutions to ten bits of mantissa.
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            values = network(*tensors)
+        found = dict(zip(self._outputs(), values, strict=True))
+        return [found[name].cpu().numpy() for name in outputs]
+
+    def _run_layers(self, inputs: dict[str, NDArray[Any]], names: list[str]) -> list[NDArray[Any]]:
+        tensors = [torch.from_numpy(inputs[spec.name]).to(torch.float32) for spec in self.signature.inputs]
+        found = self._layers().run(tensors, names)
+        return [found[name].numpy() for name in names]
+
+    def _release(self) -> None:
+        self._network = self._traced = None
+
+    def _outputs(self) -> list[str]:
+        """Name the outputs of the graph, in order."""
+        contract = self._contract
+        maps = [output.name for output in contract.maps]
+        return [contract.score.name, *maps, *(output.name for output in contract.extras)]
+
+    def _published(self) -> tuple[System, nn.Module, GraphChoice]:
+        """Return the network with its weights, and which of its graphs the artefact is."""
+        contract = self._contract
         system = find_system(contract.model)
         network = system.build(contract.variant).requires_grad_(False)
         load_into(network, self._weights(system), system.key_map(contract.variant))
@@ -78,22 +121,15 @@ class PyTorchBackend(Backend):
             maps=bool(contract.maps),
             extras=tuple(output.name for output in contract.extras),
         )
-        self._network = system.as_written(network, choice).eval().to(self.device)
+        return system, network, choice
 
-    def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
-        network, contract = self._network, self._contract
-        if network is None:
-            raise UsageError(f"{self.artefact}: the backend was deactivated while in use")
-        tensors = [torch.from_numpy(inputs[spec.name]).to(self.device, torch.float32) for spec in self.signature.inputs]
-        with torch.inference_mode():
-            values = network(*tensors)
-        names = [contract.score.name]
-        names += [output.name for output in contract.maps] + [output.name for output in contract.extras]
-        found = dict(zip(names, values, strict=True))
-        return [found[name].cpu().numpy() for name in outputs]
-
-    def _release(self) -> None:
-        self._network = None
+    def _layers(self) -> TracedLayers:
+        """Trace the deploy form, as the exporter does, the first time."""
+        if self._traced is None:
+            system, network, choice = self._published()
+            module = system.deployed(network, choice)
+            self._traced = TracedLayers(module, self._contract.inputs, self._outputs(), opset=self._contract.opset)
+        return self._traced
 
     def _weights(self, system: System) -> Checkpoint:
         """Find the weights the artefact was made of."""

@@ -7,7 +7,7 @@ the bytes are those the JSON speaks of, not who made them; a signature (`iqa_run
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -55,6 +55,9 @@ class PlanFile:
         Whether the weights were left out; such a plan runs only after they were put back.
     refittable
         Whether other weights may be put in.
+    layer_tensors
+        Float tensors inside the network that ``--mark-layers`` made outputs, and its other ones: name to shape for one
+        item. Empty for a plan that shows none.
     exporter
         Package and version that wrote it.
     schema
@@ -72,6 +75,7 @@ class PlanFile:
     workspace: int | None
     stripped: bool
     refittable: bool
+    layer_tensors: dict[str, tuple[int, ...]] = field(default_factory=dict)
     exporter: str
     schema: int = SCHEMA_VERSION
 
@@ -92,8 +96,15 @@ class PlanFile:
             "--hardware-compatible": self.portability != "same_gpu" and self.host.library == "tensorrt",
             "--strip": self.stripped,
             "--refittable": self.refittable,
+            "--mark-layers": bool(self.layer_tensors),
         }
         return " ".join([*words, *(flag for flag, is_set in flags.items() if is_set)])
+
+    @property
+    def marking_command(self) -> str:
+        """The command that builds, beside the plan, one of the same source that shows its layers."""
+        output = f"{Path(self.plan.file).stem}.layers{PLAN_SUFFIX}"
+        return f"iqa-export {self.source.file} --engine --mark-layers --output {output}"
 
 
 class _Parts(msgspec.Struct):

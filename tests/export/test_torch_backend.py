@@ -1,20 +1,31 @@
-"""The network as published behind the runtime's own pipeline."""
+"""The network as published behind the runtime's own pipeline, and the layers of its deploy form."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
+from typer.testing import CliRunner
 
+from iqa_calibration.compare_cli import app
+from iqa_calibration.comparing.sources import Graph
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_export.torch_backend import PyTorchBackend
 from iqa_runtime import ArtefactError, FileError, Scorer, UsageError, read_contract
-from iqa_runtime.backends import backend_class
+from iqa_runtime.backends import Signature, backend_class
 from iqa_runtime.bundled import find_artefact
 
 SCORE_SHARE = 1e-4
 """Of the score: the parity that export promises."""
+
+LAYER_SHARE = 1e-4
+"""Root mean square: float32 sums of a few thousand terms in two orders, and differences that leave a tenth of them."""
+
+PAIRED_SHARE = 0.85
+"""Of the float tensors of the artefact; the others are inside what PyTorch has as one node, a linear layer mostly."""
 
 
 @pytest.fixture
@@ -62,6 +73,45 @@ def test_other_weights_are_refused(changed):
 def test_options_that_cannot_be(options, message):
     with pytest.raises(UsageError, match=message):
         Scorer("edge", backend="pytorch", **options)
+
+
+def noise(contract, seed=0):
+    random = np.random.default_rng(seed)
+    return {tensor.name: random.standard_normal((1, *tensor.shape[1:]), dtype=np.float32) for tensor in contract.inputs}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["edge-nr", "edge-fr"])
+def test_nearly_all_layers_are_those_of_the_artefact(name):
+    source = find_artefact(name)
+    contract, graph = read_contract(source), Graph(source)
+    with PyTorchBackend(source, Signature.of_artefact(contract), device="cpu", threads=1) as backend:
+        layers, known = backend.layer_tensors(), graph.source(1).shapes
+        common = [tensor for tensor in graph.floats if tensor in layers and layers[tensor] == known.get(tensor)]
+        item = noise(contract)
+        actual = backend.run_layers(item, common)
+        scores = backend.infer(item, ["score"])
+    assert len(common) >= PAIRED_SHARE * len(graph.floats)
+    assert all(tensor.startswith("val_") for tensor in set(graph.floats) - set(common)), "the exporter's own names"
+    assert {"score", *(output.name for output in contract.maps)} <= set(common)
+    expected = graph.source(1).prepare(common)(item)
+    for tensor in common:
+        difference = np.linalg.norm(np.float64(actual[tensor]) - expected[tensor])
+        assert difference <= LAYER_SHARE * np.linalg.norm(expected[tensor]), tensor
+    assert actual["score"] == pytest.approx(scores["score"], rel=SCORE_SHARE)
+
+
+@pytest.mark.slow
+def test_layers_are_compared_by_the_command(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (230, 240, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "x.png"), picture)
+    output = tmp_path / "x.json"
+    arguments = ["edge", "edge", "--second-backend", "pytorch", "--images", str(tmp_path / "x.png"), "--threads", "1"]
+    result = CliRunner().invoke(app, [*arguments, "--crops", "center", "--layers", "--json", str(output)])
+    assert result.exit_code == 0, result.output
+    layers = json.loads(output.read_text(encoding="utf-8"))["layers"]
+    assert len(layers) > 100
+    assert 0 < layers[0]["relative"] < LAYER_SHARE
 
 
 def test_an_engine_is_not_for_it(tmp_path):

@@ -152,7 +152,7 @@ class IExecutionContext:
             return self._shapes[name]
         declared = self.engine.get_tensor_shape(name)
         batch = next((shape[0] for shape in self._shapes.values()), -1)
-        return (batch, *declared[1:])
+        return (batch if declared[:1] == (-1,) else declared[0], *declared[1:])
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         if name not in self.engine._tensors:
@@ -171,13 +171,16 @@ class IExecutionContext:
         fake.executions += 1
         # Shapes and addresses are fixed when the work is enqueued, as in a CUDA graph.
         inputs = [self._memory(entry[0]) for entry in self.engine._content["inputs"]]
-        outputs = [self._memory(entry[0]) for entry in self.engine._content["outputs"]]
+        outputs = {entry[0]: self._memory(entry[0]) for entry in self.engine._content["outputs"]}
 
         def work() -> None:
             means = [tensor.reshape(len(tensor), -1).mean(axis=1, dtype=np.float64) for tensor in inputs]
             values = means[0] - sum(means[1:])
-            for tensor in outputs:
-                tensor[...] = values.reshape(-1, *[1] * (tensor.ndim - 1))
+            for name, tensor in outputs.items():
+                if fake.compute is None:
+                    tensor[...] = values.reshape(-1, *[1] * (tensor.ndim - 1))
+                else:
+                    tensor[...] = fake.compute(name, inputs)
 
         if fake.enqueue is None:
             work()

@@ -34,6 +34,9 @@ class Fake:
         Operators that the parser refuses.
     enqueue
         Takes a stream's handle and the work of one execution; None to work at once.
+    compute
+        Takes the name of an output and the inputs of a run, and returns its values; None for the mean of each item of
+        the first input, less those of the others.
     builds, deserialised, contexts, executions
         How often.
     """
@@ -42,6 +45,7 @@ class Fake:
     faults: set[str] = field(default_factory=set)
     unsupported: set[str] = field(default_factory=lambda: {"Col2Im", "DeformConv"})
     enqueue: Callable[[int, Callable[[], None]], None] | None = None
+    compute: Callable[[str, list[Any]], Any] | None = None
     builds: int = 0
     deserialised: int = 0
     contexts: int = 0

@@ -51,6 +51,49 @@ def batch(items: int) -> NDArray[np.float32]:
     return np.arange(2 * items, dtype=np.float32).reshape(items, 2)
 
 
+def test_a_batch_that_was_begun_ends_like_any_other() -> None:
+    with Summing() as backend:
+        begun = [backend.begin({"image": first + batch(7)}, ["score"]) for first in range(3)]
+        results = [running.result() for running in begun]
+    for first, (outputs, seconds) in enumerate(results):
+        np.testing.assert_array_equal(outputs["score"], (first + batch(7)).sum(axis=1))
+        assert seconds > 0
+    assert len(backend.runs) == 3 * 3
+
+
+def test_a_cancelled_batch_leaves_out_what_has_not_begun() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Waiting(Summing):
+        def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
+            begun.set()
+            assert go_on.wait(5)
+            return super()._run(inputs, outputs)
+
+    with Waiting() as backend:
+        running = backend.begin({"image": batch(9)}, ["score"])
+        assert begun.wait(5)
+        threading.Timer(0.05, go_on.set).start()
+        running.cancel()
+        assert len(backend.runs) == 1, "the run that had begun has ended, and the other two never begin"
+
+
+def test_the_library_failing_is_the_error_of_the_batch() -> None:
+    class Failing(Summing):
+        def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
+            raise BackendError("out of memory")
+
+    with Failing() as backend:
+        running = backend.begin({"image": batch(4)}, ["score"])
+        with pytest.raises(BackendError, match="out of memory"):
+            running.result()
+
+
+def test_nothing_begins_on_a_backend_that_is_not_active() -> None:
+    with pytest.raises(UsageError, match=r"call activate\(\) first"):
+        Summing().begin({"image": batch(1)}, ["score"])
+
+
 @pytest.mark.parametrize("items", [1, 2, 3, 4, 7])
 def test_every_run_has_the_same_shape_and_the_filling_is_dropped(items: int) -> None:
     with Summing() as backend:

@@ -343,7 +343,9 @@ def test_half_a_library_is_told_from_none(monkeypatch, tmp_path):
     package.mkdir()
     (package / "__init__.py").write_text("raise ImportError('libnvinfer.so.10: cannot open shared object file')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    # Set first, so that what the import leaves there goes with the test.
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.delitem(sys.modules, "tensorrt")
     with pytest.raises(DependencyError, match=r"libnvinfer.so.10.*install its libraries too"):
         import_tensorrt("tensorrt")
     (package / "__init__.py").write_text("")

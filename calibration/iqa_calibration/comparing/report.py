@@ -30,9 +30,9 @@ class CompareReport:
     scores
         Of the images.
     layers
-        Tensors that both graphs have, the worst first; None if they were not compared.
+        Tensors that both have, the worst first; None if they were not compared.
     layers_apart
-        Float tensors of the first graph without a partner.
+        Float tensors of the ONNX graph, the first one's if there are two, without a partner.
     version
         Of the package that compared.
     """

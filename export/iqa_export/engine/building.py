@@ -71,6 +71,11 @@ def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: 
         raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
     contract = read_contract(onnx)
     check_contract(onnx, contract)
+    if contract.reference_encoder is not None and options.mark_layers:
+        raise UsageError(
+            f"{onnx}: --mark-layers shows the layers of a whole graph, and a reference encoder has some of its own; "
+            "leave it out, or export without --cache-reference"
+        )
     check_targets([("--output", output), ("--output", json_path(output))], [("the source of the engine", onnx)])
     library = find_library(options.library)
     check_library(options, library)
@@ -148,7 +153,7 @@ def _build(
     host: HostKey,
     progress: Progress | None,
 ) -> Package:
-    content = _serialised(trt, onnx, options, host, progress)
+    content, marked = _serialised(trt, onnx, options, host, progress)
     described = PlanFile(
         contract=contract,
         plan=FileDigest(file=output.name, sha256=sha256(content).hexdigest()),
@@ -161,13 +166,16 @@ def _build(
         workspace=options.workspace,
         stripped=options.strip,
         refittable=options.refittable,
+        layer_tensors=marked,
         exporter=f"iqa-deploy {__version__}",
     )
     return Package(output, content, described)
 
 
-def _serialised(trt: ModuleType, onnx: Path, options: EngineOptions, host: HostKey, progress: Progress | None) -> bytes:
-    """Return the bytes of the plan."""
+def _serialised(
+    trt: ModuleType, onnx: Path, options: EngineOptions, host: HostKey, progress: Progress | None
+) -> tuple[bytes, dict[str, tuple[int, ...]]]:
+    """Return the bytes of the plan, and the tensors it shows."""
     log = make_log(trt)
     try:
         builder = trt.Builder(log)
@@ -177,6 +185,7 @@ def _serialised(trt: ModuleType, onnx: Path, options: EngineOptions, host: HostK
         ) from error
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = parse(trt, network, onnx, log)
+    marked = _mark(trt, network, parser, onnx) if options.mark_layers else {}
     config = builder.create_builder_config()
     config.add_optimization_profile(_profile(builder, network, onnx, options))
     _configure(trt, config, options)
@@ -193,7 +202,18 @@ def _serialised(trt: ModuleType, onnx: Path, options: EngineOptions, host: HostK
         raise BackendError(f"{onnx}: {TITLES[host.library]} cannot build an engine: {_refusal(last_error(log))}")
     if cache is not None:
         save_cache(config, cache)
-    return bytes(plan)
+    return bytes(plan), marked
+
+
+def _mark(trt: ModuleType, network: Any, parser: Any, onnx: Path) -> dict[str, tuple[int, ...]]:
+    # Here and not above, because building needs no onnx but for this.
+    try:
+        from iqa_export.engine.marking import mark_layers
+    except ImportError as error:
+        raise DependencyError(
+            f'{error}; --mark-layers reads the graph: pip install "iqa-deploy[calibration]"'
+        ) from error
+    return mark_layers(trt, network, parser, onnx)
 
 
 def _profile(builder: Any, network: Any, onnx: Path, options: EngineOptions) -> Any:

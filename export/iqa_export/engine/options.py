@@ -41,6 +41,9 @@ class EngineOptions:
         Leave the weights out; `refit_engine` puts those of the same ONNX file back.
     refittable
         Let `refit_engine` put other weights in without a build.
+    mark_layers
+        Make the float tensors inside the network outputs, for ``iqa-compare --layers``. It keeps the builder from
+        fusing layers, so such a plan is for looking at; and it takes one item at a time, so that shapes are known.
     timing_cache
         Folder in which what was timed is kept, one file a host, so that the next build is quicker; None for no cache.
     sign
@@ -58,6 +61,7 @@ class EngineOptions:
     hardware_compatible: bool = False
     strip: bool = False
     refittable: bool = False
+    mark_layers: bool = False
     timing_cache: Path | None = None
     sign: Path | None = None
     library: Flavour | None = None
@@ -75,6 +79,11 @@ def check_options(options: EngineOptions) -> None:
         raise UsageError(
             f"--min-batch {options.min_batch}, --opt-batch {options.opt_batch}, --max-batch {options.max_batch}: "
             "they must be at least 1 and must not decrease"
+        )
+    if options.mark_layers and options.max_batch != 1:
+        raise UsageError(
+            f"--mark-layers with --max-batch {options.max_batch}: an engine that shows its layers takes one item at a "
+            "time; leave the batch sizes out, or make them 1"
         )
     if options.builder_level not in _LEVELS:
         raise UsageError(f"--builder-level {options.builder_level}: choose 0 (quick to build) to 5 (quick to run)")

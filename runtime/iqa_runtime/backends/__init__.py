@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from iqa_runtime.backends.base import Backend, Signature, TensorSpec
+from iqa_runtime.backends.base import Backend
+from iqa_runtime.backends.signature import Signature, TensorSpec
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import DependencyError, UsageError
 

@@ -8,70 +8,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.contract import Contract
-from iqa_runtime.errors import ArtefactError, BackendError, UsageError
+from iqa_runtime.backends.running import Running
+from iqa_runtime.backends.signature import Signature
+from iqa_runtime.errors import BackendError, UsageError
 
 _FLOATS = ("float32", "float16")
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One tensor of a graph.
-
-    Attributes
-    ----------
-    name
-        Its name in the graph.
-    item_shape
-        Its shape without the batch axis, which always comes first.
-    dtype
-        ``float32`` or ``float16``; None where either will do, as it does for outputs.
-    """
-
-    name: str
-    item_shape: tuple[int, ...]
-    dtype: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """The inputs and outputs a graph must have."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-    @staticmethod
-    def of_artefact(contract: Contract) -> Signature:
-        """Return what the contract promises of the artefact's own graph."""
-        outputs = [TensorSpec(contract.score.name, ())]
-        outputs += [TensorSpec(output.name, (output.rows, output.columns)) for output in contract.maps]
-        outputs += [TensorSpec(output.name, output.shape) for output in contract.extras]
-        return Signature(tuple(_input_spec(contract, tensor.name) for tensor in contract.inputs), tuple(outputs))
-
-    @staticmethod
-    def of_reference_encoder(contract: Contract) -> Signature:
-        """Return what the contract promises of the graph that makes ``reference_features`` out of reference crops."""
-        image, features = _input_spec(contract, "image"), _input_spec(contract, "reference_features")
-        return Signature(
-            (TensorSpec("reference", image.item_shape, image.dtype),),
-            (TensorSpec("reference_features", features.item_shape, features.dtype),),
-        )
-
-
-def _input_spec(contract: Contract, name: str) -> TensorSpec:
-    tensor = contract.input(name)
-    if tensor is None:
-        raise ArtefactError(f"the contract has no input {name!r}; export the model again")
-    return TensorSpec(name, tuple(int(size) for size in tensor.shape[1:]), tensor.dtype)
 
 
 class Backend(ABC):
@@ -82,7 +33,7 @@ class Backend(ABC):
     filled up with copies of its last item; the caller's batch size is only how many items are handed over at a time.
     For the same reason threads work on different runs, up to `concurrent_runs` at once, and never share one.
 
-    `infer` may be called from several threads at once.
+    `infer` and `begin` may be called from several threads at once.
 
     Parameters
     ----------
@@ -138,6 +89,10 @@ class Backend(ABC):
     def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
         """Run `items_per_run` items; outputs in the order of their names."""
 
+    def _run_layers(self, inputs: dict[str, NDArray[Any]], names: list[str]) -> list[NDArray[Any]]:
+        """Run one item; tensors inside the graph in the order of their names. Here: they are outputs of `_run` too."""
+        return self._run(inputs, names)
+
     @abstractmethod
     def _release(self) -> None:
         """Let go of what `_load` took."""
@@ -158,8 +113,8 @@ class Backend(ABC):
         """
         if not self._is_active:
             self._load()
-            if self.concurrent_runs > 1:
-                self._pool = ThreadPoolExecutor(self.concurrent_runs, thread_name_prefix="iqa-model")
+            # Its threads are started by the first runs.
+            self._pool = ThreadPoolExecutor(self.concurrent_runs, thread_name_prefix="iqa-model")
             self._is_active = True
 
     def deactivate(self) -> None:
@@ -193,8 +148,33 @@ class Backend(ABC):
         BackendError
             If the library fails or returns another shape than promised.
         """
-        if not self._is_active:
-            raise UsageError(f"{self.artefact}: the {self.name} backend is not active; call activate() first")
+        results, runs = self._plan_runs(inputs, outputs)
+        if self.concurrent_runs > 1 and len(runs) > 1:
+            return self._submit(results, runs).result()[0]
+        for run in runs:
+            run()
+        return results
+
+    def begin(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Running:
+        """Begin a batch and return while it runs; runs begin in the order in which batches do.
+
+        Parameters
+        ----------
+        inputs, outputs
+            As for `infer`; the inputs must stay as they are until the batch has ended.
+
+        Raises
+        ------
+        UsageError
+            As `infer`. What the library fails at is raised by the batch's `result`.
+        """
+        return self._submit(*self._plan_runs(inputs, outputs))
+
+    def _plan_runs(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> tuple[dict[str, NDArray[np.float32]], list[Callable[[], float]]]:
+        """Return room for the outputs of a batch, and the runs that fill it, each of which returns its seconds."""
+        self._check_active()
         items = self._check_inputs(inputs)
         shapes = {spec.name: spec.item_shape for spec in self.signature.outputs}
         unknown = [name for name in outputs if name not in shapes]
@@ -203,7 +183,8 @@ class Backend(ABC):
         results = {name: np.empty((items, *shapes[name]), dtype=np.float32) for name in outputs}
         size = self.items_per_run
 
-        def run_from(start: int) -> None:
+        def run_from(start: int) -> float:
+            began = perf_counter()
             used = min(size, items - start)
             run = {name: _padded(tensor[start : start + used], size) for name, tensor in inputs.items()}
             for name, values in zip(outputs, self._run(run, list(outputs)), strict=True):
@@ -213,27 +194,84 @@ class Backend(ABC):
                         f"{(size, *shapes[name])}; export the model again"
                     )
                 results[name][start : start + used] = values[:used]
+            return perf_counter() - began
 
-        self._for_each(run_from, range(0, items, size))
-        return results
+        return results, [partial(run_from, start) for start in range(0, items, size)]
 
-    def _for_each(self, work: Callable[[int], None], starts: range) -> None:
-        """Do all the work, in the pool where that helps; the first error is raised."""
+    def _submit(self, results: dict[str, NDArray[np.float32]], runs: list[Callable[[], float]]) -> Running:
+        """Let the pool do runs."""
+        begun: list[Future[float]] = []
+        running = Running(results, begun)
         pool = self._pool
-        if pool is None or len(starts) == 1:
-            for start in starts:
-                work(start)
-            return
         try:
-            pending = [pool.submit(work, start) for start in starts]
-        except RuntimeError as error:  # the pool was shut down between the check of activity and here
-            raise UsageError(f"{self.artefact}: the backend was deactivated while in use") from error
-        try:
-            for future in pending:
-                future.result()
-        finally:
-            for future in pending:
-                future.cancel()
+            if pool is not None:
+                begun.extend(map(pool.submit, runs))
+        except RuntimeError:  # the pool was shut down between the check of activity and here
+            running.cancel()
+        if len(begun) < len(runs):
+            raise UsageError(f"{self.artefact}: the backend was deactivated while in use")
+        return running
+
+    def layer_tensors(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the float tensors inside the graph that `run_layers` can return; none unless a backend has some.
+
+        It needs no activation, and may take long: a backend may have to trace its network first.
+
+        Returns
+        -------
+        dict
+            Name to shape for one item, the first axis included, which is not the batch in every tensor. The graph's
+            outputs are among them.
+
+        Raises
+        ------
+        IqaError
+            Whatever `activate` may raise.
+        """
+        return {}
+
+    def run_layers(self, inputs: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Run one item and return tensors from inside the graph.
+
+        Parameters
+        ----------
+        inputs
+            As in `infer`, of one item.
+        names
+            Some of `layer_tensors`.
+
+        Returns
+        -------
+        dict
+            The tensors, float32 or float16, each of its shape in `layer_tensors`.
+
+        Raises
+        ------
+        UsageError
+            If the backend is not active, the inputs don't fit or are of several items, or there is no such tensor.
+        BackendError
+            If the library fails or returns another shape.
+        """
+        self._check_active()
+        shapes = self.layer_tensors()
+        unknown = [name for name in names if name not in shapes]
+        if unknown:
+            raise UsageError(f"{self.artefact}: the {self.name} backend shows no tensor {unknown[0]!r}; leave it out")
+        items = self._check_inputs(inputs)
+        if items != 1:
+            raise UsageError(f"{self.artefact}: {items} items; tensors inside a graph are shown of one at a time")
+        values = dict(zip(names, self._run_layers(dict(inputs), list(names)), strict=True))
+        for name, value in values.items():
+            if value.shape != tuple(shapes[name]) or value.dtype.name not in _FLOATS:
+                raise BackendError(
+                    f"{self.artefact}: tensor {name!r} came as {value.dtype} {value.shape}, promised is float "
+                    f"{tuple(shapes[name])}; export the model again, or build the engine again"
+                )
+        return values
+
+    def _check_active(self) -> None:
+        if not self._is_active:
+            raise UsageError(f"{self.artefact}: the {self.name} backend is not active; call activate() first")
 
     def _check_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> int:
         """Return the number of items."""

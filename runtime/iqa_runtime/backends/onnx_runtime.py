@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from iqa_runtime.backends.base import Backend, Signature, TensorSpec
+from iqa_runtime.backends.base import Backend
+from iqa_runtime.backends.signature import Signature, TensorSpec
 from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
 
 _GPU_CROPS_PER_RUN = 8

@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.backends.base import Backend, Signature, TensorSpec
+from iqa_runtime.backends.base import Backend
 from iqa_runtime.backends.openvino_rewrites import sidestep_errors
+from iqa_runtime.backends.signature import Signature, TensorSpec
 from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
 
 _TELEMETRY = "openvino_telemetry"

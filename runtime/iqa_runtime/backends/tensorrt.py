@@ -6,7 +6,7 @@ Nothing of an engine reaches the library before its digest, and then the host it
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from iqa_runtime.backends.base import Backend, Signature
+from iqa_runtime.backends.base import Backend
+from iqa_runtime.backends.signature import Signature
 from iqa_runtime.backends.tensorrt_worker import StageTimes, Worker, element_type, said
 from iqa_runtime.cuda import Cuda, device_index, open_cuda
 from iqa_runtime.errors import ArtefactError, BackendError, UsageError
@@ -71,7 +72,11 @@ class TensorRtBackend(Backend):
         super().__init__(artefact, signature, device=device, threads=threads)
         self._device_index = device_index(device)
         self._given_cuda, self._trust = cuda, trust
-        self._items = read_plan_file(artefact).batch.opt
+        described = read_plan_file(artefact)
+        self._items = described.batch.opt
+        self._layer_tensors = described.layer_tensors
+        # All that is inside takes memory of its own, and nobody times such an engine.
+        self._workers = 1 if self._layer_tensors else _WORKERS
         self._ready: _Ready | None = None
         self._provider = "GPU"
 
@@ -82,13 +87,17 @@ class TensorRtBackend(Backend):
 
     @property
     def concurrent_runs(self) -> int:
-        """Two: one copies while the other computes."""
-        return _WORKERS
+        """Two: one copies while the other computes; one where an engine shows its layers."""
+        return self._workers
 
     @property
     def provider(self) -> str:
         """Once active: the GPU, the library, and whether CUDA graphs are used."""
         return self._provider
+
+    def layer_tensors(self) -> Mapping[str, tuple[int, ...]]:
+        """Return what ``--mark-layers`` marked when the engine was built; such an engine takes one item at a time."""
+        return self._layer_tensors
 
     def stage_times(self, inputs: Mapping[str, NDArray[Any]]) -> StageTimes:
         """Run `items_per_run` items once and return where the time went.
@@ -127,8 +136,9 @@ class TensorRtBackend(Backend):
         with cuda.active(), ExitStack() as freeing:
             engine = self._deserialise(library, described, content, messages)
             _check_tensors(self.artefact, self.signature, engine, self._items)
+            _check_layers(self.artefact, self._layer_tensors, engine)
             workers: SimpleQueue[Worker | None] = SimpleQueue()
-            for _ in range(_WORKERS):
+            for _ in range(self._workers):
                 worker = Worker(self.artefact, self.signature, self._items, engine, cuda, messages)
                 freeing.callback(worker.close)
                 worker.open()
@@ -179,7 +189,7 @@ class TensorRtBackend(Backend):
         ready, self._ready = self._ready, None
         if ready is None:
             return
-        for _ in range(_WORKERS):  # runs under way are waited for
+        for _ in range(self._workers):  # runs under way are waited for
             ready.workers.get()
         ready.workers.put(None)
         with ready.cuda.active():
@@ -233,3 +243,13 @@ def _check_tensors(path: Path, signature: Signature, engine: Any, items: int) ->
                 f"{path}: tensor {spec.name!r} of the engine is {dtype or 'of another type'} {[batch, *sizes]}, its "
                 f"contract says {spec.dtype or 'float'} {['batch', *spec.item_shape]}; build it again"
             )
+
+
+def _check_layers(path: Path, promised: Iterable[str], engine: Any) -> None:
+    """Compare the tensors that the engine shows with those of its description."""
+    shown = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
+    missing = [name for name in promised if name not in shown or element_type(engine, name) is None]
+    if missing:
+        raise ArtefactError(
+            f"{path}: the engine shows no float tensor {missing[0]!r}, though its description says so; build it again"
+        )

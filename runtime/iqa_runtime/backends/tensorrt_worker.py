@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.backends.base import Signature
+from iqa_runtime.backends.signature import Signature
 from iqa_runtime.cuda import Cuda
 from iqa_runtime.errors import BackendError
 
@@ -140,7 +140,7 @@ class Worker:
         return StageTimes(*times)
 
     def _bind(self, name: str) -> None:
-        """Give a tensor of the engine its memory; those the contract knows nothing of get only the device's."""
+        """Give a tensor of the engine its memory; those of a type that no artefact has get only the device's."""
         shape = tuple(self._context.get_tensor_shape(name))
         promised = {spec.name: spec.item_shape for spec in (*self._signature.inputs, *self._signature.outputs)}
         dtype = element_type(self._engine, name)
@@ -154,7 +154,7 @@ class Worker:
         self._device[name] = self._cuda.allocate(size)
         self._freeing.callback(self._cuda.free, self._device[name])
         self._require(self._context.set_tensor_address(name, self._device[name]), f"the memory of {name!r}")
-        if name in promised and dtype is not None:
+        if dtype is not None:
             pinned = self._cuda.allocate_pinned(size)
             self._freeing.callback(self._cuda.free_pinned, pinned)
             self._host[name] = pinned.view(dtype).reshape(shape)

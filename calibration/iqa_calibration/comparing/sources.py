@@ -1,0 +1,126 @@
+"""Where the tensors come from that `iqa_calibration.comparing.layers` compares: an ONNX graph, or a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from iqa_calibration.graphs.runner import Feed, Runner
+from iqa_calibration.graphs.structure import Structure
+from iqa_calibration.half.casting import element_types, emulated, is_half
+from iqa_runtime.backends import Signature, choose_backend
+from iqa_runtime.contract import PLAN_SUFFIX, Contract
+from iqa_runtime.errors import UsageError
+from iqa_runtime.plan import read_plan_file
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+Run = Callable[[Feed], Mapping[str, NDArray[Any]]]
+"""Runs one item and returns tensors by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSource:
+    """What one side shows of what is inside.
+
+    Attributes
+    ----------
+    shapes
+        The float tensors it can give: name to shape for one item.
+    prepare
+        Takes names of such tensors and returns what runs an item and gives them.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    prepare: Callable[[Sequence[str]], Run]
+
+
+class Graph:
+    """An ONNX file whose tensors are looked at.
+
+    Attributes
+    ----------
+    structure
+        Its nodes.
+    floats
+        The tensors it computes in float32 and float16, in the order of the graph.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._model = onnx.load_model(path)
+        self.structure = Structure(self._model)
+        types = element_types(self._model)
+        self.floats = tuple(
+            name
+            for name in self.structure.producers
+            if types.get(name) in _FLOATS and not self.structure.is_constant(name)
+        )
+
+    def source(self, threads: int) -> TensorSource:
+        """Return the graph run by ONNX Runtime's CPU provider; one in half rounds wherever it stores a half."""
+        model = emulated(self._model) if is_half(self._model) else self._model
+
+        def prepare(names: Sequence[str]) -> Run:
+            runner = Runner(model, threads=threads, extra_outputs=names)
+            return lambda feed: runner.run(feed, names)
+
+        known = self.structure.item_shapes
+        return TensorSource({name: known[name] for name in self.floats if name in known}, prepare)
+
+
+def check_sides(paths: Sequence[Path]) -> None:
+    """Refuse what shows no tensors, before anything is computed.
+
+    Raises
+    ------
+    UsageError
+        If none of the artefacts is an ONNX file, or an engine was built without ``--mark-layers``.
+    FileError, ArtefactError
+        If the description of an engine cannot be read.
+    """
+    if not any(path.suffix.lower() == ".onnx" for path in paths):
+        raise UsageError(
+            f"{paths[0]} and {paths[1]}: none is an ONNX file, which names the layers; compare each with the one it "
+            "was built from"
+        )
+    for path in paths:
+        if path.suffix.lower() != PLAN_SUFFIX:
+            continue
+        described = read_plan_file(path)
+        if not described.layer_tensors:
+            raise UsageError(
+                f"{path}: built without --mark-layers, it shows nothing of what is inside; build one that does: "
+                f"{described.marking_command}"
+            )
+
+
+@contextmanager
+def tensor_source(
+    path: Path, contract: Contract, graph: Graph | None, *, backend: str | None, device: str | None, threads: int
+) -> Iterator[TensorSource]:
+    """Open what runs an artefact: its backend, if that shows tensors, else the ONNX graph on ONNX Runtime.
+
+    Raises
+    ------
+    UsageError
+        If the backend shows no tensors, and there is no graph; or as `choose_backend`.
+    IqaError
+        Whatever the backend refuses.
+    """
+    choice = choose_backend(path, contract, backend, device=device)
+    chosen = choice.create(path, Signature.of_artefact(contract), device=choice.device, threads=threads)
+    shapes = chosen.layer_tensors()
+    if shapes:
+        with chosen:
+            yield TensorSource(shapes, lambda names: lambda feed: chosen.run_layers(feed, names))
+    elif graph is not None:
+        yield graph.source(threads)
+    else:
+        raise UsageError(f"{path}: the {chosen.name} backend shows no tensors; compare an ONNX file")
