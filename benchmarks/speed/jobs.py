@@ -23,7 +23,7 @@ NETWORKS = {"edge-nr": ("yoto", "edge", "nr"), "yoto-nr": ("yoto", "swin_t", "nr
 
 STYLES = {"script": "PyTorch script", "pyiqa": "pyiqa's way of working, imitated"}
 DECODING, MODEL = "decoding alone", "the model alone"
-CHECKED = 4
+CHECKED = 2
 """Scores of the first photographs that contenders are compared by."""
 
 
@@ -103,7 +103,7 @@ def decoding(options: dict[str, Any]) -> Work:
     photographs: list[str] = options["photographs"]
 
     def decode() -> None:
-        for image in prefetch(load_image, photographs, options["threads"]):
+        for image in prefetch(load_image, photographs, options["threads"], options["threads"]):
             del image
 
     return Work(call=decode)

@@ -63,7 +63,8 @@ def measure_patches(settings: Settings) -> Section:
         "not installed; the others are the libraries themselves.",
     )
     limits = Limits(rounds=settings.rounds, turn=0.03, budget=30 if settings.thorough else 10)
-    for case in patches.QUICK_CASES if settings.quick else patches.CASES:
+    cases = patches.LONG_CASES if settings.thorough else patches.CASES
+    for case in patches.QUICK_CASES if settings.quick else cases:
         settings.say(f"patches: {case.name}")
         measured = _case(case.name, patches.contenders(case), limits, tolerance=patches.TOLERANCE)
         section.cases.append(measured)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import ArtefactError
-from iqa_runtime.kernels import extract_patches
+from iqa_runtime.kernels import aligned_empty, extract_patches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +77,9 @@ class CropInput:
         )
 
     def buffer(self, items: int) -> NDArray[Any]:
-        """Return an uninitialised batch of so many items."""
+        """Return an uninitialised batch of so many items, aligned to cache lines."""
         stack = (self.per_item,) if self.stacked else ()
-        return np.empty((items, *stack, 3, self.side, self.side), dtype=self.dtype)
+        return aligned_empty((items, *stack, 3, self.side, self.side), self.dtype)
 
     def fill(self, out: NDArray[Any], image: NDArray[np.uint8], positions: NDArray[np.int64]) -> None:
         """Cut the crops at `positions` out of an image, straight into the items of `out`.

@@ -11,13 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend
+from iqa_runtime.backends.running import Running
 from iqa_runtime.contract import Contract
 from iqa_runtime.crops import CropInput
 from iqa_runtime.errors import BackendError, IqaError, UsageError
+from iqa_runtime.kernels import aligned_empty
 from iqa_runtime.maps import MapAccumulator, RestoredAccumulator
 from iqa_runtime.preparation import Prepared, Subject, without_frames
 from iqa_runtime.references import FeatureStore
 from iqa_runtime.results import Score
+
+_UNDER_WAY = 2
+"""Batches that the backend has at a time: one it works on, one to go on with while the next is being filled."""
 
 
 class _Tally:
@@ -45,7 +50,7 @@ class _Batch:
         self.size = size
         try:
             self.tensors = {
-                spec.name: np.empty((size, *spec.item_shape), dtype=np.dtype(spec.dtype))
+                spec.name: aligned_empty((size, *spec.item_shape), np.dtype(spec.dtype))
                 for spec in backend.signature.inputs
             }
         except (MemoryError, ValueError) as error:  # the latter beyond what an address can count
@@ -54,6 +59,42 @@ class _Batch:
                 "which it follows by default"
             ) from error
         self.owners: list[tuple[_Tally, int, int]] = []
+
+
+class _Batches:
+    """The batches of one call of `Pipeline.score`.
+
+    Attributes
+    ----------
+    filling
+        The one that takes the next items.
+    under_way
+        Those that the backend has, in the order in which they were begun.
+    """
+
+    def __init__(self, size: int, backend: Backend) -> None:
+        self._size, self._backend = size, backend
+        self._idle: list[_Batch] = []
+        self.filling = _Batch(size, backend)
+        self.under_way: deque[tuple[_Batch, Running]] = deque()
+
+    def begin(self, outputs: list[str]) -> None:
+        """Give the backend what has been filled, and go on with other buffers."""
+        batch = self.filling
+        items = len(batch.owners)
+        inputs = {key: tensor[:items] for key, tensor in batch.tensors.items()}
+        self.under_way.append((batch, self._backend.begin(inputs, outputs)))
+        self.filling = self._idle.pop() if self._idle else _Batch(self._size, self._backend)
+
+    def reuse(self, batch: _Batch) -> None:
+        """Take back a batch that has ended."""
+        batch.owners.clear()
+        self._idle.append(batch)
+
+    def cancel(self) -> None:
+        """End what is under way; nothing will come of it."""
+        for _, running in self.under_way:
+            running.cancel()
 
 
 class Pipeline:
@@ -112,30 +153,38 @@ class Pipeline:
             raise UsageError("this artefact restores nothing; export one that does with iqa-export --restored")
 
     def score(self, images: Iterable[Prepared]) -> Iterator[Score]:
-        """Score images in order; a result comes as soon as the last batch with a crop of its image has run."""
-        batch = _Batch(self._batch_size, self._backend)
-        waiting: deque[_Tally] = deque()
-        for prepared in images:
-            waiting.append(self._start(prepared, batch))
-            # Held on to, the pixels would stay while the next image is awaited.
-            del prepared
-            while waiting and waiting[0].is_complete:
-                yield self._result(waiting.popleft())
-        self._run(batch)
-        for tally in waiting:
-            yield self._result(tally)
+        """Score images in order; while the backend works on a batch or two, the next one is filled.
 
-    def _start(self, prepared: Prepared, batch: _Batch) -> _Tally:
-        """Put all crops of an image into the batch, running it whenever it is full."""
+        A result comes once the batches with crops of its image have ended, or with the next image after that.
+        """
+        batches = _Batches(self._batch_size, self._backend)
+        waiting: deque[_Tally] = deque()
+        try:
+            for prepared in images:
+                waiting.append(self._start(prepared, batches))
+                # Held on to, the pixels would stay while the next image is awaited.
+                del prepared
+                while waiting and waiting[0].is_complete:
+                    yield self._result(waiting.popleft())
+            self._begin(batches)
+            while batches.under_way:
+                self._end(batches)
+            for tally in waiting:
+                yield self._result(tally)
+        finally:
+            batches.cancel()
+
+    def _start(self, prepared: Prepared, batches: _Batches) -> _Tally:
+        """Put all crops of an image into batches, beginning each once it is full."""
         subject = prepared.subject
         if subject is None:
             return _Tally(prepared, 0, None, None)
-        height, width = subject.image.shape[:2]
-        area = MapAccumulator(height, width, self._image.side) if self._maps else None
+        area = MapAccumulator(subject.height, subject.width, self._image.side) if self._maps else None
         picture = RestoredAccumulator(subject.image, self._image.side) if self._restored else None
         tally = _Tally(prepared, len(subject.positions), area, picture)
         placed = 0
         while placed < tally.items and tally.error is None:
+            batch = batches.filling
             count = min(batch.size - len(batch.owners), tally.items - placed)
             began = perf_counter()
             try:
@@ -148,14 +197,14 @@ class Pipeline:
             placed += count
             tally.seconds += perf_counter() - began
             if len(batch.owners) == batch.size:
-                self._run(batch)
+                self._begin(batches)
         return tally
 
     def _fill(self, batch: _Batch, subject: Subject, items: slice) -> None:
         """Write items of one image, and what they are compared with, behind those already in the batch."""
         used = len(batch.owners)
         slots = slice(used, used + items.stop - items.start)
-        self._image.fill(batch.tensors["image"][slots], subject.image, subject.positions[items])
+        self._image.fill(batch.tensors["image"][slots], subject.image, subject.cuts[items])
         if subject.reference is None:
             return
         placed = subject.reference_positions[items]
@@ -164,27 +213,29 @@ class Pipeline:
         elif self._reference is not None:
             self._reference.fill(batch.tensors["reference"][slots], subject.reference.image, placed)
 
-    def _run(self, batch: _Batch) -> None:
-        """Run what is in the batch, hand the values to their images and empty it."""
-        items = len(batch.owners)
-        if not items:
+    def _begin(self, batches: _Batches) -> None:
+        """Begin what has been filled; wait for the oldest batch if that makes too many."""
+        if not batches.filling.owners:
             return
-        name = self._contract.score.name
-        began = perf_counter()
+        batches.begin([self._contract.score.name, *self._maps, *self._restored])
+        if len(batches.under_way) > _UNDER_WAY:
+            self._end(batches)
+
+    def _end(self, batches: _Batches) -> None:
+        """Wait for the oldest batch and hand its values to their images."""
+        batch, running = batches.under_way.popleft()
+        seconds = 0.0
         try:
-            outputs = self._backend.infer(
-                {key: tensor[:items] for key, tensor in batch.tensors.items()}, [name, *self._maps, *self._restored]
-            )
+            outputs, seconds = running.result()
         except BackendError as error:
             for tally, _, _ in batch.owners:
                 tally.error = tally.error or without_frames(error)
         else:
             for index, (tally, top, left) in enumerate(batch.owners):
                 self._take(tally, top, left, {key: values[index] for key, values in outputs.items()})
-        share = (perf_counter() - began) / items
         for tally, _, _ in batch.owners:
-            tally.seconds += share
-        batch.owners.clear()
+            tally.seconds += seconds / len(batch.owners)
+        batches.reuse(batch)
 
     def _take(self, tally: _Tally, top: int, left: int, values: dict[str, NDArray[np.float32]]) -> None:
         """Take the outputs of one item into its image's tally."""

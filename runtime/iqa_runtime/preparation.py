@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TypeVar
 
@@ -20,27 +20,30 @@ from iqa_runtime.images import Source, load_image
 from iqa_runtime.patches import format_plan, positions
 from iqa_runtime.references import Reference, ReferenceStore
 
+_SMALL_BYTES = 4 * 2**20
+"""Of the crops of one image, as bytes of pixels: 27 crops of 224 x 224."""
+
 _Argument = TypeVar("_Argument")
 _Result = TypeVar("_Result")
 
 
 def prefetch(
-    function: Callable[[_Argument], _Result], arguments: Iterable[_Argument], workers: int
+    function: Callable[[_Argument], _Result], arguments: Iterable[_Argument], workers: int, ahead: int
 ) -> Generator[_Result, None, None]:
     """Yield ``function(argument)`` in order, worked ahead by a pool of threads.
 
-    At most ``workers + 1`` arguments are taken beyond what was yielded, so that arguments may be endless. Closing the
+    At most ``ahead + 1`` arguments are taken beyond what was yielded, so that arguments may be endless. Closing the
     generator, or an exception from `arguments` or `function`, cancels what has not begun and ends the threads.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="iqa-decode")
-    ahead: deque[Future[_Result]] = deque()
+    begun: deque[Future[_Result]] = deque()
     try:
         for argument in arguments:
-            ahead.append(pool.submit(function, argument))
-            if len(ahead) > workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            begun.append(pool.submit(function, argument))
+            if len(begun) > ahead:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -52,9 +55,13 @@ class Subject:
     Attributes
     ----------
     image
-        H x W x 3, RGB.
+        uint8, RGB: the picture, or nothing but its crops, one below the other.
+    height, width
+        Of the picture.
     positions
-        Top left corners, shape (items, crops per item, 2).
+        Top left corners of the crops in the picture, shape (items, crops per item, 2).
+    cuts
+        Their top left corners in `image`, of the same shape.
     reference
         What the image is compared with; None if nothing is, or it is inside the artefact.
     reference_positions
@@ -62,9 +69,28 @@ class Subject:
     """
 
     image: NDArray[np.uint8]
+    height: int
+    width: int
     positions: NDArray[np.int64]
+    cuts: NDArray[np.int64]
     reference: Reference | None
     reference_positions: NDArray[np.int64]
+
+    def crops_alone(self, side: int) -> Subject:
+        """Return the same crops, of `side` pixels, without the rest of the picture.
+
+        What waits for the model is then small. Nothing changes where crops lie outside the picture, or overlap so much
+        that together they are larger.
+        """
+        corners = self.positions.reshape(-1, 2)
+        crops = len(corners) * side * side * self.image.shape[2]
+        outside = corners.min() < 0 or (corners + side > (self.height, self.width)).any()
+        if outside or crops >= self.image.nbytes:
+            return self
+        image = np.concatenate([self.image[top : top + side, left : left + side] for top, left in corners])
+        cuts = np.zeros_like(corners)
+        cuts[:, 0] = side * np.arange(len(corners))
+        return replace(self, image=image, cuts=cuts.reshape(self.positions.shape))
 
 
 @dataclass(slots=True)
@@ -105,14 +131,31 @@ class Preparer:
         if plan.kind != "grid":  # the other kinds give the same number of crops for every image
             self._place(plan.size, plan.size)
 
-    def prepare(self, source: Source, reference: Source | None) -> Prepared:
-        """Decode one image, and its reference; what is wrong with them goes into the result."""
+    @property
+    def crops_are_small(self) -> bool:
+        """Whether the crops of an image, whatever its size, are small enough for many images to wait for the model."""
+        plan = self._plan
+        count = {"five": 5, "center": 1, "random": plan.count}.get(plan.kind)
+        return not self._contract.needs_reference and count is not None and 3 * count * plan.size**2 <= _SMALL_BYTES
+
+    def prepare(self, source: Source, reference: Source | None, *, crops_alone: bool = False) -> Prepared:
+        """Decode one image, and its reference; what is wrong with them goes into the result.
+
+        Parameters
+        ----------
+        source, reference
+            As in `Scorer.score`.
+        crops_alone
+            Whether the rest of the picture may be forgotten.
+        """
         began = perf_counter()
         prepared = Prepared(os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else None)
         try:
             image = load_image(source, pixel_limit=self._pixel_limit)
             prepared.height, prepared.width = image.shape[:2]
             prepared.subject = self._subject(image, reference)
+            if crops_alone:
+                prepared.subject = prepared.subject.crops_alone(self._plan.size)
         except IqaError as error:
             prepared.error = without_frames(error)
         prepared.seconds = perf_counter() - began
@@ -122,8 +165,17 @@ class Preparer:
         height, width = image.shape[:2]
         self._check_baked_size(height, width)
         placed = self._place(height, width)
+        subject = Subject(
+            image=image,
+            height=height,
+            width=width,
+            positions=placed,
+            cuts=placed,
+            reference=None,
+            reference_positions=placed[:0],
+        )
         if not self._contract.needs_reference:
-            return Subject(image=image, positions=placed, reference=None, reference_positions=placed[:0])
+            return subject
         if source is None:
             raise UsageError("this artefact compares with a reference image and none was given for this image")
         reference = self._references.get(source)
@@ -136,7 +188,7 @@ class Preparer:
                 f"crops {format_plan(self._plan)}: {placed.size // 2} of the image, {other_placed.size // 2} of its "
                 "reference of another size; choose a plan with a fixed number, such as random:20"
             )
-        return Subject(image=image, positions=placed, reference=reference, reference_positions=other_placed)
+        return replace(subject, reference=reference, reference_positions=other_placed)
 
     def _place(self, height: int, width: int) -> NDArray[np.int64]:
         """Return positions by item: (items, crops per item, 2)."""

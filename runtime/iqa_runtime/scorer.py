@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import repeat, zip_longest
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,9 @@ from iqa_runtime.results import Score
 
 MAX_THREADS = 1024
 """More than the cores of any host: beyond it, a mistyped number would only take memory."""
+
+_AHEAD = 4
+"""Images read ahead for each thread where little waits of each: with fewer, a large one holds the model up."""
 
 MAX_BATCH_SIZE = 4096
 """The backend cuts batches into small runs anyway, so larger ones would only take memory."""
@@ -146,6 +150,8 @@ class Scorer:
             maps=maps,
             restored=restored,
         )
+        # A restored image shows the picture itself where no crop lies.
+        self._crops_alone = not restored
         self._is_open = True
         try:
             self._backend.activate()
@@ -235,8 +241,9 @@ class Scorer:
     ) -> Iterator[Score]:
         """Score a stream of images, decoding the next ones while the model runs.
 
-        Up to ``threads + 1`` images are taken ahead of the result being computed, so memory stays bounded for streams
-        of any length; arrays must stay as they are until their result has come. For live frames, `score` has no delay.
+        Up to four images for each thread are taken ahead of the result being computed, so memory stays bounded for
+        streams of any length; arrays must stay as they are until their result has come. For live frames, `score` has
+        no delay.
         Close the iterator (or drop it) to stop early.
 
         Parameters
@@ -271,7 +278,9 @@ class Scorer:
             self._encoder.deactivate()
 
     def _stream(self, images: Iterable[Source], references: Source | Iterable[Source | None] | None) -> Iterator[Score]:
-        pairs = prefetch(lambda pair: self._preparer.prepare(*pair), _pairs(images, references), self._threads)
+        ahead = self._threads * (_AHEAD if self._crops_alone and self._preparer.crops_are_small else 1)
+        prepare = partial(self._preparer.prepare, crops_alone=self._crops_alone)
+        pairs = prefetch(lambda pair: prepare(*pair), _pairs(images, references), self._threads, ahead)
         try:
             yield from self._pipeline.score(pairs)
         finally:

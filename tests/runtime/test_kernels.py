@@ -219,6 +219,15 @@ def test_writes_to_out_and_to_nothing_else() -> None:
     assert_same_bits(block[1:3], extract_patches(image, np.array([[0, 0], [5, 6]]), (16, 17), *IMAGENET))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_arrays_begin_at_a_cache_line(dtype: type) -> None:
+    for size in range(1, 20):
+        array = kernels.aligned_empty((size, 3), dtype)
+        array.fill(1)
+        assert array.ctypes.data % 64 == 0
+        assert (array.shape, array.dtype, array.flags.carray) == ((size, 3), dtype, True)
+
+
 def test_positions_may_be_strided_and_none() -> None:
     image = random_image(30, 30)
     strided = np.array([[1, 9, 2], [3, 9, 4]])[:, ::2]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from iqa_runtime import BackendError, Scorer, UsageError, preparation
+from iqa_runtime import BackendError, Scorer, UsageError, crops, preparation
 
 Noise = Callable[..., NDArray[np.uint8]]
 
@@ -92,8 +92,9 @@ def test_a_failing_backend_is_the_error_of_the_images_in_its_batch(
 
 
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("crops", ["five", "grid:16"])
 def test_few_decoded_images_are_alive_at_a_time(
-    artefacts: Any, noise: Noise, monkeypatch: pytest.MonkeyPatch, threads: int
+    artefacts: Any, noise: Noise, monkeypatch: pytest.MonkeyPatch, threads: int, crops: str
 ) -> None:
     lock = threading.Lock()
     alive = most = 0
@@ -105,7 +106,7 @@ def test_few_decoded_images_are_alive_at_a_time(
 
     def decode(source: Any, *, pixel_limit: int) -> NDArray[np.uint8]:
         nonlocal alive, most
-        image = noise(64, 64, len(source) + pixel_limit % 2)
+        image = noise(160, 160, len(source) + pixel_limit % 2)
         with lock:
             alive += 1
             most = max(most, alive)
@@ -113,11 +114,50 @@ def test_few_decoded_images_are_alive_at_a_time(
         return image
 
     monkeypatch.setattr(preparation, "load_image", decode)
-    with Scorer(artefacts.mean(), threads=threads, batch_size=16) as scorer:
+    with Scorer(artefacts.mean(), threads=threads, batch_size=16, crops=crops) as scorer:
         for _ in scorer.score_many([b"some bytes"] * 30):
             time.sleep(GRACE_SECONDS / 10)
     assert most <= threads + 1
     assert alive == 0
+
+
+@pytest.mark.parametrize(("crops", "ahead"), [("five", 8), ("grid:16", 2), ("random:2000", 2)])
+def test_images_are_read_far_ahead_only_where_little_waits_of_them(
+    artefacts: Any, noise: Noise, crops: str, ahead: int
+) -> None:
+    image = noise(64, 64)
+    taken = itertools.count()
+    with Scorer(artefacts.mean(), threads=2, batch_size=5, crops=crops) as scorer:
+        stream = scorer.score_many(image for _ in taken)
+        results = list(itertools.islice(stream, 10))
+        # Those given out, those that wait, and at most two in batches under way and the one being filled.
+        assert ahead < next(taken) - len(results) <= ahead + 1 + 3
+        stream.close()  # type: ignore[attr-defined]
+
+
+def test_the_next_batch_is_filled_while_the_model_works(
+    artefacts: Any, noise: Noise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = threading.Semaphore(0)
+    fill = crops.extract_patches
+
+    def extract(*arguments: Any, **options: Any) -> Any:
+        filled.release()
+        return fill(*arguments, **options)
+
+    monkeypatch.setattr(crops, "extract_patches", extract)
+    with Scorer(artefacts.mean(), threads=1, batch_size=1, crops="center") as scorer:
+        run = scorer._backend._run
+        waited: list[bool] = []
+
+        def patient(*arguments: Any) -> Any:
+            if not waited:
+                waited.append(all(filled.acquire(timeout=5) for _ in range(2)))
+            return run(*arguments)
+
+        monkeypatch.setattr(scorer._backend, "_run", patient)
+        assert len(list(scorer.score_many([noise(40, 40)] * 2))) == 2
+    assert waited == [True]
 
 
 def test_a_grid_of_thousands_of_crops_is_never_whole_in_memory(artefacts: Any, noise: Noise) -> None:

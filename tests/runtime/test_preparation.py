@@ -8,10 +8,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from iqa_runtime import PatchPlan, read_contract
+from iqa_runtime.crops import CropInput
 from iqa_runtime.images import DEFAULT_PIXEL_LIMIT
+from iqa_runtime.patches import parse_plan
 from iqa_runtime.preparation import Preparer, prefetch
 
 
@@ -24,7 +27,7 @@ def test_prefetch_keeps_order_when_later_work_ends_first() -> None:
         time.sleep(0.002 * (number % 3 == 0))
         return number
 
-    assert list(prefetch(work, range(40), 4)) == list(range(40))
+    assert list(prefetch(work, range(40), 4, 4)) == list(range(40))
 
 
 def test_prefetch_works_ahead_while_the_caller_is_busy() -> None:
@@ -34,7 +37,7 @@ def test_prefetch_works_ahead_while_the_caller_is_busy() -> None:
         begun.release()
         return number
 
-    stream = prefetch(work, range(10), 2)
+    stream = prefetch(work, range(10), 2, 2)
     next(stream)
     assert all(begun.acquire(timeout=5) for _ in range(3))
     stream.close()
@@ -42,7 +45,7 @@ def test_prefetch_works_ahead_while_the_caller_is_busy() -> None:
 
 def test_prefetch_takes_no_more_than_its_look_ahead() -> None:
     taken = itertools.count()
-    stream = prefetch(lambda number: number, taken, 3)
+    stream = prefetch(lambda number: number, taken, 2, 3)
     for _ in range(5):
         next(stream)
     # 5 given out, 3 ahead; the next one taken shows how many were.
@@ -51,7 +54,7 @@ def test_prefetch_takes_no_more_than_its_look_ahead() -> None:
 
 
 def test_prefetch_ends_its_threads_when_closed() -> None:
-    stream = prefetch(lambda number: number, itertools.count(), 2)
+    stream = prefetch(lambda number: number, itertools.count(), 2, 2)
     next(stream)
     assert decode_threads()
     stream.close()
@@ -65,7 +68,7 @@ def test_what_the_arguments_raise_comes_through(interruption: type[BaseException
         raise interruption
 
     with pytest.raises(interruption):
-        list(prefetch(lambda number: number, arguments(), 1))
+        list(prefetch(lambda number: number, arguments(), 1, 1))
     assert not decode_threads()
 
 
@@ -90,3 +93,29 @@ def test_a_kept_error_holds_on_to_no_frames(artefacts: Any, noise: Any, save_png
         while link is not None:
             assert link.__traceback__ is None
             link = link.__cause__ or link.__context__
+
+
+@pytest.mark.parametrize(("plan", "less"), [("five", True), ("random:8", False), ("grid", False)])
+def test_crops_alone_are_the_same_crops(artefacts: Any, noise: Any, plan: str, less: bool) -> None:
+    contract = artefacts.contract()
+    crop = CropInput.of_contract(contract, "image")
+    preparer = Preparer(contract, parse_plan(plan, contract.plan), pixel_limit=DEFAULT_PIXEL_LIMIT)
+    image = noise(90, 81)
+    whole, alone = (preparer.prepare(image, None, crops_alone=chosen).subject for chosen in (False, True))
+    assert whole is not None
+    assert alone is not None
+    assert (alone.image.nbytes < image.nbytes) is less
+    assert (alone.height, alone.width) == (90, 81)
+    np.testing.assert_array_equal(alone.positions, whole.positions)
+    cut = [crop.buffer(len(whole.positions)) for _ in range(2)]
+    for out, subject in zip(cut, (whole, alone), strict=True):
+        crop.fill(out, subject.image, subject.cuts)
+    np.testing.assert_array_equal(*cut)
+
+
+def test_crops_that_stick_out_keep_their_picture(artefacts: Any, noise: Any) -> None:
+    contract = artefacts.contract()
+    image = noise(artefacts.side - 1, 40 * artefacts.side)
+    subject = Preparer(contract, contract.plan, pixel_limit=DEFAULT_PIXEL_LIMIT).prepare(image, None).subject
+    assert subject is not None
+    assert subject.crops_alone(artefacts.side) is subject
