@@ -6,6 +6,7 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 BIN := .venv/bin
 READY := .venv/.ready
+OPENVINO := build/openvino
 KERNELS := $(filter-out csrc/_kernels.c,$(wildcard csrc/*.c csrc/*.h csrc/*.pyx csrc/*.pxd))
 FOLDERS := runtime export calibration training tests benchmarks examples docs
 
@@ -24,8 +25,14 @@ demo: $(READY)
 	$(BIN)/iqa-export --model yoto --variant edge --output out/edge.onnx
 	$(BIN)/iqa-run out/edge.onnx examples/photographs --format table
 
-test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu" --numprocesses 2 --dist worksteal --durations 12
+test: lint $(OPENVINO)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu and not openvino" --numprocesses 2 --dist worksteal --durations 12
+	OMP_NUM_THREADS=1 PYTHONPATH=$(OPENVINO) $(BIN)/pytest -m "openvino and not gpu"
+
+# Apart from the environment: which backend runs depends on what is installed. docs/openvino.md, Crashes, has more.
+$(OPENVINO)/.ready: $(READY)
+	$(BIN)/pip install --quiet --no-deps --target $(OPENVINO) "openvino>=2026.4,<2027"
+	touch $@
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -123,7 +122,7 @@ def test_help_waits_for_no_library():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+@pytest.mark.openvino
 @pytest.mark.parametrize(("options", "name"), [(["--int8"], "tiny.int8.openvino"), (["--bf16"], "tiny.bf16.openvino")])
 def test_for_openvino_the_gate_scores_on_openvino(artefact, photographs, options, name):
     # In a process of its own: its threads and those of other libraries in this one are none of this test's business.

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -35,7 +34,7 @@ from iqa_runtime.backends import Signature, TensorSpec, choose_backend
 from iqa_runtime.backends.openvino import OpenVinoBackend
 from iqa_runtime.check import check_installation
 
-pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+pytestmark = pytest.mark.openvino
 
 Noise = Callable[..., NDArray[np.uint8]]
 

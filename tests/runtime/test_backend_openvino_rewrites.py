@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from iqa_runtime.backends import Signature, TensorSpec
 from iqa_runtime.backends.openvino import OpenVinoBackend, _import_openvino
 from iqa_runtime.backends.openvino_rewrites import sidestep_errors
 
-pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+pytestmark = pytest.mark.openvino
 
 FLOAT32_SUM = 1e-5
 """NumPy and the library add the same products in another order; scores here are of order one."""

@@ -239,8 +239,8 @@ class TestCommand:
         assert "tensors" not in result.output
         assert json.loads(output.read_text(encoding="utf-8"))["layers"] is None
 
+    @pytest.mark.openvino
     def test_one_artefact_on_two_backends(self, tmp_path: Path, images: list[str]) -> None:
-        pytest.importorskip("openvino")
         path = write(tmp_path / "a.onnx")
         arguments = [str(path), str(path), "--images", images[0], "--second-backend", "openvino", "--threads", "1"]
         result = CliRunner().invoke(app, arguments)
