@@ -46,6 +46,9 @@ def compare_command(
     second_precision: Annotated[str | None, typer.Option(help="Of the second. Default: likewise.")] = None,
     crops: Annotated[str | None, typer.Option(metavar="PLAN", help="As in iqa-run; default: the artefacts'.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
+    trust: Annotated[
+        Path | None, typer.Option(metavar="KEY.pem", help="Public key that must have signed each engine of the two.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as JSON.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as a page.")] = None,
 ) -> None:
@@ -57,7 +60,7 @@ def compare_command(
         from iqa_calibration.comparing.layers import compare_layers
         from iqa_calibration.comparing.report import CompareReport
         from iqa_calibration.comparing.scores import compare_scores
-        from iqa_calibration.comparing.sources import check_sides
+        from iqa_calibration.comparing.sources import check_sides, check_trust, trust_of
         from iqa_calibration.progress import stages
     except ImportError as error:
         raise DependencyError(f'{error}; install calibration: pip install "iqa-deploy[cpu,calibration]"') from error
@@ -66,20 +69,25 @@ def compare_command(
         find_artefact(first, reference=reference is not None),
         find_artefact(second, reference=reference is not None),
     )
+    check_trust(files, trust)
     paths = expand_inputs(images, sys.stdin.buffer)
     references = None if reference is None else pair_references(paths, reference)
     _check_outputs([("--json", json), ("--html", html)], files, paths, references)
     if layers:
-        check_sides(files)
-    options: dict[str, Any] = {"crops": crops, "threads": threads}
+        check_sides(files, trust)
+    keys = [trust_of(file, trust) for file in files]
+    sides: list[dict[str, Any]] = [
+        {"backend": backend, "device": device, "precision": precision, "trust": keys[0]},
+        {"backend": second_backend, "device": second_device, "precision": second_precision, "trust": keys[1]},
+    ]
     console = Console(stderr=True)
     with stages(console) as tell:
-        opened = _open(files[0], backend=backend, device=device, precision=precision, **options)
-        with opened as left:
-            other = _open(files[1], backend=second_backend, device=second_device, precision=second_precision, **options)
-            with other as right:
-                scores = compare_scores(left, right, files, paths, references, progress=tell)
-                threads = left.threads
+        with (
+            _open(files[0], crops=crops, threads=threads, **sides[0]) as left,
+            _open(files[1], crops=crops, threads=threads, **sides[1]) as right,
+        ):
+            scores = compare_scores(left, right, files, paths, references, progress=tell)
+            threads = left.threads
         report = CompareReport(scores=scores)
         if layers:
             rows, apart = compare_layers(
@@ -90,6 +98,7 @@ def compare_command(
                 devices=(device, second_device),
                 items=layer_items,
                 threads=threads,
+                trust=trust,
                 progress=tell,
             )
             report = CompareReport(scores=scores, layers=rows, layers_apart=apart)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, cast, get_args
 
@@ -27,12 +27,14 @@ from iqa_calibration.options import (
     TargetName,
     Threads,
 )
+from iqa_export.engine_commands import check_artefact_alone, check_engine, write_engine, write_refitted
 from iqa_export.engine_options import (
     BuilderLevel,
     Engine,
     EngineChoice,
     EngineFlags,
     HardwareCompatible,
+    Library,
     MarkLayers,
     MaxBatch,
     MinBatch,
@@ -131,6 +133,7 @@ def export_command(
     refit: Refit = None,
     timing_cache: TimingCache = None,
     sign: Sign = None,
+    library: Library = None,
     list_systems: Annotated[bool, typer.Option("--list", help="Show systems, variants and tasks, and stop.")] = False,
 ) -> None:
     """Export a trained IQA network to an artefact that iqa-run scores with, and prove that it computes the same."""
@@ -147,15 +150,16 @@ def export_command(
         mark_layers=mark_layers,
         timing_cache=timing_cache,
         sign=sign,
+        library=library,
     )
     if artefact is not None:
-        _check_engine_alone(context, model, engine, refit, (fp16, bf16, int8, int8_weights))
+        check_artefact_alone(context, artefact, model, engine, refit, (fp16, bf16, int8, int8_weights))
         plan = output or artefact.with_suffix(PLAN_SUFFIX)
         if refit is not None:
-            _refit(artefact, refit, plan, flags)
+            write_refitted(artefact, refit, plan, flags)
             return
         EngineChoice.of(True, plan, None)
-        _build(artefact, plan, flags)
+        write_engine(artefact, plan, flags)
         return
     if refit is not None:
         raise UsageError(f"--refit {refit}: MODEL.onnx is missing, the artefact whose weights it gets")
@@ -181,12 +185,12 @@ def export_command(
         raise UsageError(f"--task {task}: there is {', '.join(get_args(Task))}")
     if variant is not None and variant not in system.tasks:
         raise UsageError(f"--variant {variant}: {system.name} has {', '.join(system.tasks)}")
-    choice_of_engine = EngineChoice.of(engine, output, target)
+    choice_of_engine = EngineChoice.of(engine, output, target, library)
     if choice_of_engine.builds:
-        flags.options()  # told now rather than after the export
+        flags.options()  # told now rather than after the checkpoint has been read
     else:
         flags.check_unused()
-    if choice_of_engine.builds and target is None and (fp16 or bf16 or int8):
+    if choice_of_engine.builds and target is None and (fp16 or bf16 or int8 or int8_weights):
         target = "tensorrt"
     options = Options(
         fp16=fp16,
@@ -239,6 +243,9 @@ def export_command(
         reference_image=reference_image,
         opset=opset,
     )
+    plan = graph.with_suffix(PLAN_SUFFIX)
+    if choice_of_engine.builds:
+        check_engine(request, form, plan, flags, named=output is not None)
     if not checkpoint.trained:
         typer.echo(f"iqa-export: untrained: {checkpoint.file} are random weights; scores will mean nothing", err=True)
     if form is not None:
@@ -247,7 +254,7 @@ def export_command(
         report = _export(request)
         typer.echo(f"wrote {', '.join(str(request.output.parent / graph.file) for graph in report.graphs)}", err=True)
     if choice_of_engine.builds:
-        _build(request.output, graph.with_suffix(PLAN_SUFFIX), flags)
+        write_engine(request.output, plan, flags)
     elif choice_of_engine.reason is not None:
         typer.echo(f"iqa-export: no engine was built: {choice_of_engine.reason}", err=True)
 
@@ -287,50 +294,6 @@ def _export_reduced(request: Request, form: Form, options: Options, images: list
     except OSError as error:
         raise FileError(f"{output}: cannot write there ({error.strerror}); check folder and disk") from error
     check_passed(report)
-
-
-def _check_engine_alone(
-    context: typer.Context, model: str | None, engine: bool | None, refit: Path | None, precisions: tuple[bool, ...]
-) -> None:
-    """Refuse what does not go with an artefact that is exported already."""
-    known = {"artefact", "output", "engine", "refit", *(field.name for field in fields(EngineFlags))}
-    # By the name of its source: typer has had click's enumeration in different places.
-    sources = {name: context.get_parameter_source(name) for name in context.params if name not in known}
-    foreign = [
-        f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name == "COMMANDLINE"
-    ]
-    if model is not None:
-        raise UsageError("MODEL.onnx and --model: give an artefact to build an engine of, or a system to export")
-    if refit is not None and engine is not None:
-        raise UsageError("--refit changes an engine, --engine builds one: choose")
-    if refit is None and not engine:
-        raise UsageError("MODEL.onnx is exported already; --engine builds an engine of it, --refit changes one")
-    if any(precisions):
-        raise UsageError("MODEL.onnx with a precision: iqa-calibrate converts it; build the engine of the result")
-    if foreign:
-        raise UsageError(f"{', '.join(foreign)}: of use for an export alone; MODEL.onnx is exported already")
-
-
-def _build(graph: Path, plan: Path, flags: EngineFlags) -> None:
-    """Build an engine with a progress bar."""
-    from rich.console import Console
-
-    from iqa_calibration.progress import stages
-    from iqa_export.engine import build_engine
-
-    with stages(Console(stderr=True)) as progress:
-        described = build_engine(graph, plan, flags.options(), progress=progress)
-    host = described.host
-    typer.echo(f"wrote {plan} and {plan.name}.json, for {host.gpu.name if host.gpu else 'RTX GPUs'}", err=True)
-
-
-def _refit(graph: Path, built: Path, plan: Path, flags: EngineFlags) -> None:
-    """Put the weights of an artefact into an engine."""
-    from iqa_export.engine import refit_engine
-
-    flags.check_refit()
-    refit_engine(built, graph, plan, sign=flags.sign)
-    typer.echo(f"wrote {plan} and {plan.name}.json: {built.name} with the weights of {graph.name}", err=True)
 
 
 def _bundled(system: System, variant: str | None) -> tuple[str, str]:

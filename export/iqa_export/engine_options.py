@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,6 +13,7 @@ from iqa_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from iqa_export.engine import EngineOptions
+    from iqa_runtime.host_key import Flavour
 
 Engine = Annotated[
     bool | None,
@@ -53,6 +54,10 @@ TimingCache = Annotated[
 Sign = Annotated[
     Path | None, typer.Option(metavar="KEY.pem", help="Sign the engine's description with this Ed25519 private key.")
 ]
+Library = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="tensorrt, or tensorrt_rtx. Default: the first of them that is installed."),
+]
 
 _MIB = 2**20
 
@@ -65,13 +70,15 @@ class EngineChoice:
     reason: str | None = None
 
     @classmethod
-    def of(cls, engine: bool | None, output: Path | None, target: str | None) -> EngineChoice:
+    def of(
+        cls, engine: bool | None, output: Path | None, target: str | None, library: str | None = None
+    ) -> EngineChoice:
         """Choose: what was asked for; else what the name of the output says; else what this host can do.
 
         Raises
         ------
         UsageError
-            If the name of the output contradicts.
+            If the name of the output contradicts, or there is no such library.
         """
         names_plan = output is not None and output.suffix == PLAN_SUFFIX
         if engine is not None:
@@ -83,7 +90,7 @@ class EngineChoice:
             return cls(names_plan)
         from iqa_export.engine import why_no_engine
 
-        reason = why_no_engine()
+        reason = why_no_engine(cast("Flavour | None", library))
         return cls(reason is None, reason)
 
 
@@ -103,6 +110,7 @@ class EngineFlags:
     mark_layers: bool
     timing_cache: Path | None
     sign: Path | None
+    library: str | None
 
     def options(self) -> EngineOptions:
         """Return what the builder is told.
@@ -130,6 +138,7 @@ class EngineFlags:
             mark_layers=self.mark_layers,
             timing_cache=self.timing_cache,
             sign=self.sign,
+            library=cast("Flavour | None", self.library),
         )
         check_options(options)
         return options

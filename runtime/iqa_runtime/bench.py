@@ -33,6 +33,11 @@ from iqa_runtime.preparation import Preparer, Subject
 from iqa_runtime.scorer import Scorer
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
+"""Of the model on a CPU, unless others are asked for."""
+
+RUNS_A_BATCH = (1, 2, 4)
+"""What batches on a GPU are made of, unless others are asked for: a smaller one costs as much as a full run."""
+
 MAX_BATCH = 1024
 
 
@@ -46,24 +51,25 @@ def measure_artefact(
     precision: str | None = None,
     threads: int | None = None,
     crops: str | None = None,
-    batch_sizes: Sequence[int] = BATCH_SIZES,
+    batch_sizes: Sequence[int] | None = None,
     seconds: float = 2.0,
     gmac: float | None = None,
     bandwidth: float | None = None,
     peak: float | None = None,
+    trust: Path | None = None,
 ) -> BenchReport:
     """Measure an artefact.
 
     Parameters
     ----------
-    artefact, backend, device, precision, threads, crops
+    artefact, backend, device, precision, threads, crops, trust
         As in `iqa_runtime.Scorer`.
     image
         Image to score; None for a synthetic photograph of 1920 x 1080, as JPEG of quality 90.
     reference
         What it is compared with; needed with an image of one's own if the artefact takes a reference.
     batch_sizes
-        In items.
+        In items. None for `BATCH_SIZES` on a CPU; on a GPU for 1, and for `RUNS_A_BATCH` of the backend's runs.
     seconds
         How long each row is repeated; at least five rounds.
     gmac
@@ -84,7 +90,7 @@ def measure_artefact(
     _check(batch_sizes, seconds, {"gmac": gmac, "bandwidth": bandwidth, "peak": peak})
     path = find_artefact(artefact, reference=reference is not None)
     options: dict[str, Any] = {"backend": backend, "device": device, "precision": precision, "threads": threads}
-    with Scorer(path, crops=crops, batch_size=1, **options) as scorer:
+    with Scorer(path, crops=crops, batch_size=1, trust=trust, **options) as scorer:
         contract, plan, device, threads = scorer.contract, scorer.plan, scorer.device, scorer.threads
         gmac = contract.gmac if gmac is None else gmac
         sources = encoded_images(contract, image, reference)
@@ -99,10 +105,11 @@ def measure_artefact(
         raise prepared.error or UsageError("the image cannot be prepared; give another one")
     machine = _machine(device, threads, contract.precision, bandwidth=bandwidth, peak=peak)
     choice = choose_backend(path, contract, backend, device=device, precision=precision)
-    with choice.create(path, Signature.of_artefact(contract), device=device, threads=threads) as model:
+    signature = Signature.of_artefact(contract)
+    with choice.create(path, signature, device=device, threads=threads, trust=trust) as model:
         bench = _Bench(contract, model, machine, seconds=seconds, gmac=gmac, weights=path.stat().st_size)
         stages = (whole, *bench.stages(prepared.subject, sources[0]))
-        batches = tuple(bench.batch(items) for items in batch_sizes)
+        batches = tuple(bench.batch(items) for items in batch_sizes or _batch_sizes(model))
         return BenchReport(
             artefact=FileDigest.of_file(path),
             model=f"{contract.model} {contract.variant} {contract.task}",
@@ -172,14 +179,13 @@ class _Bench:
         """Time the model at one batch size."""
         feed = self._feed(items)
         times = self._repeat(lambda: self._infer(feed))
-        rate = 1000 * items / times.p50
-        gflops = None if self._gmac is None else 2 * self._gmac * rate
+        gflops, peak_share = self._work(items, times)
         return BatchRow(
             items=items,
             times=times,
-            crops_per_second=rate * self._contract.crops_per_item,
+            crops_per_second=1000 * items * self._contract.crops_per_item / times.p50,
             gflops=gflops,
-            peak_share=None if gflops is None else _share(gflops, self._machine.peak),
+            peak_share=peak_share,
             bandwidth_share=self._bandwidth_share(self._traffic(feed), times),
         )
 
@@ -193,12 +199,23 @@ class _Bench:
         what = f"a run of {model.items_per_run} items, by CUDA events"
         for name in ("host_to_device", "compute", "device_to_host"):
             times = Spread.of_seconds([getattr(one, name) / 1000 for one in measured])
-            # Copies from and to the host go through its bus, whose rate nobody measured.
-            yield self._stage(name, what, times, self._traffic(feed) if name == "compute" else None)
+            if name == "compute":
+                gflops, peak_share = self._work(model.items_per_run, times)
+                stage = self._stage(name, what, times, self._traffic(feed))
+                yield replace(stage, gflops=gflops, peak_share=peak_share)
+            else:  # through the bus of the host, whose rate nobody measured
+                yield self._stage(name, what, times)
 
     def _stage(self, name: str, what: str, times: Spread, traffic: int | None = None) -> Stage:
         share = None if traffic is None else self._bandwidth_share(traffic, times)
         return Stage(name=name, what=what, times=times, traffic=traffic, bandwidth_share=share)
+
+    def _work(self, items: int, times: Spread) -> tuple[float | None, float | None]:
+        """Return 10^9 operations a second on so many items at the median time, and their share of the peak."""
+        if self._gmac is None:
+            return None, None
+        gflops = 2 * self._gmac * items / (times.p50 / 1000)
+        return gflops, _share(gflops, self._machine.peak)
 
     def _repeat(self, work: Callable[[], object]) -> Spread:
         return repeat(work, self._seconds)
@@ -219,6 +236,13 @@ class _Bench:
 
     def _bandwidth_share(self, traffic: int, times: Spread) -> float | None:
         return _share(traffic / times.p50 / 1e6, self._machine.bandwidth)
+
+
+def _batch_sizes(model: Backend) -> list[int]:
+    if model.device == "cpu":
+        return list(BATCH_SIZES)
+    sizes = (1, *(runs * model.items_per_run for runs in RUNS_A_BATCH))
+    return [items for items in dict.fromkeys(sizes) if items <= MAX_BATCH]
 
 
 def _share(value: float, most: float | None) -> float | None:
@@ -244,8 +268,8 @@ def _machine(
     return machine
 
 
-def _check(batch_sizes: Sequence[int], seconds: float, rates: dict[str, float | None]) -> None:
-    if not batch_sizes or not all(1 <= items <= MAX_BATCH for items in batch_sizes):
+def _check(batch_sizes: Sequence[int] | None, seconds: float, rates: dict[str, float | None]) -> None:
+    if batch_sizes is not None and not (batch_sizes and all(1 <= items <= MAX_BATCH for items in batch_sizes)):
         raise UsageError(f"batch sizes {list(batch_sizes)}: give one or more of 1 to {MAX_BATCH} items")
     if not 0 < seconds <= 3600:
         raise UsageError(f"seconds is {seconds}; it must be above 0 and at most 3600")

@@ -30,7 +30,10 @@ def bench_command(
         Path | None, typer.Argument(metavar="IMAGE", help="Default: a synthetic photograph of 1920 x 1080.")
     ] = None,
     reference: Annotated[Path | None, typer.Option(metavar="FILE", help="What IMAGE is compared with.")] = None,
-    batch_sizes: Annotated[str, typer.Option(metavar="N,...", help="In items.")] = "1,2,4,8,16",
+    batch_sizes: Annotated[
+        str | None,
+        typer.Option(metavar="N,...", help="In items. Default: 1,2,4,8,16; on a GPU 1 and whole runs of the backend."),
+    ] = None,
     seconds: Annotated[float, typer.Option(help="How long each row is repeated; at least five rounds.")] = 2.0,
     crops: Annotated[str | None, typer.Option(metavar="PLAN", help="As in iqa-run; default: the artefact's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
@@ -40,6 +43,9 @@ def bench_command(
     backend: Annotated[str | None, typer.Option(help="Default: the best one installed for the artefact.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="float32 or bfloat16 (openvino); default: what the artefact was judged in.")
+    ] = None,
+    trust: Annotated[
+        Path | None, typer.Option(metavar="KEY.pem", help="Public key that must have signed the engine.")
     ] = None,
     gmac: Annotated[
         float | None,
@@ -77,11 +83,12 @@ def bench_command(
         precision=precision,
         threads=threads,
         crops=crops,
-        batch_sizes=_numbers(batch_sizes),
+        batch_sizes=None if batch_sizes is None else _numbers(batch_sizes),
         seconds=seconds,
         gmac=gmac,
         bandwidth=bandwidth,
         peak=peak,
+        trust=trust,
     )
     # Only a terminal has a width to fold into.
     show_report(report, Console(width=None if sys.stdout.isatty() else 1_000_000))
@@ -111,23 +118,25 @@ def show_report(report: BenchReport, console: Console) -> None:
     )
     for heading in ("stage", "what"):
         stages.add_column(heading)
-    for heading in ("p50 ms", "p90 ms", "p99 ms", "rounds", "of bandwidth"):
+    headings = ["p50 ms", "p90 ms", "p99 ms", "rounds", "of bandwidth"]
+    # Of engines alone, which time the GPU apart from the copies.
+    shows_work = any(stage.gflops is not None for stage in report.stages)
+    for heading in [*headings, "GFLOP/s", "of peak"] if shows_work else headings:
         stages.add_column(heading, justify="right")
     for stage in report.stages:
-        stages.add_row(stage.name, Text(stage.what), *_times(stage.times), _percent(stage.bandwidth_share))
+        work = [_rate(stage.gflops), _percent(stage.peak_share)] if shows_work else []
+        stages.add_row(stage.name, Text(stage.what), *_times(stage.times), _percent(stage.bandwidth_share), *work)
     console.print(stages)
     title = Text(f"the model alone, {report.items_per_run} items a run")
     batches = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    headings = ("items", "p50 ms", "p90 ms", "p99 ms", "rounds", "crops/s", "GFLOP/s", "of peak", "of bandwidth")
-    for heading in headings:
+    for heading in ("items", "p50 ms", "p90 ms", "p99 ms", "rounds", "crops/s", "GFLOP/s", "of peak", "of bandwidth"):
         batches.add_column(heading, justify="right")
     for row in report.batches:
-        gflops = "-" if row.gflops is None else f"{row.gflops:.1f}"
         batches.add_row(
             str(row.items),
             *_times(row.times),
             f"{row.crops_per_second:.1f}",
-            gflops,
+            _rate(row.gflops),
             _percent(row.peak_share),
             _percent(row.bandwidth_share),
         )

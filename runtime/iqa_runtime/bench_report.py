@@ -26,6 +26,8 @@ class Stage:
     bandwidth_share
         `traffic` in the median time, as a share of the machine's bandwidth; above 1 where data stay in caches. None
         where that bandwidth is not known, or is a GPU's and the work the CPU's.
+    gflops, peak_share
+        Of ``compute``, as in `BatchRow`: on the GPU alone, without the copies from and to the host.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Stage:
     times: Spread
     traffic: int | None = None
     bandwidth_share: float | None = None
+    gflops: float | None = None
+    peak_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -68,6 +69,7 @@ def check_installation(
     precision: str | None = None,
     threads: int | None = None,
     batch_size: int | None = None,
+    trust: str | os.PathLike[str] | None = None,
 ) -> Iterator[Check]:
     """Test an installation with an artefact, step by step; an error is the last step.
 
@@ -79,7 +81,7 @@ def check_installation(
     ----------
     artefact
         Path of the artefact, or the name of a bundled one.
-    backend, device, precision, threads, batch_size
+    backend, device, precision, threads, batch_size, trust
         As in `iqa_runtime.Scorer`.
 
     Yields
@@ -87,8 +89,8 @@ def check_installation(
     Check
         As soon as it is known.
     """
-    options = {"backend": backend, "device": device, "precision": precision, "threads": threads}
-    options["batch_size"] = batch_size
+    options: dict[str, Any] = {"backend": backend, "device": device, "precision": precision, "threads": threads}
+    options |= {"batch_size": batch_size, "trust": None if trust is None else os.fspath(trust)}
     steps = _steps(find_artefact(artefact), {name: value for name, value in options.items() if value is not None})
     try:
         yield from steps
@@ -111,9 +113,13 @@ def _steps(artefact: str | Path, options: dict[str, Any]) -> Iterator[Check]:
     yield Check("kernels", True, kernels + slow)
     yield _backend_packages()
 
-    contract = read_contract(artefact)
+    trust = options.get("trust")
+    contract = read_contract(artefact, trust=trust)
+    signed = "" if trust is None else f", signed with the key of {trust}"
     state = "trained" if contract.weights.trained else "untrained: its scores mean nothing"
-    yield Check("artefact", True, f"{contract.model} {contract.variant} {contract.task} {contract.precision}, {state}")
+    yield Check(
+        "artefact", True, f"{contract.model} {contract.variant} {contract.task} {contract.precision}, {state}{signed}"
+    )
 
     choice = choose_backend(
         Path(artefact),

@@ -22,7 +22,7 @@ from iqa_runtime.check import check_installation, describe_contract
 from iqa_runtime.errors import BackendError
 from iqa_runtime.images import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.inputs import expand_inputs, pair_references
-from iqa_runtime.overwriting import Named, check_targets
+from iqa_runtime.overwriting import Named, check_targets, files_of_artefact
 from iqa_runtime.patches import format_plan
 from iqa_runtime.pictures import PictureWriter
 from iqa_runtime.resuming import resume_from
@@ -111,9 +111,9 @@ def run(
             if (check and info) or inputs or output or reference or crops or resume or maps or restored:
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
             code = (
-                _show_contract(artefact, form)
+                _show_contract(artefact, form, trust)
                 if info
-                else _check(artefact, backend, device, precision, threads, batch_size)
+                else _check(artefact, backend, device, precision, threads, batch_size, trust)
             )
         else:
             job = _plan_job(artefact, inputs or [], reference, form, output, resume)
@@ -223,9 +223,7 @@ def _check_same_score(job: _Job, contract: Contract) -> None:
 
 def _check_overwriting(job: _Job, pictures: PictureWriter, contract: Contract) -> None:
     references = [job.references] if isinstance(job.references, str) else job.references or []
-    encoder = contract.reference_encoder
-    read: list[Named] = [("the artefact", job.artefact)]
-    read += [("the artefact's reference encoder", Path(job.artefact).with_name(encoder.file))] if encoder else []
+    read = files_of_artefact(Path(job.artefact), contract)
     read += [("an image to score", image) for image in job.images]
     read += [("a reference", reference) for reference in references]
     rows: list[Named] = [("--output", job.output)] if job.output else []
@@ -302,8 +300,8 @@ class _Summary:
         return "; ".join(parts)
 
 
-def _show_contract(artefact: str, form: Format | None) -> int:
-    contract = read_contract(artefact)
+def _show_contract(artefact: str, form: Format | None, trust: Path | None) -> int:
+    contract = read_contract(artefact, trust=trust)
     if form is Format.JSON:
         typer.echo(contract.to_json())
     elif form in (None, Format.TABLE):
@@ -322,10 +320,17 @@ def _check(
     precision: str | None,
     threads: int | None,
     batch_size: int | None,
+    trust: Path | None,
 ) -> int:
     passed = True
     for check in check_installation(
-        artefact, backend=backend, device=device, precision=precision, threads=threads, batch_size=batch_size
+        artefact,
+        backend=backend,
+        device=device,
+        precision=precision,
+        threads=threads,
+        batch_size=batch_size,
+        trust=trust,
     ):
         typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:12}  {check.detail}")
         passed &= check.passed

@@ -6,6 +6,7 @@ from there without loading the graph or importing onnx.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from iqa_runtime.contract_rules import complaints
-from iqa_runtime.errors import ArtefactError, FileError
+from iqa_runtime.errors import ArtefactError, FileError, UsageError
 from iqa_runtime.onnx_metadata import read_metadata
 
 SCHEMA_VERSION = 1
@@ -272,27 +273,35 @@ class _SchemaOnly(msgspec.Struct):
     schema: int
 
 
-def read_contract(artefact: str | Path) -> Contract:
+def read_contract(artefact: str | Path, *, trust: str | os.PathLike[str] | None = None) -> Contract:
     """Read the contract out of an ONNX artefact, or that of an engine from the description beside it.
 
     Parameters
     ----------
     artefact
         Path of an ``.onnx`` or ``.plan`` file written by ``iqa-export``.
+    trust
+        Public key (PEM, Ed25519) that must have signed an engine; None to take it from anybody.
 
     Raises
     ------
     FileError
-        If the file cannot be read.
+        If the file, the key or the signature cannot be read.
     ArtefactError
-        If it is not an ONNX file or carries no valid contract.
+        If it is not an ONNX file, carries no valid contract, or is not signed by that key.
+    UsageError
+        If there is nothing to sign in such an artefact, or the key is none.
+    DependencyError
+        If `trust` is given and ``cryptography`` is not installed.
     """
     path = Path(artefact)
     if path.suffix.lower() == PLAN_SUFFIX:
         # Here and not above, because descriptions of engines hold contracts.
         from iqa_runtime.plan import read_plan_contract
 
-        return read_plan_contract(path)
+        return read_plan_contract(path, trust=None if trust is None else Path(trust))
+    if trust is not None:
+        raise UsageError(f"{path}: trust={os.fspath(trust)}: only engines ({PLAN_SUFFIX}) are signed; leave it out")
     try:
         metadata = read_metadata(path)
     except OSError as error:

@@ -11,18 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend
-from iqa_runtime.backends.running import Running
+from iqa_runtime.batches import Batch, Batches
 from iqa_runtime.contract import Contract
 from iqa_runtime.crops import CropInput
 from iqa_runtime.errors import BackendError, IqaError, UsageError
-from iqa_runtime.kernels import aligned_empty
 from iqa_runtime.maps import MapAccumulator, RestoredAccumulator
 from iqa_runtime.preparation import Prepared, Subject, without_frames
 from iqa_runtime.references import FeatureStore
 from iqa_runtime.results import Score
 
 _UNDER_WAY = 2
-"""Batches that the backend has at a time: one it works on, one to go on with while the next is being filled."""
+"""Batches that the backend has while the next is filled: one it works on, one to go on with."""
+
+_WAITING = 64
+"""Images that wait for a batch to be filled, beyond those whose crops are in one: files may fail one after another."""
+
+_Owner = tuple["_Tally", int, int]
+"""Whose an item is: the image's tally, and top and left of the first crop."""
 
 
 class _Tally:
@@ -41,60 +46,6 @@ class _Tally:
     @property
     def is_complete(self) -> bool:
         return self.error is not None or len(self.scores) == self.items
-
-
-class _Batch:
-    """Buffers of one batch and, item by item, whose they are: the tally and the position of the first crop."""
-
-    def __init__(self, size: int, backend: Backend) -> None:
-        self.size = size
-        try:
-            self.tensors = {
-                spec.name: aligned_empty((size, *spec.item_shape), np.dtype(spec.dtype))
-                for spec in backend.signature.inputs
-            }
-        except (MemoryError, ValueError) as error:  # the latter beyond what an address can count
-            raise UsageError(
-                f"a batch of {size} items does not fit into memory; choose a smaller batch_size, or fewer threads, "
-                "which it follows by default"
-            ) from error
-        self.owners: list[tuple[_Tally, int, int]] = []
-
-
-class _Batches:
-    """The batches of one call of `Pipeline.score`.
-
-    Attributes
-    ----------
-    filling
-        The one that takes the next items.
-    under_way
-        Those that the backend has, in the order in which they were begun.
-    """
-
-    def __init__(self, size: int, backend: Backend) -> None:
-        self._size, self._backend = size, backend
-        self._idle: list[_Batch] = []
-        self.filling = _Batch(size, backend)
-        self.under_way: deque[tuple[_Batch, Running]] = deque()
-
-    def begin(self, outputs: list[str]) -> None:
-        """Give the backend what has been filled, and go on with other buffers."""
-        batch = self.filling
-        items = len(batch.owners)
-        inputs = {key: tensor[:items] for key, tensor in batch.tensors.items()}
-        self.under_way.append((batch, self._backend.begin(inputs, outputs)))
-        self.filling = self._idle.pop() if self._idle else _Batch(self._size, self._backend)
-
-    def reuse(self, batch: _Batch) -> None:
-        """Take back a batch that has ended."""
-        batch.owners.clear()
-        self._idle.append(batch)
-
-    def cancel(self) -> None:
-        """End what is under way; nothing will come of it."""
-        for _, running in self.under_way:
-            running.cancel()
 
 
 class Pipeline:
@@ -141,8 +92,6 @@ class Pipeline:
         self._image = CropInput.of_contract(contract, "image")
         self._reference = CropInput.of_contract(contract, "reference") if contract.input("reference") else None
         self._features = None if encoder is None else FeatureStore(encoder, self._image)
-        # Memory is taken page by page as it is written to, so this costs nothing and finds out before any work is done.
-        _Batch(batch_size, backend)
         self._maps = [output.name for output in contract.maps] if maps else []
         if maps and "quality_map" not in self._maps:
             raise UsageError("this artefact has no quality map; export it with iqa-export --maps")
@@ -151,30 +100,38 @@ class Pipeline:
         self._restored = [output.name for output in contract.extras if restored and output.name == "restored"]
         if restored and not self._restored:
             raise UsageError("this artefact restores nothing; export one that does with iqa-export --restored")
+        # Maps and restored images are as large as their images and wait with them; and an encoder runs on the same
+        # threads as the network.
+        self._under_way = 0 if self._maps or self._restored or encoder is not None else _UNDER_WAY
+        # Memory is taken page by page as it is written to, so this costs nothing and finds out before any work is done.
+        _ = [Batch[_Owner](batch_size, backend) for _ in range(1 + self._under_way)]
 
     def score(self, images: Iterable[Prepared]) -> Iterator[Score]:
-        """Score images in order; while the backend works on a batch or two, the next one is filled.
+        """Score images in order, the next batch being filled while the backend works on the last two.
 
-        A result comes once the batches with crops of its image have ended, or with the next image after that.
+        A result comes with the first image that is taken after the last batch with a crop of its own has ended, or
+        when too many batches are under way.
         """
-        batches = _Batches(self._batch_size, self._backend)
+        batches = Batches[_Owner](self._batch_size, self._backend)
         waiting: deque[_Tally] = deque()
         try:
             for prepared in images:
                 waiting.append(self._start(prepared, batches))
                 # Held on to, the pixels would stay while the next image is awaited.
                 del prepared
+                if len(waiting) > _WAITING + (2 + self._under_way) * self._batch_size:
+                    self._begin(batches)
+                self._collect(batches, self._under_way)
                 while waiting and waiting[0].is_complete:
                     yield self._result(waiting.popleft())
             self._begin(batches)
-            while batches.under_way:
-                self._end(batches)
+            self._collect(batches, 0)
             for tally in waiting:
                 yield self._result(tally)
         finally:
             batches.cancel()
 
-    def _start(self, prepared: Prepared, batches: _Batches) -> _Tally:
+    def _start(self, prepared: Prepared, batches: Batches[_Owner]) -> _Tally:
         """Put all crops of an image into batches, beginning each once it is full."""
         subject = prepared.subject
         if subject is None:
@@ -198,9 +155,10 @@ class Pipeline:
             tally.seconds += perf_counter() - began
             if len(batch.owners) == batch.size:
                 self._begin(batches)
+                self._collect(batches, self._under_way)
         return tally
 
-    def _fill(self, batch: _Batch, subject: Subject, items: slice) -> None:
+    def _fill(self, batch: Batch[_Owner], subject: Subject, items: slice) -> None:
         """Write items of one image, and what they are compared with, behind those already in the batch."""
         used = len(batch.owners)
         slots = slice(used, used + items.stop - items.start)
@@ -213,29 +171,24 @@ class Pipeline:
         elif self._reference is not None:
             self._reference.fill(batch.tensors["reference"][slots], subject.reference.image, placed)
 
-    def _begin(self, batches: _Batches) -> None:
-        """Begin what has been filled; wait for the oldest batch if that makes too many."""
-        if not batches.filling.owners:
-            return
+    def _begin(self, batches: Batches[_Owner]) -> None:
         batches.begin([self._contract.score.name, *self._maps, *self._restored])
-        if len(batches.under_way) > _UNDER_WAY:
-            self._end(batches)
 
-    def _end(self, batches: _Batches) -> None:
-        """Wait for the oldest batch and hand its values to their images."""
-        batch, running = batches.under_way.popleft()
-        seconds = 0.0
-        try:
-            outputs, seconds = running.result()
-        except BackendError as error:
-            for tally, _, _ in batch.owners:
-                tally.error = tally.error or without_frames(error)
-        else:
-            for index, (tally, top, left) in enumerate(batch.owners):
-                self._take(tally, top, left, {key: values[index] for key, values in outputs.items()})
-        for tally, _, _ in batch.owners:
-            tally.seconds += seconds / len(batch.owners)
-        batches.reuse(batch)
+    def _collect(self, batches: Batches[_Owner], under_way: int) -> None:
+        """Hand the values of batches that have ended to their images; wait for some if more are under way."""
+        while batches.has_ended or batches.under_way > under_way:
+            owners, running = batches.oldest()
+            seconds = 0.0
+            try:
+                outputs, seconds = running.result()
+            except BackendError as error:
+                for tally, _, _ in owners:
+                    tally.error = tally.error or without_frames(error)
+            else:
+                for index, (tally, top, left) in enumerate(owners):
+                    self._take(tally, top, left, {name: values[index] for name, values in outputs.items()})
+            for tally, _, _ in owners:
+                tally.seconds += seconds / len(owners)
 
     def _take(self, tally: _Tally, top: int, left: int, values: dict[str, NDArray[np.float32]]) -> None:
         """Take the outputs of one item into its image's tally."""

@@ -7,6 +7,7 @@ the bytes are those the JSON speaks of, not who made them; a signature (`iqa_run
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -84,9 +85,15 @@ class PlanFile:
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
     @property
+    def artefact(self) -> str:
+        """Name of the ONNX artefact behind the plan, as commands take it; behind a reference encoder, its scorer's."""
+        return _scorer(self.source.file, REFERENCE_ENCODER_SUFFIX, ".onnx")
+
+    @property
     def rebuild_command(self) -> str:
         """The command that makes the plan again from its source, to be run where it shall run."""
-        words = ["iqa-export", self.source.file, "--engine", "--output", self.plan.file]
+        output = _scorer(self.plan.file, _ENCODER_SUFFIX, PLAN_SUFFIX)
+        words = ["iqa-export", self.artefact, "--engine", "--output", output, "--library", self.host.library]
         words += ["--min-batch", str(self.batch.min), "--opt-batch", str(self.batch.opt)]
         words += ["--max-batch", str(self.batch.max), "--builder-level", str(self.level)]
         if self.workspace is not None:
@@ -98,13 +105,20 @@ class PlanFile:
             "--refittable": self.refittable,
             "--mark-layers": bool(self.layer_tensors),
         }
-        return " ".join([*words, *(flag for flag, is_set in flags.items() if is_set)])
+        return shlex.join([*words, *(flag for flag, is_set in flags.items() if is_set)])
 
     @property
     def marking_command(self) -> str:
         """The command that builds, beside the plan, one of the same source that shows its layers."""
-        output = f"{Path(self.plan.file).stem}.layers{PLAN_SUFFIX}"
-        return f"iqa-export {self.source.file} --engine --mark-layers --output {output}"
+        output = f"{Path(_scorer(self.plan.file, _ENCODER_SUFFIX, PLAN_SUFFIX)).stem}.layers{PLAN_SUFFIX}"
+        words = ["iqa-export", self.artefact, "--engine", "--mark-layers", "--output", output]
+        return shlex.join([*words, "--library", self.host.library])
+
+    def refit_command(self, plan: Path) -> str:
+        """Return the command that puts the weights back into this plan, which now lies at `plan`."""
+        stripped = _scorer(plan.name, _ENCODER_SUFFIX, PLAN_SUFFIX)
+        output = f"{Path(stripped).stem}.full{PLAN_SUFFIX}"
+        return shlex.join(["iqa-export", self.artefact, "--refit", stripped, "--output", output])
 
 
 class _Parts(msgspec.Struct):
@@ -124,22 +138,34 @@ def encoder_plan(plan: Path) -> Path:
     return plan.with_name(plan.stem + _ENCODER_SUFFIX)
 
 
-def read_plan_file(plan: Path) -> PlanFile:
+def read_plan_file(plan: Path, *, trust: Path | None = None) -> PlanFile:
     """Read what is said of a plan; the plan itself is not looked at.
 
     Parameters
     ----------
     plan
         Path of the ``.plan`` file.
+    trust
+        Public key (PEM, Ed25519) that must have signed the description; None to take it from anybody.
 
     Raises
     ------
     FileError
-        If the JSON beside it cannot be read.
+        If the JSON beside it, the key or the signature cannot be read.
     ArtefactError
-        If it is not the description of a plan, or of another schema version.
+        If it is not the description of a plan, of another schema version, or not signed by that key.
+    UsageError
+        If the key is none.
+    DependencyError
+        If `trust` is given and ``cryptography`` is not installed.
     """
-    return _parsed(_read(json_path(plan), f"the description of {plan.name}"), plan)
+    text = _read(json_path(plan), f"the description of {plan.name}")
+    if trust is not None:
+        # Here and not above, because few have the library.
+        from iqa_runtime.signatures import check_signature
+
+        check_signature(json_path(plan), text, trust)
+    return _parsed(text, plan)
 
 
 def load_plan(plan: Path, *, trust: Path | None = None) -> tuple[PlanFile, bytes]:
@@ -150,7 +176,7 @@ def load_plan(plan: Path, *, trust: Path | None = None) -> tuple[PlanFile, bytes
     plan
         Path of the ``.plan`` file.
     trust
-        Public key (PEM, Ed25519) that must have signed the description; None to take it from anybody.
+        As in `read_plan_file`.
 
     Returns
     -------
@@ -159,20 +185,10 @@ def load_plan(plan: Path, *, trust: Path | None = None) -> tuple[PlanFile, bytes
 
     Raises
     ------
-    FileError
-        If one of the files cannot be read.
-    ArtefactError
-        If description, signature or digest are wrong.
-    DependencyError
-        If `trust` is given and ``cryptography`` is not installed.
+    FileError, ArtefactError, UsageError, DependencyError
+        As `read_plan_file`; also if the plan cannot be read, or has another digest than the description says.
     """
-    text = _read(json_path(plan), f"the description of {plan.name}")
-    if trust is not None:
-        # Here and not above, because few have the library.
-        from iqa_runtime.signatures import check_signature
-
-        check_signature(json_path(plan), text, trust)
-    described = _parsed(text, plan)
+    described = read_plan_file(plan, trust=trust)
     content = _read(plan, "the plan")
     digest = sha256(content).hexdigest()
     if digest != described.plan.sha256.lower():
@@ -207,9 +223,11 @@ def check_host(plan: Path, described: PlanFile, host: HostKey) -> None:
         return
     remedy = f"rebuild it on this host: {described.rebuild_command}"
     if host.gpu is None:
+        # A GPU alone does not help where something else is wrong, too.
+        rebuilt = "" if len(found) == 1 else f" after rebuilding it there ({described.rebuild_command})"
         remedy = (
             "check the driver with nvidia-smi and that cuda-bindings or PyCUDA is installed, run it on a host with a "
-            f"GPU, or score with the ONNX artefact: iqa-run {described.source.file}"
+            f"GPU{rebuilt}, or score with the ONNX artefact: {shlex.join(['iqa-run', described.artefact])}"
         )
     raise BackendError(f"{plan}: built for {described.host}; here: {host}: {'; '.join(found)}; {remedy}")
 
@@ -221,6 +239,13 @@ def _read(path: Path, what: str) -> bytes:
         raise FileError(
             f"{path}: cannot read {what} ({error.strerror}); keep the .plan and its .plan.json in one folder"
         ) from error
+
+
+def _scorer(name: str, encoder_suffix: str, suffix: str) -> str:
+    """Return the name of a scorer, for commands: where `name` is that of its encoder, and where an option looks so."""
+    if name.endswith(encoder_suffix):
+        name = name.removesuffix(encoder_suffix) + suffix
+    return f"./{name}" if name.startswith("-") else name
 
 
 def _parsed(text: bytes, plan: Path) -> PlanFile:
@@ -238,6 +263,10 @@ def _parsed(text: bytes, plan: Path) -> PlanFile:
         described = msgspec.json.decode(text, type=PlanFile)
     except msgspec.MsgspecError as error:
         raise ArtefactError(f"{source}: not the description of a plan ({error}); {remedy}") from error
+    for name in (described.plan.file, described.source.file):
+        # Messages show them, and offer commands with them.
+        if Path(name).name != name or not name.isprintable():
+            raise ArtefactError(f"{source}: {name!r} is not the name of a file; {remedy}")
     batch = described.batch
     if not 1 <= batch.min <= batch.opt <= batch.max:
         raise ArtefactError(f"{source}: batch sizes {batch.min}, {batch.opt}, {batch.max} are no range; {remedy}")
@@ -246,16 +275,16 @@ def _parsed(text: bytes, plan: Path) -> PlanFile:
     return described
 
 
-def read_plan_contract(plan: Path) -> Contract:
+def read_plan_contract(plan: Path, *, trust: Path | None = None) -> Contract:
     """Read the contract of a plan that scores.
 
     Raises
     ------
-    FileError, ArtefactError
+    FileError, ArtefactError, UsageError, DependencyError
         As `read_plan_file`; also if the plan is a reference encoder, which has no contract.
     """
-    contract = read_plan_file(plan).contract
+    contract = read_plan_file(plan, trust=trust).contract
     if contract is None:
-        scorer = plan.name.removesuffix(_ENCODER_SUFFIX) + PLAN_SUFFIX
+        scorer = _scorer(plan.name, _ENCODER_SUFFIX, PLAN_SUFFIX)
         raise ArtefactError(f"{plan}: the reference encoder of {scorer}, which finds it by itself; give {scorer}")
     return contract

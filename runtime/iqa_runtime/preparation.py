@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 from iqa_runtime.contract import Contract, PatchPlan
 from iqa_runtime.errors import IqaError, UsageError
 from iqa_runtime.images import Source, load_image
+from iqa_runtime.kernels_numpy import reflect
 from iqa_runtime.patches import format_plan, positions
 from iqa_runtime.references import Reference, ReferenceStore
 
 _SMALL_BYTES = 4 * 2**20
 """Of the crops of one image, as bytes of pixels: 27 crops of 224 x 224."""
+
+_THREADS = "iqa-decode"
 
 _Argument = TypeVar("_Argument")
 _Result = TypeVar("_Result")
@@ -35,7 +39,7 @@ def prefetch(
     At most ``ahead + 1`` arguments are taken beyond what was yielded, so that arguments may be endless. Closing the
     generator, or an exception from `arguments` or `function`, cancels what has not begun and ends the threads.
     """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="iqa-decode")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix=_THREADS)
     begun: deque[Future[_Result]] = deque()
     try:
         for argument in arguments:
@@ -45,7 +49,8 @@ def prefetch(
         while begun:
             yield begun.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        # A dropped generator may be ended by the garbage collector, in any thread, and none can wait for itself.
+        pool.shutdown(wait=not threading.current_thread().name.startswith(_THREADS), cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,18 +84,21 @@ class Subject:
     def crops_alone(self, side: int) -> Subject:
         """Return the same crops, of `side` pixels, without the rest of the picture.
 
-        What waits for the model is then small. Nothing changes where crops lie outside the picture, or overlap so much
-        that together they are larger.
+        What waits for the model is then small. Nothing changes where the crops together are larger than the picture.
         """
         corners = self.positions.reshape(-1, 2)
-        crops = len(corners) * side * side * self.image.shape[2]
-        outside = corners.min() < 0 or (corners + side > (self.height, self.width)).any()
-        if outside or crops >= self.image.nbytes:
+        if len(corners) * side * side * self.image.shape[2] >= self.image.nbytes:
             return self
-        image = np.concatenate([self.image[top : top + side, left : left + side] for top, left in corners])
+        image = np.concatenate([self._crop(top, left, side) for top, left in corners.tolist()])
         cuts = np.zeros_like(corners)
         cuts[:, 0] = side * np.arange(len(corners))
         return replace(self, image=image, cuts=cuts.reshape(self.positions.shape))
+
+    def _crop(self, top: int, left: int, side: int) -> NDArray[np.uint8]:
+        if 0 <= top <= self.height - side and 0 <= left <= self.width - side:
+            return self.image[top : top + side, left : left + side]
+        rows = reflect(np.arange(top, top + side), self.height)
+        return self.image[rows[:, np.newaxis], reflect(np.arange(left, left + side), self.width)]
 
 
 @dataclass(slots=True)

@@ -171,6 +171,8 @@ class FeatureStore:
 def encoder_path(artefact: Path, contract: Contract) -> Path:
     """Return the reference encoder of an artefact after checking that it is the file the contract means.
 
+    That of an engine is an engine too, known by the digest in its description; opening it compares file and digest.
+
     Raises
     ------
     ArtefactError
@@ -187,10 +189,11 @@ def encoder_path(artefact: Path, contract: Contract) -> Path:
         from iqa_runtime.plan import encoder_plan, read_plan_file
 
         path = encoder_plan(artefact)
-        if read_plan_file(path).source.sha256.lower() != wanted.sha256.lower():
+        digest = read_plan_file(path).plan.sha256
+        if digest.lower() != wanted.sha256.lower():
             raise ArtefactError(
-                f"{path}: built from another reference encoder than {artefact.name} was exported with; build both "
-                "engines from one export"
+                f"{path}: SHA-256 is {digest}, {artefact.name} was built with {wanted.sha256}; use the two engines of "
+                "one build"
             )
         return path
     try:

@@ -37,8 +37,8 @@ class Score:
         What the network said, in the order of the patch plan: one number a crop, or one for every P crops if the
         network takes P at once.
     milliseconds
-        Work done for this image: decoding (of a reference that was not at hand, too), cropping, and its share of the
-        model's time. Decoding overlaps with the model, so sums may exceed the time on the clock.
+        Work done for this image: decoding (of a reference that was not at hand, too), cropping, and its runs of the
+        model. The work of several images overlaps, so sums may exceed the time on the clock.
     map
         Quality over the image, float32, height x width, NaN where no crop lies; None unless asked for.
     restored

@@ -15,7 +15,7 @@ import numpy as np
 
 from iqa_runtime.backends import Signature, choose_backend
 from iqa_runtime.bundled import find_artefact
-from iqa_runtime.contract import PLAN_SUFFIX, Contract, PatchPlan, read_contract
+from iqa_runtime.contract import Contract, PatchPlan, read_contract
 from iqa_runtime.cpu import available_cpus
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.images import DEFAULT_PIXEL_LIMIT, Source
@@ -118,9 +118,7 @@ class Scorer:
         _check_number("batch_size", batch_size, MAX_BATCH_SIZE)
         _check_number("pixel_limit", pixel_limit)
         path = find_artefact(artefact)
-        self._contract = read_contract(path)
-        if trust is not None and path.suffix != PLAN_SUFFIX:
-            raise UsageError(f"{path}: trust={os.fspath(trust)}: only engines ({PLAN_SUFFIX}) are signed; leave it out")
+        self._contract = read_contract(path, trust=trust)
         key = None if trust is None else Path(trust)
         choice = choose_backend(path, self._contract, backend, device=device, precision=precision)
         if choice.complaint is not None:
@@ -241,9 +239,10 @@ class Scorer:
     ) -> Iterator[Score]:
         """Score a stream of images, decoding the next ones while the model runs.
 
-        Up to four images for each thread are taken ahead of the result being computed, so memory stays bounded for
-        streams of any length; arrays must stay as they are until their result has come. For live frames, `score` has
-        no delay.
+        Images are taken ahead of the result being computed: one for each thread, or four where little waits of each,
+        because its crops are few and neither a reference nor the restored image goes with them; and those with crops
+        in the batch that is being filled and the two under way. So memory stays bounded for streams of any length.
+        Arrays must stay as they are until their result has come. For live frames, `score` has no delay.
         Close the iterator (or drop it) to stop early.
 
         Parameters

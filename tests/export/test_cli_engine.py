@@ -18,8 +18,8 @@ from iqa_runtime.errors import UsageError
 from iqa_runtime.plan import load_plan, read_plan_file
 
 NO_FLAGS = dict.fromkeys(
-    ["min_batch", "opt_batch", "max_batch", "workspace", "builder_level", "timing_cache", "sign"]
-) | dict.fromkeys(["version_compatible", "hardware_compatible", "strip", "refittable"], False)
+    ["min_batch", "opt_batch", "max_batch", "workspace", "builder_level", "timing_cache", "sign", "library"]
+) | dict.fromkeys(["version_compatible", "hardware_compatible", "strip", "refittable", "mark_layers"], False)
 
 
 @pytest.fixture

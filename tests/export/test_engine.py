@@ -2,27 +2,24 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 import fake_cuda
 import fake_tensorrt
-from iqa_calibration.graphs import finishing
-from iqa_export.engine import EngineOptions, build_engine, refit_engine, why_no_engine
+from fake_tensorrt_sources import write_artefact, write_cached
+from iqa_export.engine import EngineOptions, build_engine, why_no_engine
 from iqa_export.engine.timing_cache import cache_path
 from iqa_runtime.bundled import find_artefact
-from iqa_runtime.contract import FileDigest, TensorInput, read_contract
+from iqa_runtime.contract import FileDigest, read_contract
 from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
 from iqa_runtime.host_key import current_host
 from iqa_runtime.plan import encoder_plan, json_path, load_plan, read_plan_file
 from iqa_runtime.signatures import signature_path
+from signing_keys import write_key_pair
 
 EDGE = Path(find_artefact("edge-nr"))
 DEFAULT = EngineOptions()
@@ -48,31 +45,9 @@ def rtx(monkeypatch):
     return fake_tensorrt.install(monkeypatch, name="tensorrt_rtx")
 
 
-def artefact(path, *, node="ReduceMean", weight=1.0, outputs=("score",), batch="batch", **changes):
-    """Write a graph of one scaled mean with a contract like that of the edge model."""
-    crops = ["batch", 3, 8, 8] if batch else [2, 3, 8, 8]
-    nodes = [
-        helper.make_node("Mul", ["image", "weight"], ["scaled"], name="scale"),
-        helper.make_node(node, ["scaled", "axes"], ["score"], name="mean", keepdims=0),
-    ]
-    constants = {"weight": np.float32(weight), "axes": np.array([1, 2, 3])}
-    inner = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, crops)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in outputs],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    model = helper.make_model(inner, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    shape = TensorInput(name="image", shape=("batch", 3, 8, 8), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    finishing.embed_contract(model, replace(read_contract(EDGE), **{"inputs": (shape,), **changes}))
-    onnx.save(model, path)
-    return path
-
-
 @pytest.fixture
 def source(tmp_path):
-    return artefact(tmp_path / "x.onnx")
+    return write_artefact(tmp_path / "x.onnx")
 
 
 def settings_of(plan):
@@ -223,17 +198,21 @@ def test_a_builder_that_returns_nothing_is_an_error_with_its_reason(fake, source
 
 
 def test_a_fixed_batch_is_refused(tmp_path):
-    source = artefact(tmp_path / "x.onnx", batch="")
+    source = write_artefact(tmp_path / "x.onnx", batch=2)
     with pytest.raises(BackendError, match=r"input 'image' is \[2, 3, 8, 8\]; the batch axis"):
         build_engine(source, tmp_path / "x.plan", DEFAULT)
 
 
 @pytest.mark.parametrize(
     ("precision", "target", "message"),
-    [("int8", "onnxruntime", "--int8 --target tensorrt"), ("bf16", "openvino", "--bf16 --target tensorrt")],
+    [
+        ("int8", "onnxruntime", "--int8 --target tensorrt"),
+        ("int8-weights", "onnxruntime", "--int8-weights --target tensorrt"),
+        ("bf16", "openvino", "--bf16 --target tensorrt"),
+    ],
 )
 def test_graphs_made_for_others_are_refused(tmp_path, precision, target, message):
-    source = artefact(tmp_path / "x.onnx", precision=precision, target=target)
+    source = write_artefact(tmp_path / "x.onnx", precision=precision, target=target)
     with pytest.raises(UsageError, match=message):
         build_engine(source, tmp_path / "x.plan", DEFAULT)
 
@@ -297,25 +276,9 @@ def test_a_timing_cache_that_cannot_be_written_is_named_before_the_build(fake, s
     assert fake.builds == 0
 
 
-@pytest.fixture
-def cached(tmp_path):
-    """An artefact whose reference is a second graph."""
-    encoder = helper.make_graph(
-        [helper.make_node("ReduceMean", ["reference", "axes"], ["reference_features"], keepdims=1)],
-        "encoder",
-        [helper.make_tensor_value_info("reference", TensorProto.FLOAT, ["batch", 3, 8, 8])],
-        [helper.make_tensor_value_info("reference_features", TensorProto.FLOAT, ["batch", 1, 8, 8])],
-        [numpy_helper.from_array(np.array([1]), "axes")],
-    )
-    model = helper.make_model(encoder, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.save(model, tmp_path / "x.reference.onnx")
-    digest = FileDigest.of_file(tmp_path / "x.reference.onnx")
-    return artefact(tmp_path / "x.onnx", reference_encoder=digest)
-
-
-def test_a_reference_encoder_is_built_too_and_belongs_to_the_plan(fake, cached, tmp_path):
+def test_a_reference_encoder_is_built_too_and_belongs_to_the_plan(fake, tmp_path):
     output = tmp_path / "y.plan"
-    described = build_engine(cached, output, DEFAULT)
+    described = build_engine(write_cached(tmp_path / "x.onnx"), output, DEFAULT)
     encoder, content = load_plan(encoder_plan(output))
     assert fake.builds == 2
     assert encoder.contract is None
@@ -347,146 +310,20 @@ def test_the_source_is_not_written_over(source, tmp_path):
         build_engine(source, tmp_path / "x.plan", DEFAULT)
 
 
-@pytest.fixture
-def key(tmp_path):
-    pytest.importorskip("cryptography")
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    private = Ed25519PrivateKey.generate()
-    pem = serialization.Encoding.PEM
-    secret = private.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (tmp_path / "key.pem").write_bytes(secret)
-    public = private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
-    (tmp_path / "key.pub.pem").write_bytes(public)
-    return tmp_path / "key.pem"
-
-
-def test_a_signed_build_is_trusted_and_an_unsigned_one_takes_the_signature_away(source, tmp_path, key):
+def test_a_signed_build_is_trusted_and_an_unsigned_one_takes_the_signature_away(source, tmp_path):
+    private, public = write_key_pair(tmp_path)
     output = tmp_path / "x.plan"
-    build_engine(source, output, EngineOptions(sign=key))
-    assert load_plan(output, trust=tmp_path / "key.pub.pem")
+    build_engine(source, output, EngineOptions(sign=private))
+    assert load_plan(output, trust=public)
     build_engine(source, output, DEFAULT)
     assert not signature_path(json_path(output)).exists()
 
 
-@pytest.mark.usefixtures("key")
 def test_a_key_that_cannot_sign_is_refused_before_the_build(fake, source, tmp_path):
+    _, public = write_key_pair(tmp_path)
     with pytest.raises(UsageError, match="not a private key"):
-        build_engine(source, tmp_path / "x.plan", EngineOptions(sign=tmp_path / "key.pub.pem"))
+        build_engine(source, tmp_path / "x.plan", EngineOptions(sign=public))
     assert fake.builds == 0
-
-
-def test_a_stripped_plan_gets_its_weights_back(source, tmp_path):
-    stripped, output = tmp_path / "x.plan", tmp_path / "full.plan"
-    build_engine(source, stripped, EngineOptions(strip=True))
-    assert settings_of(stripped)["weights"] is None
-    described = refit_engine(stripped, source, output)
-    assert settings_of(output)["weights"] is not None
-    assert load_plan(output)[0] == described
-    assert (described.stripped, described.refittable) == (False, False)
-    assert described.source == read_plan_file(stripped).source
-
-
-def test_a_stripped_plan_takes_no_other_weights(source, tmp_path):
-    build_engine(source, tmp_path / "x.plan", EngineOptions(strip=True))
-    other = artefact(tmp_path / "other.onnx", weight=2.0)
-    with pytest.raises(UsageError, match="takes back no other weights"):
-        refit_engine(tmp_path / "x.plan", other, tmp_path / "y.plan")
-
-
-def test_a_refittable_plan_takes_other_weights(source, tmp_path):
-    plan, output = tmp_path / "x.plan", tmp_path / "y.plan"
-    build_engine(source, plan, EngineOptions(refittable=True))
-    other = artefact(tmp_path / "other.onnx", weight=2.0)
-    described = refit_engine(plan, other, output)
-    assert settings_of(output)["weights"] != settings_of(plan)["weights"]
-    assert described.source.file == "other.onnx"
-    assert described.contract == read_contract(other)
-
-
-def test_a_plan_built_for_one_set_of_weights_is_not_refitted(source, tmp_path):
-    build_engine(source, tmp_path / "x.plan", DEFAULT)
-    with pytest.raises(UsageError, match=r"takes no other weights; build it so: iqa-export x\.onnx .* --refittable"):
-        refit_engine(tmp_path / "x.plan", source, tmp_path / "y.plan")
-
-
-def test_weights_of_another_graph_are_refused(source, tmp_path):
-    build_engine(source, tmp_path / "x.plan", EngineOptions(refittable=True))
-    with pytest.raises(UsageError, match=r"not the graph of .*: another variant, inputs"):
-        refit_engine(
-            tmp_path / "x.plan",
-            artefact(tmp_path / "o.onnx", variant="other", inputs=read_contract(EDGE).inputs),
-            tmp_path / "y.plan",
-        )
-
-
-def test_a_plan_of_another_host_is_not_refitted(gpu, source, tmp_path):
-    build_engine(source, tmp_path / "x.plan", EngineOptions(refittable=True))
-    gpu.name = b"Thor"
-    with pytest.raises(BackendError, match=r"it runs on Orin \(8.7\), here is Thor \(8.7\)"):
-        refit_engine(tmp_path / "x.plan", source, tmp_path / "y.plan")
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        ("deserialize returns None", "cannot load it .*rebuild it: iqa-export"),
-        ("refit fails", "cannot put its weights into .*missing: none is missing"),
-        ("no GPU", "cannot start here"),
-    ],
-)
-def test_failures_of_refitting_are_clear(fake, source, tmp_path, fault, message):
-    build_engine(source, tmp_path / "x.plan", EngineOptions(refittable=True))
-    fake.faults.add(fault)
-    with pytest.raises(BackendError, match=message):
-        refit_engine(tmp_path / "x.plan", source, tmp_path / "y.plan")
-    assert not (tmp_path / "y.plan").exists()
-
-
-@pytest.mark.parametrize(
-    ("output", "error", "message"),
-    [
-        ("x.plan", UsageError, "would overwrite the plan that takes the weights"),
-        ("y.onnx", UsageError, r"must end in \.plan"),
-        ("absent/y.plan", FileError, "no such folder"),
-    ],
-)
-def test_names_that_a_refitted_plan_cannot_have(source, tmp_path, output, error, message):
-    plan = tmp_path / "x.plan"
-    build_engine(source, plan, EngineOptions(refittable=True))
-    before = plan.read_bytes()
-    with pytest.raises(error, match=message):
-        refit_engine(plan, source, tmp_path / output)
-    assert plan.read_bytes() == before
-
-
-def test_plans_of_tensorrt_rtx_take_no_weights(rtx, source, tmp_path):
-    build_engine(source, tmp_path / "x.plan", DEFAULT)
-    with pytest.raises(UsageError, match="TensorRT-RTX built it, whose plans take no other weights"):
-        refit_engine(tmp_path / "x.plan", source, tmp_path / "y.plan")
-    assert rtx.deserialised == 0
-
-
-def test_without_a_gpu_nothing_is_refitted(fake, monkeypatch, source, tmp_path):
-    build_engine(source, tmp_path / "x.plan", EngineOptions(refittable=True))
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
-    with pytest.raises(BackendError, match="no NVIDIA GPU was found here"):
-        refit_engine(tmp_path / "x.plan", source, tmp_path / "y.plan")
-    assert fake.deserialised == 0
-
-
-def test_a_signature_on_a_refitted_plan(source, tmp_path, key):
-    output = tmp_path / "y.plan"
-    build_engine(source, tmp_path / "x.plan", EngineOptions(refittable=True))
-    refit_engine(tmp_path / "x.plan", source, output, sign=key)
-    assert load_plan(output, trust=tmp_path / "key.pub.pem")
-
-
-def test_refitting_an_encoder_is_refused(cached, tmp_path):
-    build_engine(cached, tmp_path / "x.plan", EngineOptions(refittable=True))
-    with pytest.raises(UsageError, match="reference encoder"):
-        refit_engine(tmp_path / "x.plan", cached, tmp_path / "y.plan")
 
 
 def test_an_engine_is_built_unasked_where_library_and_gpu_are(monkeypatch):

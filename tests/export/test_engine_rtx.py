@@ -9,18 +9,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from iqa_calibration.graphs import finishing
-from iqa_calibration.graphs.structure import Structure
-from iqa_calibration.half.casting import FORMATS, converted
 from iqa_calibration.half.conversion import to_half
-from iqa_calibration.int8.observers import Range, min_max
+from iqa_calibration.int8.observers import min_max
 from iqa_calibration.int8.placement import plan
 from iqa_calibration.int8.quantisation import quantise
 from iqa_calibration.int8.statistics import collect
 from iqa_calibration.int8.weight_only import compress_weights
-from iqa_export.checkpoints import load_into, random_checkpoint
 from iqa_export.engine import EngineOptions, build_engine
-from iqa_export.onnx_export import to_onnx
-from iqa_export.systems import GraphChoice, find_system
 from iqa_runtime.bundled import find_artefact
 from iqa_runtime.contract import read_contract
 from iqa_runtime.errors import BackendError
@@ -93,15 +88,17 @@ def test_edge_builds_in_8_bits(tmp_path, attention):
 
 def test_edge_builds_with_8_bit_weights(tmp_path):
     model = compress_weights(onnx.load(EDGE), "tensorrt")
-    build(write(model, tmp_path / "x.onnx", precision="int8", target="tensorrt"), tmp_path / "x.plan")
+    build(write(model, tmp_path / "x.onnx", precision="int8-weights", target="tensorrt"), tmp_path / "x.plan")
 
 
-def test_edge_builds_in_half_precision_and_becomes_smaller(tmp_path):
+@pytest.mark.parametrize("kind", ["fp16", "bf16"])
+def test_edge_builds_in_half_precision_and_becomes_smaller(tmp_path, kind):
     model = onnx.load(EDGE)
-    half, report = to_half(model, items(model, 1))
+    half, report = to_half(model, items(model, 1), kind=kind)
     assert report.in_half
     assert report.kept_float
-    _, smaller = build(write(half, tmp_path / "x.onnx", precision="fp16"), tmp_path / "x.plan")
+    source = write(half, tmp_path / "x.onnx", precision=kind, target="tensorrt")
+    _, smaller = build(source, tmp_path / "x.plan")
     _, larger = build(EDGE, tmp_path / "y.plan")
     assert len(smaller) < len(larger)
 
@@ -192,52 +189,3 @@ def test_without_a_gpu_the_plan_is_refused_before_it_is_loaded(tmp_path):
     described, _ = build(mean(tmp_path / "x.onnx"), tmp_path / "x.plan")
     with pytest.raises(BackendError, match=r"no NVIDIA GPU was found here; .*iqa-run x\.onnx"):
         check_host(tmp_path / "x.plan", described, host)
-
-
-SYSTEMS = [
-    ("yoto", "swin_t", "nr"),
-    ("yoto", "swin_t", "fr"),
-    ("cvrkd", "student", "nar"),
-    ("dri", None, None),
-    ("mfe", None, None),
-]
-
-
-def exported(name, variant, task):
-    """Return the deploy form of a system with random weights, and its inputs."""
-    system = find_system(name)
-    variant = variant or next(iter(system.tasks))
-    choice = GraphChoice(variant=variant, task=task or system.tasks[variant][0])
-    network = system.build(variant).requires_grad_(False)
-    load_into(network, random_checkpoint(network, 0, system.key_map(variant)), system.key_map(variant))
-    names = ["image"] if choice.task == "nr" else ["image", "reference"]
-    inputs = tuple(system.crop_input(entry) for entry in names)
-    return to_onnx(system.deployed(network, choice), inputs, ["score"]), inputs
-
-
-def half_but_for_sums(model):
-    """Put a graph into half as `to_half` would at the least; its check of every node would take minutes here."""
-    sums = ("Softmax", "LayerNormalization", "ReduceMean", "GlobalAveragePool")
-    keep = [name for name, node in Structure(model).nodes.items() if node.op_type in sums]
-    return converted(model, FORMATS["fp16"], keep)
-
-
-def integer_unmeasured(model):
-    """Quantise with one range for all tensors: the builder does not look at it, and to run the network takes long."""
-    placement = plan(model, "tensorrt")
-    return quantise(model, placement, dict.fromkeys(placement.tensors, Range(-4.0, 4.0)))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "variant", "task"), SYSTEMS)
-def test_every_system_builds_in_every_precision(tmp_path, name, variant, task):
-    model, inputs = exported(name, variant, task)
-    forms = {"fp32": lambda: model, "fp16": lambda: half_but_for_sums(model), "int8": lambda: integer_unmeasured(model)}
-    sizes = {}
-    for precision, form in forms.items():
-        source = write(form(), tmp_path / "x.onnx", inputs=inputs, precision=precision, target="tensorrt")
-        _, content = build(source, tmp_path / "x.plan", opt_batch=1, max_batch=2)
-        sizes[precision] = len(content)
-        source.unlink()
-    assert sizes["fp16"] < sizes["fp32"]
-    assert sizes["int8"] < sizes["fp32"]

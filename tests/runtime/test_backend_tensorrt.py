@@ -24,10 +24,9 @@ import iqa_runtime.backends.tensorrt_worker as worker_module
 from fake_cuda import FakeCudaRuntime, cudaError_t
 from fake_tensorrt import Fake
 from fake_tensorrt_types import MAGIC, DataType
-from iqa_runtime.backends import Signature, TensorSpec, backend_class, choose_backend
+from iqa_runtime.backends import Signature, TensorSpec, backend_class
 from iqa_runtime.backends.tensorrt import TensorRtBackend
-from iqa_runtime.bundled import find_artefact
-from iqa_runtime.contract import FileDigest, read_contract
+from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
 from iqa_runtime.host_key import HostKey, current_host
 from iqa_runtime.plan import BatchRange, PlanFile, json_path
@@ -158,6 +157,17 @@ def test_an_engine_that_cannot_be_captured_runs_without_graphs(
     tensorrt.enqueue = not_capturable
     with opened(write_plan()) as backend:
         assert backend.provider.endswith("no CUDA graphs")
+        batch = images(4)
+        np.testing.assert_allclose(backend.infer({"image": batch}, ["score"])["score"], means(batch), rtol=EXACT)
+
+
+def test_a_graph_that_cannot_be_instantiated_is_done_without(
+    gpu: FakeCudaRuntime, write_plan: Callable[..., Path]
+) -> None:
+    gpu.fail("cudaGraphInstantiate", cudaError_t.cudaErrorInvalidValue)
+    with opened(write_plan()) as backend:
+        assert backend.provider.endswith("no CUDA graphs")
+        assert gpu.calls["cudaGetLastError"] == backend.concurrent_runs, "the error is not left to the next call"
         batch = images(4)
         np.testing.assert_allclose(backend.infer({"image": batch}, ["score"])["score"], means(batch), rtol=EXACT)
 
@@ -295,6 +305,14 @@ def test_a_changed_plan_reaches_nothing(gpu: FakeCudaRuntime, tensorrt: Fake, wr
     assert not gpu.calls["cudaMalloc"]
 
 
+def test_a_description_exchanged_since_it_was_read_is_refused(tensorrt: Fake, write_plan: Callable[..., Path]) -> None:
+    backend = opened(write_plan())
+    write_plan(batch=replace(BATCH, opt=2))
+    with pytest.raises(ArtefactError, match="exchanged for another engine"):
+        backend.activate()
+    assert tensorrt.deserialised == 0
+
+
 def test_a_truncated_plan_is_refused(tensorrt: Fake, write_plan: Callable[..., Path]) -> None:
     path = write_plan()
     path.write_bytes(path.read_bytes()[:40])
@@ -367,7 +385,9 @@ def test_a_missing_description_is_an_error_at_once(write_plan: Callable[..., Pat
 
 
 def test_an_engine_without_its_weights_is_refused(write_plan: Callable[..., Path]) -> None:
-    with pytest.raises(ArtefactError, match="--strip"):
+    with pytest.raises(
+        ArtefactError, match=r"iqa-export model\.onnx --refit model\.plan --output model\.full\.plan; .*--strip"
+    ):
         opened(write_plan(stripped=True)).activate()
 
 
@@ -439,6 +459,18 @@ def test_tensorrt_rtx_engines_run_on_tensorrt_rtx(
         np.testing.assert_allclose(backend.infer({"image": batch}, ["score"])["score"], means(batch), rtol=EXACT)
         assert "tensorrt_rtx 1.7.1.116" in backend.provider
     assert not +runtime.alive
+
+
+def test_an_engine_that_tensorrt_rtx_cannot_load_may_be_for_another_gpu(
+    monkeypatch: pytest.MonkeyPatch, write_plan: Callable[..., Path]
+) -> None:
+    tensorrt_rtx = fake_tensorrt.install(monkeypatch, name="tensorrt_rtx")
+    fake_cuda.install(monkeypatch)
+    tensorrt_rtx.faults.add("deserialize returns None")
+    with pytest.raises(
+        BackendError, match=r"tensorrt_rtx 1\.7.*compute capability of this GPU.*--library tensorrt_rtx"
+    ):
+        opened(write_plan(library="tensorrt_rtx")).activate()
 
 
 class TestPyCuda:
@@ -545,30 +577,3 @@ def test_the_names_listed_are_those_in_the_code() -> None:
 
 def test_there_are_versions_to_compare_with() -> None:
     assert len(API) >= 5
-
-
-GPU_ROUNDING = 1e-4
-"""What parity at export allows float32 networks, as a share of the largest score; TF32 is off."""
-
-
-@pytest.mark.gpu
-@pytest.mark.slow
-def test_a_real_engine_scores_as_onnx_runtime_does(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    engine = pytest.importorskip("iqa_export.engine")
-    if reason := engine.why_no_engine():
-        pytest.skip(reason)
-    source = find_artefact("edge-nr")
-    path = tmp_path / "edge-nr.plan"
-    engine.build_engine(source, path, engine.EngineOptions())
-    signature = Signature.of_artefact(read_contract(source))
-    batch = np.random.default_rng(0).standard_normal((11, *signature.inputs[0].item_shape), dtype=np.float32)
-    with choose_backend(source, read_contract(source)).create(source, signature, device="cpu", threads=1) as backend:
-        expected = backend.infer({"image": batch}, ["score"])["score"]
-    with opened(path, signature) as backend:
-        scores = backend.infer({"image": batch}, ["score"])["score"]
-        again = backend.infer({"image": batch[:3]}, ["score"])["score"]
-        times = backend.stage_times({"image": batch[: backend.items_per_run]})
-    np.testing.assert_allclose(scores, expected, atol=GPU_ROUNDING * np.abs(expected).max())
-    np.testing.assert_array_equal(again, scores[:3], "the same bits whatever the batch")
-    assert min(times.host_to_device, times.compute, times.device_to_host) > 0

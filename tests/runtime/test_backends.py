@@ -75,7 +75,9 @@ def test_a_cancelled_batch_leaves_out_what_has_not_begun() -> None:
         assert begun.wait(5)
         threading.Timer(0.05, go_on.set).start()
         running.cancel()
-        assert len(backend.runs) == 1, "the run that had begun has ended, and the other two never begin"
+        assert not running.has_ended, "nobody waits"
+    assert len(backend.runs) == 1, "the run that had begun has ended, and the other two never began"
+    assert running.has_ended
 
 
 def test_the_library_failing_is_the_error_of_the_batch() -> None:
@@ -252,6 +254,37 @@ def test_a_provider_lost_on_the_way_is_an_error(
     monkeypatch.setattr(fake_cuda, "landed", "CPUExecutionProvider")
     with pytest.raises(BackendError, match="fell back to CPUExecutionProvider"):
         Scorer(artefacts.mean(), device="cuda")
+
+
+def test_cuda_libraries_among_the_python_packages_are_loaded_in_silence(
+    artefacts: Any,
+    fake_cuda: type[FakeSession],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    loaded = []
+
+    def preload_dlls() -> None:
+        loaded.append(len(fake_cuda.opened))
+        print("Failed to load libcublas.so.13:\n no such file")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload_dlls)
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0")
+    Scorer(artefacts.mean(), device="cuda").close()
+    assert loaded == [0], "before the session"
+    monkeypatch.setattr(fake_cuda, "landed", "CPUExecutionProvider")
+    complaint = r"\(Failed to load libcublas\.so\.13: no such file\).*CUDA 13\.0 and cuDNN 9: pip install"
+    with pytest.raises(BackendError, match=complaint):
+        Scorer(artefacts.mean(), device="cuda")
+    assert capsys.readouterr().out == ""
+
+
+def test_the_cpu_needs_no_cuda_libraries(artefacts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def preload_dlls() -> None:
+        pytest.fail("loaded for nothing")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload_dlls)
+    Scorer(artefacts.mean(), device="cpu").close()
 
 
 @pytest.mark.parametrize(

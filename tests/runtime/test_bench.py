@@ -61,6 +61,12 @@ def test_the_report_says_what_was_measured(artefacts: Any, picture: Path) -> Non
     assert report.crops_per_image == 5
 
 
+def test_without_a_gpu_the_default_is_small_batches_and_no_peak_of_stages(artefacts: Any, picture: Path) -> None:
+    report = measure(artefacts.mean(gmac=0.5), image=picture, batch_sizes=None)
+    assert [row.items for row in report.batches] == [1, 2, 4, 8, 16]
+    assert {stage.peak_share for stage in report.stages} == {None}
+
+
 def test_percentiles_rise(artefacts: Any) -> None:
     report = measure(artefacts.mean())
     for times in (*(stage.times for stage in report.stages), *(row.times for row in report.batches)):
@@ -145,6 +151,7 @@ def test_artefacts_with_cached_features_and_with_several_crops_an_item(artefacts
         ({"peak": float("nan")}, "peak is nan"),
         ({"reference": Path("r.png")}, "a reference without an image"),
         ({"device": "tpu"}, "device 'tpu'"),
+        ({"trust": Path("key.pem")}, "only engines .* are signed"),
     ],
 )
 def test_bad_arguments_are_one_clear_error(artefacts: Any, options: dict[str, Any], message: str) -> None:

@@ -22,6 +22,9 @@ from iqa_runtime.bench_host import Machine
 from iqa_runtime.contract import Precision
 from iqa_runtime.cuda import Multiprocessors
 from iqa_runtime.errors import BackendError, DependencyError
+from iqa_runtime.plan import json_path
+from iqa_runtime.signatures import sign, signature_path
+from signing_keys import write_key_pair
 
 COPIED = 4096
 """Bytes a copy, since those of the stand-in go through this host's memory."""
@@ -190,8 +193,34 @@ def test_shares_of_an_engine_follow_from_the_gpu(plan: Path) -> None:
     assert stages["compute"].traffic == moved
     # A tick of the stand-in's clock, a millisecond.
     assert stages["compute"].bandwidth_share == pytest.approx(moved / 1e-3 / 1e9 / FAKE_BANDWIDTH)
+    # Of the same tick, without the copies that the batches hold.
+    gflops = 2 * 0.5 * report.items_per_run / 1e-3
+    assert stages["compute"].gflops == pytest.approx(gflops)
+    assert stages["compute"].peak_share == pytest.approx(gflops / machine.peak)
     for name in ("decode", "patches", "host_to_device", "device_to_host"):
         assert stages[name].bandwidth_share is None, "not in the GPU's memory"
+        assert stages[name].peak_share is None, "no products"
+
+
+def test_batches_on_a_gpu_are_one_item_and_whole_runs(plan: Path) -> None:
+    report = measure_artefact(plan, seconds=0.01, threads=1)
+    assert report.items_per_run == 8
+    assert [row.items for row in report.batches] == [1, 8, 16, 32]
+
+
+def test_only_a_trusted_engine_is_measured(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private, public = write_key_pair(tmp_path)
+    description = json_path(plan)
+    signature_path(description).write_bytes(sign(description.read_bytes(), private))
+    arguments = [str(plan), "--seconds", "0.01", "--threads", "1", "--batch-sizes", "1", "--trust"]
+    assert run_command(monkeypatch, *arguments, str(public)) == 0
+    (tmp_path / "other").mkdir()
+    _, other = write_key_pair(tmp_path / "other")
+    capsys.readouterr()
+    assert run_command(monkeypatch, *arguments, str(other)) == 1
+    assert "not the signature of" in capsys.readouterr().err
 
 
 def test_what_is_given_needs_no_measurement(gpu: FakeCudaRuntime, plan: Path) -> None:
@@ -206,7 +235,10 @@ def test_the_command_says_how_each_number_is_known(
     output = tmp_path / "bench.json"
     arguments = [str(plan), "--seconds", "0.01", "--threads", "1", "--batch-sizes", "1", "--output", str(output)]
     assert run_command(monkeypatch, *arguments) == 0
-    line = capsys.readouterr().out.splitlines()[-1]
+    shown = capsys.readouterr().out
+    compute = next(line for line in shown.splitlines() if line.lstrip().startswith("compute"))
+    assert compute.split()[-2:] == ["8000.0", "12.9%"], "eight items in a tick, of the peak in the last line"
+    line = shown.splitlines()[-1]
     assert line.startswith("the machine: memory 0.1 GB/s (measured), float32 peak 61839.4 GFLOP/s (published, at the")
     machine = json.loads(output.read_text(encoding="utf-8"))["machine"]
     assert (machine["bandwidth_source"], machine["peak_source"]) == ("measured", "published")

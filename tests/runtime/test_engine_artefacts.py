@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from iqa_runtime.backends.tensorrt_worker import Worker
 from iqa_runtime.bench import measure_artefact
 from iqa_runtime.check import check_installation
 from iqa_runtime.cli import app
-from iqa_runtime.contract import FileDigest, read_contract
+from iqa_runtime.contract import Contract, FileDigest, read_contract
 from iqa_runtime.errors import ArtefactError, BackendError, UsageError
 from iqa_runtime.host_key import HostKey, current_host
-from iqa_runtime.plan import BatchRange, PlanFile, json_path
+from iqa_runtime.plan import BatchRange, PlanFile, encoder_plan, json_path
 from iqa_runtime.scorer import Scorer
 from iqa_runtime.signatures import sign, signature_path
+from signing_keys import write_key_pair
 
 BATCH = BatchRange(min=1, opt=4, max=8)
 DTYPES = {"float32": DataType.FLOAT, "float16": DataType.HALF}
@@ -47,9 +49,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCudaRuntime]:
     assert not +runtime.alive, "something was not freed"
 
 
-def describe(plan: Path, source: Path, host: HostKey, *, with_contract: bool = True) -> None:
+def describe(plan: Path, source: Path, host: HostKey, contract: Contract | None) -> None:
     described = PlanFile(
-        contract=read_contract(source) if with_contract else None,
+        contract=contract,
         plan=FileDigest.of_file(plan),
         source=FileDigest.of_file(source),
         host=host,
@@ -73,7 +75,9 @@ def engine(source: Path) -> Path:
     inputs = {tensor.name: (DTYPES[tensor.dtype], tensor.shape[1:]) for tensor in contract.inputs}
     plan = source.with_suffix(".plan")
     _write(plan, inputs, outputs)
-    describe(plan, source, current_host("tensorrt"))
+    if contract.reference_encoder is not None:
+        contract = replace(contract, reference_encoder=FileDigest.of_file(encoder_engine(source)))
+    describe(plan, source, current_host("tensorrt"), contract)
     return plan
 
 
@@ -84,7 +88,7 @@ def encoder_engine(source: Path) -> Path:
     assert image is not None
     plan = source.with_suffix(".reference.plan")
     _write(plan, {"reference": (DataType.FLOAT, image.shape[1:])}, {"reference_features": features.shape[1:]})
-    describe(plan, source.with_suffix(".reference.onnx"), current_host("tensorrt"), with_contract=False)
+    describe(plan, source.with_suffix(".reference.onnx"), current_host("tensorrt"), None)
     return plan
 
 
@@ -100,6 +104,27 @@ def _write(plan: Path, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
         "weights": sha256(b"some").hexdigest(),
     }
     plan.write_bytes(MAGIC + json.dumps(content).encode())
+
+
+@dataclass(frozen=True)
+class Signed:
+    """An engine, the public key of who signed it, and another one."""
+
+    plan: Path
+    own: Path
+    other: Path
+
+
+@pytest.fixture
+def signed(artefacts: Any, tmp_path: Path) -> Signed:
+    folders = tmp_path / "own", tmp_path / "other"
+    for folder in folders:
+        folder.mkdir()
+    (private, own), (_, other) = map(write_key_pair, folders)
+    plan = engine(artefacts.mean())
+    description = json_path(plan)
+    signature_path(description).write_bytes(sign(description.read_bytes(), private))
+    return Signed(plan, own, other)
 
 
 def test_an_engine_scores_as_its_onnx_file_does(artefacts: Any, noise: Callable[..., NDArray[np.uint8]]) -> None:
@@ -125,9 +150,7 @@ def test_scores_have_the_same_bits_whatever_the_batch(artefacts: Any, noise: Cal
 
 
 def test_cached_references_have_an_engine_of_their_own(artefacts: Any, noise: Callable[..., NDArray[np.uint8]]) -> None:
-    source = artefacts.cached()
-    plan = engine(source)
-    encoder_engine(source)
+    plan = engine(artefacts.cached())
     image, reference = noise(40, 40, 0), noise(40, 40, 1)
     with Scorer(plan, threads=1, crops="center") as scorer:
         value = scorer.score(image, reference).value
@@ -136,44 +159,65 @@ def test_cached_references_have_an_engine_of_their_own(artefacts: Any, noise: Ca
     assert value == pytest.approx(crops[0] - crops[1], abs=EXACT)
 
 
-def test_an_encoder_of_another_export_is_refused(artefacts: Any) -> None:
-    source = artefacts.cached()
-    plan = engine(source)
-    encoder_engine(source)
-    description = json_path(source.with_suffix(".reference.plan"))
+def test_an_encoder_of_another_build_is_refused(artefacts: Any) -> None:
+    plan = engine(artefacts.cached())
+    description = json_path(encoder_plan(plan))
     content = json.loads(description.read_text(encoding="utf-8"))
-    content["source"]["sha256"] = "0" * 64
+    content["plan"]["sha256"] = "0" * 64
     description.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(ArtefactError, match="another reference encoder"):
+    with pytest.raises(ArtefactError, match=r"SHA-256 is 0{64}, cached\.plan was built with .* of one build"):
         Scorer(plan)
 
 
 def test_only_what_a_trusted_key_signed_is_run(
-    artefacts: Any, tmp_path: Path, noise: Callable[..., NDArray[np.uint8]]
+    signed: Signed, artefacts: Any, noise: Callable[..., NDArray[np.uint8]]
 ) -> None:
-    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
-    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
-    pem, raw = serialization.Encoding.PEM, serialization.NoEncryption()
-    keys = []
-    for name in ("own", "other"):
-        private = ed25519.Ed25519PrivateKey.generate()
-        public = serialization.PublicFormat.SubjectPublicKeyInfo
-        (tmp_path / f"{name}.pem").write_bytes(private.private_bytes(pem, serialization.PrivateFormat.PKCS8, raw))
-        (tmp_path / f"{name}.pub.pem").write_bytes(private.public_key().public_bytes(pem, public))
-        keys.append(tmp_path / f"{name}.pub.pem")
-    source = artefacts.mean()
-    plan = engine(source)
-    description = json_path(plan)
-    signature_path(description).write_bytes(sign(description.read_bytes(), tmp_path / "own.pem"))
-    with Scorer(plan, threads=1, trust=keys[0]) as scorer:
+    with Scorer(signed.plan, threads=1, trust=signed.own) as scorer:
         assert scorer.score(noise(40, 40)).value > 0
     with pytest.raises(ArtefactError, match="not the signature of"):
-        Scorer(plan, trust=keys[1])
-    result = CliRunner().invoke(app, [str(plan), "any.png", "--trust", str(keys[1])])
+        Scorer(signed.plan, trust=signed.other)
+    result = CliRunner().invoke(app, [str(signed.plan), "any.png", "--trust", str(signed.other)])
     assert result.exit_code == 2
     assert "not the signature of" in result.stderr
     with pytest.raises(UsageError, match="only engines"):
-        Scorer(source, trust=keys[0])
+        Scorer(artefacts.mean(), trust=signed.own)
+
+
+def test_the_suffix_of_a_signed_engine_may_be_in_capitals(signed: Signed) -> None:
+    plan = signed.plan.rename(signed.plan.with_suffix(".PLAN"))
+    for suffix in (".json", ".json.sig"):
+        beside = Path(f"{signed.plan}{suffix}")
+        beside.rename(f"{plan}{suffix}")
+    Scorer(plan, threads=1, trust=signed.own).close()
+
+
+def test_check_and_info_trust_no_other_key_either(signed: Signed) -> None:
+    for option, code in (("--info", 2), ("--check", 1)):
+        refused = CliRunner().invoke(app, [str(signed.plan), option, "--trust", str(signed.other)])
+        assert refused.exit_code == code
+        assert "not the signature of" in refused.output
+    shown = CliRunner().invoke(app, [str(signed.plan), "--info", "--trust", str(signed.own)])
+    assert shown.exit_code == 0
+    assert "score.higher_is_better" in shown.stdout
+    checks = {check.name: check for check in check_installation(signed.plan, trust=signed.own)}
+    assert checks["artefact"].detail.endswith(f", signed with the key of {signed.own}")
+    assert checks["score"].passed
+
+
+def test_check_and_info_refuse_a_key_where_nothing_is_signed(signed: Signed, artefacts: Any) -> None:
+    source = str(artefacts.mean())
+    for option, code in (("--info", 2), ("--check", 1)):
+        result = CliRunner().invoke(app, [source, option, "--trust", str(signed.own)])
+        assert result.exit_code == code
+        assert "only engines (.plan) are signed" in result.output
+
+
+def test_a_contract_that_the_key_did_not_sign_is_not_believed(signed: Signed) -> None:
+    description = json_path(signed.plan)
+    description.write_bytes(description.read_bytes().replace(b'"higher_is_better": true', b'"higher_is_better": false'))
+    assert not read_contract(signed.plan).score.higher_is_better
+    with pytest.raises(ArtefactError, match="not the signature of"):
+        read_contract(signed.plan, trust=signed.own)
 
 
 def test_an_output_that_is_not_finite_is_the_error_of_its_image(
@@ -222,6 +266,24 @@ def test_the_contract_of_an_engine_is_shown_without_gpu_or_library(
     assert result.exit_code == 0, result.output
     assert "score.higher_is_better" in result.stdout
     assert read_contract(plan) == read_contract(source)
+
+
+@pytest.mark.parametrize("name", ["cached.plan.json", "cached.reference.plan", "cached.reference.plan.json"])
+def test_no_file_of_an_engine_is_overwritten(
+    artefacts: Any,
+    noise: Callable[..., NDArray[np.uint8]],
+    save_png: Callable[[Path, NDArray[np.uint8]], Path],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    plan = engine(artefacts.cached())
+    picture = str(save_png(tmp_path / "picture.png", noise(40, 40)))
+    target = plan.with_name(name)
+    before = target.read_bytes()
+    result = CliRunner().invoke(app, [str(plan), picture, "--reference", picture, "--output", str(target)])
+    assert result.exit_code == 2
+    assert "would overwrite" in result.stderr
+    assert target.read_bytes() == before
 
 
 def test_an_installation_is_checked_with_an_engine(artefacts: Any) -> None:

@@ -131,7 +131,7 @@ def test_images_are_read_far_ahead_only_where_little_waits_of_them(
         stream = scorer.score_many(image for _ in taken)
         results = list(itertools.islice(stream, 10))
         # Those given out, those that wait, and at most two in batches under way and the one being filled.
-        assert ahead < next(taken) - len(results) <= ahead + 1 + 3
+        assert ahead <= next(taken) - len(results) <= ahead + 1 + 3
         stream.close()  # type: ignore[attr-defined]
 
 
@@ -158,6 +158,80 @@ def test_the_next_batch_is_filled_while_the_model_works(
         monkeypatch.setattr(scorer._backend, "_run", patient)
         assert len(list(scorer.score_many([noise(40, 40)] * 2))) == 2
     assert waited == [True]
+
+
+def test_a_stream_that_the_garbage_collector_ends_in_a_thread_of_the_model(
+    artefacts: Any, noise: Noise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Holder:
+        stream: Any
+
+    image = noise(40, 40)
+    dropped, collected = threading.Event(), threading.Event()
+    with Scorer(artefacts.mean(), threads=1, crops="center", batch_size=1) as scorer:
+        run = scorer._backend._run
+
+        def collecting(*arguments: Any) -> Any:
+            if dropped.wait(GRACE_SECONDS) and not collected.is_set():
+                gc.collect()
+                collected.set()
+            return run(*arguments)
+
+        monkeypatch.setattr(scorer._backend, "_run", collecting)
+        gc.disable()
+        try:
+            holder = Holder()
+            holder.stream = itertools.chain(scorer.score_many([image] * 50), [holder])
+            next(holder.stream)
+            del holder
+            dropped.set()
+            assert collected.wait(10), "the thread waits for itself"
+        finally:
+            gc.enable()
+        assert scorer.score(image).value is not None
+
+
+def test_a_result_is_not_kept_back_until_later_batches_are_full(artefacts: Any, noise: Noise) -> None:
+    image = noise(40, 40)
+    taken = itertools.count()
+
+    def slow_source() -> Any:
+        for _ in range(40):
+            next(taken)
+            yield image
+            time.sleep(GRACE_SECONDS / 2)
+
+    with Scorer(artefacts.mean(), threads=1, crops="center", batch_size=8) as scorer:
+        stream = scorer.score_many(slow_source())
+        assert next(stream).value is not None
+        # Its batch of 8, four ahead, and one more that finds it ended; three batches would be 24.
+        assert next(taken) <= 8 + 4 + 3
+        stream.close()  # type: ignore[attr-defined]
+
+
+def test_failed_files_do_not_pile_up_behind_a_batch_that_is_not_full(artefacts: Any, noise: Noise) -> None:
+    taken = itertools.count()
+
+    def source() -> Any:
+        yield noise(40, 40)
+        for _ in taken:
+            yield b"no image"
+
+    with Scorer(artefacts.mean(), threads=1, crops="center", batch_size=8) as scorer:
+        stream = scorer.score_many(source())
+        assert next(stream).value is not None
+        assert next(taken) < 200
+        stream.close()  # type: ignore[attr-defined]
+
+
+def test_maps_wait_in_one_batch_only(artefacts: Any, noise: Noise) -> None:
+    image = noise(40, 40)
+    taken = itertools.count()
+    with Scorer(artefacts.mapped(), threads=1, crops="grid", batch_size=8, maps=True) as scorer:
+        stream = scorer.score_many(image for _ in taken)
+        results = list(itertools.islice(stream, 8))
+        assert next(taken) - len(results) <= 8 + 2
+        stream.close()  # type: ignore[attr-defined]
 
 
 def test_a_grid_of_thousands_of_crops_is_never_whole_in_memory(artefacts: Any, noise: Noise) -> None:

@@ -1,8 +1,10 @@
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -116,6 +118,8 @@ def test_a_missing_file_is_named(plan):
         ({"batch": {"min": 0, "opt": 2, "max": 8}}, "batch sizes 0, 2, 8 are no range"),
         ({"contract": {"schema": 99}}, "contract schema 99"),
         ({"contract": None}, "without a contract"),
+        ({"plan": {"file": "folder/x.plan", "sha256": "0"}}, "'folder/x.plan' is not the name of a file"),
+        ({"source": {"file": "x\x1b[2J.onnx", "sha256": "0"}}, "is not the name of a file"),
     ],
 )
 def test_a_wrong_description_is_one_clear_error(plan, changes, message):
@@ -158,7 +162,8 @@ def test_a_reference_encoder_has_no_contract_and_names_its_scorer(tmp_path):
 
 def test_the_command_that_rebuilds_repeats_what_was_asked(artefacts):
     contract = artefacts.contract()
-    plain = "iqa-export x.onnx --engine --output x.plan --min-batch 1 --opt-batch 4 --max-batch 8 --builder-level 3"
+    batches = "--min-batch 1 --opt-batch 4 --max-batch 8 --builder-level 3"
+    plain = f"iqa-export x.onnx --engine --output x.plan --library tensorrt {batches}"
     assert described(contract).rebuild_command == plain
     more = described(contract, version_compatible=True, portability="ampere_or_later", stripped=True)
     assert more.rebuild_command == f"{plain} --version-compatible --hardware-compatible --strip"
@@ -166,7 +171,31 @@ def test_the_command_that_rebuilds_repeats_what_was_asked(artefacts):
     limited = described(contract, workspace=2**28 + 1, stripped=True, refittable=True)
     assert limited.rebuild_command == f"{plain} --workspace 257 --strip --refittable"
     rtx = described(contract, host=BUILT_FOR_RTX, portability="ampere_or_later")
-    assert rtx.rebuild_command == plain
+    assert rtx.rebuild_command == plain.replace("--library tensorrt", "--library tensorrt_rtx")
+
+
+def test_commands_are_safe_in_a_shell_whatever_the_names(artefacts):
+    names = {
+        "plan": FileDigest(file="$(reboot) x.plan", sha256="0" * 64),
+        "source": FileDigest(file="-x; reboot.onnx", sha256="0" * 64),
+    }
+    hostile = described(artefacts.contract(), **names)
+    for command in (hostile.rebuild_command, hostile.marking_command, hostile.refit_command(Path("my x.plan"))):
+        words = shlex.split(command)
+        assert words[:2] == ["iqa-export", "./-x; reboot.onnx"]
+    assert shlex.split(hostile.rebuild_command)[4] == "$(reboot) x.plan"
+    assert "--refit 'my x.plan' --output 'my x.full.plan'" in command
+
+
+def test_commands_for_a_reference_encoder_name_its_scorer():
+    encoder = described(
+        None,
+        plan=FileDigest(file="x.reference.plan", sha256="0" * 64),
+        source=FileDigest(file="model.reference.onnx", sha256="0" * 64),
+    )
+    assert encoder.rebuild_command.startswith("iqa-export model.onnx --engine --output x.plan ")
+    refit = encoder.refit_command(Path("folder/y.reference.plan"))
+    assert refit == "iqa-export model.onnx --refit y.plan --output y.full.plan"
 
 
 def test_its_own_host_runs_a_plan(artefacts, plan):
@@ -184,8 +213,16 @@ def test_a_refusal_names_both_hosts_and_the_command(artefacts, plan):
 
 
 def test_without_a_gpu_the_remedy_is_another_one(artefacts, plan):
-    with pytest.raises(BackendError, match=r"no NVIDIA GPU was found here.*nvidia-smi.*iqa-run x\.onnx"):
+    with pytest.raises(BackendError, match=r"no NVIDIA GPU was found here.*nvidia-smi.*iqa-run x\.onnx") as caught:
         check_host(plan, described(artefacts.contract()), replace(JETSON, gpu=None))
+    assert "iqa-export" not in str(caught.value), "the plan is right"
+
+
+def test_without_a_gpu_another_version_still_needs_another_plan(artefacts, plan):
+    with pytest.raises(
+        BackendError, match=r"the plan needs 10\.3\.0; no NVIDIA GPU.*rebuilding it.*iqa-export x\.onnx"
+    ):
+        check_host(plan, described(artefacts.contract()), replace(JETSON, version="10.3.1", gpu=None))
 
 
 @pytest.mark.parametrize(

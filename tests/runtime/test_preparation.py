@@ -95,27 +95,24 @@ def test_a_kept_error_holds_on_to_no_frames(artefacts: Any, noise: Any, save_png
             link = link.__cause__ or link.__context__
 
 
-@pytest.mark.parametrize(("plan", "less"), [("five", True), ("random:8", False), ("grid", False)])
-def test_crops_alone_are_the_same_crops(artefacts: Any, noise: Any, plan: str, less: bool) -> None:
+@pytest.mark.parametrize(
+    ("plan", "height", "width", "less"),
+    [("five", 90, 81, True), ("random:8", 90, 81, False), ("grid", 90, 81, False), ("five", 7, 4000, True)],
+)
+def test_crops_alone_are_the_same_crops(
+    artefacts: Any, noise: Any, plan: str, height: int, width: int, less: bool
+) -> None:
     contract = artefacts.contract()
     crop = CropInput.of_contract(contract, "image")
     preparer = Preparer(contract, parse_plan(plan, contract.plan), pixel_limit=DEFAULT_PIXEL_LIMIT)
-    image = noise(90, 81)
+    image = noise(height, width)
     whole, alone = (preparer.prepare(image, None, crops_alone=chosen).subject for chosen in (False, True))
     assert whole is not None
     assert alone is not None
     assert (alone.image.nbytes < image.nbytes) is less
-    assert (alone.height, alone.width) == (90, 81)
+    assert (alone.height, alone.width) == (height, width)
     np.testing.assert_array_equal(alone.positions, whole.positions)
     cut = [crop.buffer(len(whole.positions)) for _ in range(2)]
     for out, subject in zip(cut, (whole, alone), strict=True):
         crop.fill(out, subject.image, subject.cuts)
     np.testing.assert_array_equal(*cut)
-
-
-def test_crops_that_stick_out_keep_their_picture(artefacts: Any, noise: Any) -> None:
-    contract = artefacts.contract()
-    image = noise(artefacts.side - 1, 40 * artefacts.side)
-    subject = Preparer(contract, contract.plan, pixel_limit=DEFAULT_PIXEL_LIMIT).prepare(image, None).subject
-    assert subject is not None
-    assert subject.crops_alone(artefacts.side) is subject

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from iqa_calibration.comparing.scores import Progress, check_comparable, part_of
-from iqa_calibration.comparing.sources import Graph, TensorSource, check_sides, tensor_source
+from iqa_calibration.comparing.sources import Graph, TensorSource, check_sides, tensor_source, trust_of
 from iqa_calibration.graphs.runner import Feed
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.images.items import Cropper
@@ -61,6 +61,7 @@ def compare_layers(
     devices: tuple[str | None, str | None] = (None, None),
     items: int = LAYER_ITEMS,
     threads: int = 1,
+    trust: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[tuple[LayerRow, ...], int]:
     """Run two artefacts with all that is inside as outputs, and compare float tensors of the same name and shape.
@@ -82,6 +83,8 @@ def compare_layers(
         Items to compare on.
     threads
         Threads of ONNX Runtime.
+    trust
+        Public key that must have signed the engine; None not to ask.
     progress
         Is told of each pass.
 
@@ -103,8 +106,8 @@ def compare_layers(
     if items < 1:
         raise UsageError(f"items is {items}; tensors are compared on at least one")
     paths = (first, second)
-    check_sides(paths)
-    contracts = [read_contract(path) for path in paths]
+    check_sides(paths, trust)
+    contracts = [read_contract(path, trust=trust_of(path, trust)) for path in paths]
     check_comparable(*contracts)
     graphs = {path: Graph(path) for path in paths if path.suffix.lower() == ".onnx"}
     graph = next(iter(graphs.values()))
@@ -112,7 +115,9 @@ def compare_layers(
     with ExitStack() as opened:
         sources = [
             opened.enter_context(
-                tensor_source(path, contract, graphs.get(path), backend=backend, device=device, threads=threads)
+                tensor_source(
+                    path, contract, graphs.get(path), backend=backend, device=device, threads=threads, trust=trust
+                )
             )
             for path, contract, backend, device in zip(paths, contracts, backends, devices, strict=True)
         ]

@@ -75,15 +75,22 @@ class Graph:
         return TensorSource({name: known[name] for name in self.floats if name in known}, prepare)
 
 
-def check_sides(paths: Sequence[Path]) -> None:
+def check_sides(paths: Sequence[Path], trust: Path | None = None) -> None:
     """Refuse what shows no tensors, before anything is computed.
+
+    Parameters
+    ----------
+    paths
+        The artefacts.
+    trust
+        Public key that must have signed the engines; None not to ask.
 
     Raises
     ------
     UsageError
         If none of the artefacts is an ONNX file, or an engine was built without ``--mark-layers``.
     FileError, ArtefactError
-        If the description of an engine cannot be read.
+        If the description of an engine cannot be read, or is not signed by that key.
     """
     if not any(path.suffix.lower() == ".onnx" for path in paths):
         raise UsageError(
@@ -93,7 +100,7 @@ def check_sides(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.suffix.lower() != PLAN_SUFFIX:
             continue
-        described = read_plan_file(path)
+        described = read_plan_file(path, trust=trust)
         if not described.layer_tensors:
             raise UsageError(
                 f"{path}: built without --mark-layers, it shows nothing of what is inside; build one that does: "
@@ -101,9 +108,33 @@ def check_sides(paths: Sequence[Path]) -> None:
             )
 
 
+def check_trust(paths: Sequence[Path], trust: Path | None) -> None:
+    """Refuse a key where there is nothing that it could have signed.
+
+    Raises
+    ------
+    UsageError
+        If none of the artefacts is an engine.
+    """
+    if trust is not None and not any(trust_of(path, trust) for path in paths):
+        raise UsageError(f"--trust {trust}: only engines ({PLAN_SUFFIX}) are signed; leave it out")
+
+
+def trust_of(path: Path, trust: Path | None) -> Path | None:
+    """Return the key that must have signed an artefact: that of all engines; None for what is no engine."""
+    return trust if path.suffix.lower() == PLAN_SUFFIX else None
+
+
 @contextmanager
 def tensor_source(
-    path: Path, contract: Contract, graph: Graph | None, *, backend: str | None, device: str | None, threads: int
+    path: Path,
+    contract: Contract,
+    graph: Graph | None,
+    *,
+    backend: str | None,
+    device: str | None,
+    threads: int,
+    trust: Path | None = None,
 ) -> Iterator[TensorSource]:
     """Open what runs an artefact: its backend, if that shows tensors, else the ONNX graph on ONNX Runtime.
 
@@ -115,7 +146,8 @@ def tensor_source(
         Whatever the backend refuses.
     """
     choice = choose_backend(path, contract, backend, device=device)
-    chosen = choice.create(path, Signature.of_artefact(contract), device=choice.device, threads=threads)
+    key = trust_of(path, trust)
+    chosen = choice.create(path, Signature.of_artefact(contract), device=choice.device, threads=threads, trust=key)
     shapes = chosen.layer_tensors()
     if shapes:
         with chosen:

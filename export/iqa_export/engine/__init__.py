@@ -4,7 +4,8 @@ One code serves TensorRT 10.3 to 11.4, which builds on the GPU that will run the
 without one. Built and parsed with TensorRT-RTX; no plan of either has run on a GPU yet.
 """
 
-from iqa_export.engine.building import build_engine, why_no_engine
+from iqa_export.engine.building import build_engine
+from iqa_export.engine.checking import why_no_engine
 from iqa_export.engine.options import EngineOptions
 from iqa_export.engine.progress import Progress
 from iqa_export.engine.refitting import refit_engine

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from iqa_export.engine.checking import check_build, why_no_plan
 from iqa_export.engine.logs import last_error, make_log
-from iqa_export.engine.options import EngineOptions, check_library, check_options
+from iqa_export.engine.options import EngineOptions
 from iqa_export.engine.parsing import parse
 from iqa_export.engine.progress import Progress, make_monitor
 from iqa_export.engine.timing_cache import cache_path, prepare_cache, save_cache, use_cache
 from iqa_export.engine.writing import Package, write_packages
 from iqa_runtime import __version__
-from iqa_runtime.contract import PLAN_SUFFIX, Contract, FileDigest, read_contract
-from iqa_runtime.errors import BackendError, DependencyError, FileError, UsageError
-from iqa_runtime.host_key import INSTALL, TITLES, Flavour, HostKey, current_host, import_tensorrt
+from iqa_runtime.contract import Contract, FileDigest, read_contract
+from iqa_runtime.errors import BackendError, DependencyError, UsageError
+from iqa_runtime.host_key import TITLES, HostKey, import_tensorrt
 from iqa_runtime.overwriting import check_targets
 from iqa_runtime.plan import BatchRange, PlanFile, encoder_plan, json_path
 from iqa_runtime.references import encoder_path
-from iqa_runtime.signatures import sign
-
-_REASONS = {
-    "memory": "lower --max-batch, or set --workspace to what the GPU has free",
-    "same input types": "the graph mixes number formats: convert it again with --target tensorrt",
-}
-"""What to do about a failed build, by a word of the library's last error."""
 
 
 def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: Progress | None = None) -> PlanFile:
@@ -64,11 +57,7 @@ def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: 
     BackendError
         If there is no GPU to build on, or the parser or the builder refuses the graph.
     """
-    check_options(options)
-    if output.suffix != PLAN_SUFFIX:
-        raise UsageError(f"--output {output}: the name of an engine must end in {PLAN_SUFFIX}")
-    if not output.parent.is_dir():
-        raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
+    host = check_build(options, output)
     contract = read_contract(onnx)
     check_contract(onnx, contract)
     if contract.reference_encoder is not None and options.mark_layers:
@@ -77,19 +66,7 @@ def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: 
             "leave it out, or export without --cache-reference"
         )
     check_targets([("--output", output), ("--output", json_path(output))], [("the source of the engine", onnx)])
-    library = find_library(options.library)
-    check_library(options, library)
-    host = current_host(library)
-    if host.gpu is None and library == "tensorrt":
-        raise BackendError(
-            f"{onnx}: TensorRT builds on the GPU that will run the plan, and none was found; check the driver with "
-            "nvidia-smi and that cuda-bindings or PyCUDA is installed; or, for RTX GPUs, build without one: "
-            f"{INSTALL['tensorrt_rtx']}"
-        )
-    if options.sign is not None:
-        # So that a wrong key shows now, and not after a long build.
-        sign(b"", options.sign)
-    trt = import_tensorrt(library)
+    trt = import_tensorrt(host.library)
     packages = []
     if contract.reference_encoder is not None:
         source = encoder_path(onnx, contract)
@@ -101,29 +78,6 @@ def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: 
     return packages[-1].described
 
 
-def find_library(wanted: Flavour | None = None) -> Flavour:
-    """Return the library that builds: the wanted one, or TensorRT, or TensorRT-RTX.
-
-    Raises
-    ------
-    DependencyError
-        If none is installed.
-    """
-    for library in TITLES if wanted is None else (wanted,):
-        try:
-            found = find_spec(library) is not None
-        except ValueError:  # imported, and by something that gave it no spec
-            found = True
-        if found:
-            return library
-    if wanted is not None:
-        raise DependencyError(f"{TITLES[wanted]} is not installed; {INSTALL[wanted]}")
-    raise DependencyError(
-        f"an engine needs TensorRT: {INSTALL['tensorrt']}; or, for RTX GPUs, TensorRT-RTX, which builds without a GPU: "
-        f"{INSTALL['tensorrt_rtx']}"
-    )
-
-
 def check_contract(onnx: Path, contract: Contract) -> None:
     """Refuse artefacts whose graphs were made for something else.
 
@@ -132,15 +86,11 @@ def check_contract(onnx: Path, contract: Contract) -> None:
     UsageError
         Naming what to make instead.
     """
-    if contract.precision == "int8" and contract.target == "onnxruntime":
+    reason = why_no_plan(contract.precision, contract.target)
+    if reason is not None:
         raise UsageError(
-            f"{onnx}: its 8-bit graph was made for ONNX Runtime, TensorRT wants another form; convert the float32 "
-            "artefact with --int8 --target tensorrt"
-        )
-    if contract.precision == "bf16" and contract.target == "openvino":
-        raise UsageError(
-            f"{onnx}: a float32 graph that OpenVINO runs in bfloat16; convert the float32 artefact with "
-            "--bf16 --target tensorrt"
+            f"{onnx}: {reason}; convert the float32 artefact: iqa-calibrate MODEL.onnx --{contract.precision} "
+            "--target tensorrt"
         )
 
 
@@ -199,7 +149,9 @@ def _serialised(
     if monitor.error is not None:
         raise monitor.error
     if plan is None:
-        raise BackendError(f"{onnx}: {TITLES[host.library]} cannot build an engine: {_refusal(last_error(log))}")
+        raise BackendError(
+            f"{onnx}: {TITLES[host.library]} cannot build an engine: {_refusal(last_error(log), options)}"
+        )
     if cache is not None:
         save_cache(config, cache)
     return bytes(plan), marked
@@ -252,15 +204,10 @@ def _configure(trt: ModuleType, config: Any, options: EngineOptions) -> None:
         config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
 
 
-def _refusal(reason: str) -> str:
-    remedy = next((remedy for word, remedy in _REASONS.items() if word in reason.lower()), None)
-    return f"{reason}; {remedy or 'try another --builder-level, or another version of the library'}"
-
-
-def why_no_engine() -> str | None:
-    """Say in one line why an engine is not built here unless asked for; None if a library and a GPU are there."""
-    try:
-        host = current_host(find_library())
-    except (BackendError, DependencyError) as error:
-        return str(error)
-    return None if host.gpu is not None else f"{TITLES[host.library]} is installed, but no NVIDIA GPU was found"
+def _refusal(reason: str, options: EngineOptions) -> str:
+    if "memory" in reason.lower():
+        remedy = "raise --workspace" if options.workspace is not None else "set --workspace to what the GPU has free"
+        return f"{reason}; {remedy}, or lower --max-batch"
+    if "same input types" in reason.lower():
+        return f"{reason}; the graph mixes number formats: convert it again with --target tensorrt"
+    return f"{reason}; try another --builder-level, or another version of the library"

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqa_runtime.errors import UsageError
-from iqa_runtime.host_key import TITLES, Flavour
+from iqa_runtime.host_key import Flavour
 
 _LEVELS = range(6)
 
 _REFUSED_BY_RTX = {
     "version_compatible": "its plans run with the version that built them",
     "hardware_compatible": "its plans run on every GPU of compute capability 8.0 or later as they are",
-    "strip": "it leaves weights out only where a GPU is",
-    "refittable": "it makes refittable plans only where a GPU is",
+    "strip": "it leaves weights out only when it builds on a GPU, which is not offered",
+    "refittable": "it makes refittable plans only when it builds on a GPU, which is not offered",
     "timing_cache": "it times nothing while it builds",
 }
 
@@ -89,8 +89,6 @@ def check_options(options: EngineOptions) -> None:
         raise UsageError(f"--builder-level {options.builder_level}: choose 0 (quick to build) to 5 (quick to run)")
     if options.workspace is not None and options.workspace < 1:
         raise UsageError(f"--workspace {options.workspace}: give a size above zero, or leave it out")
-    if options.library is not None and options.library not in TITLES:
-        raise UsageError(f"library {options.library!r}: there is {' and '.join(TITLES)}")
     if options.version_compatible and (options.strip or options.refittable):
         raise UsageError(
             "--version-compatible with --strip or --refittable: the runtime inside a version-compatible plan cannot "
@@ -114,6 +112,6 @@ def check_library(options: EngineOptions, library: Flavour) -> None:
     for name, reason in _REFUSED_BY_RTX.items():
         if getattr(options, name):
             raise UsageError(
-                f"--{name.replace('_', '-')}: TensorRT-RTX has no such thing ({reason}); leave it out, or build with "
-                "TensorRT on the GPU that will run the plan"
+                f"--{name.replace('_', '-')}: TensorRT-RTX has no such thing here ({reason}); leave it out, or "
+                "build with TensorRT on the GPU that will run the plan"
             )

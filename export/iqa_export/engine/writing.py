@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +22,10 @@ class Package:
 
 
 def write_packages(packages: list[Package], *, key: Path | None = None) -> None:
-    """Write plans, descriptions and, with a private key, signatures.
+    """Write plans, descriptions and, with a private key, signatures: all, or none if one cannot be written.
 
     All is written to a folder beside the target first. Then files are renamed, each plan before its description: as
-    long as only one of the two is new, the digest refuses the pair.
+    long as only one of the two is new, the digest refuses the pair. Signatures of earlier plans of these names go.
 
     Raises
     ------
@@ -36,24 +37,33 @@ def write_packages(packages: list[Package], *, key: Path | None = None) -> None:
     output = packages[-1].path
     try:
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}.") as folder:
-            written: list[tuple[Path, Path]] = []
+            new, old = Path(folder, "new"), Path(folder, "old")
+            new.mkdir()
+            old.mkdir()
+            targets: list[Path] = []
             for package in packages:
+                description = json_path(package.path)
                 text = package.described.to_json()
-                files = {package.path: package.content}
+                (new / package.path.name).write_bytes(package.content)
+                (new / description.name).write_bytes(text)
                 if key is not None:
-                    files[signature_path(json_path(package.path))] = sign(text, key)
-                files[json_path(package.path)] = text
-                for target, content in files.items():
-                    temporary = Path(folder, target.name)
-                    temporary.write_bytes(content)
-                    written.append((temporary, target))
-            for temporary, target in written:
-                temporary.replace(target)
-            if key is None:
-                for package in packages:
-                    # One that an earlier plan of this name left.
-                    signature_path(json_path(package.path)).unlink(missing_ok=True)
+                    (new / signature_path(description).name).write_bytes(sign(text, key))
+                targets += [package.path, signature_path(description), description]
+            _exchange(targets, new, old)
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"{output}: cannot write there ({error.strerror}); check folder and disk") from error
+
+
+def _exchange(targets: list[Path], new: Path, old: Path) -> None:
+    """Replace each target by the file of its name in `new`, if there is one; put everything back if that fails."""
+    with ExitStack() as undoing:
+        for target in targets:
+            if target.is_file():
+                target.replace(old / target.name)
+                undoing.callback((old / target.name).replace, target)
+            if (new / target.name).exists():
+                (new / target.name).replace(target)
+                undoing.callback(target.unlink)
+        undoing.pop_all()

@@ -5,8 +5,10 @@ Sessions keep the library's default graph optimisation level, at which parity wa
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -74,6 +76,7 @@ class OnnxRuntimeBackend(Backend):
                 f"device {self.device!r}: the installed ONNX Runtime has no {self._provider}; "
                 f'pip install "iqa-deploy[gpu]" (and if that is done: {_REINSTALL})'
             )
+        missing = _preload(onnxruntime) if self._provider == _CUDA else ""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -87,12 +90,17 @@ class OnnxRuntimeBackend(Backend):
         except Exception as error:  # the library's exceptions have no public common base
             if not self.artefact.is_file():
                 raise FileError(f"{self.artefact}: no such file; check the path") from error
-            raise ArtefactError(f"{self.artefact}: ONNX Runtime cannot load it ({_one_line(error)})") from error
+            raise ArtefactError(
+                f"{self.artefact}: ONNX Runtime cannot load it ({_one_line(error)}){missing}"
+            ) from error
         got = session.get_providers()
         if got[0] != self._provider:
+            # Only builds with CUDA say for which.
+            cuda = f"CUDA {onnxruntime.cuda_version}" if getattr(onnxruntime, "cuda_version", "") else "CUDA"
             raise BackendError(
-                f"device {self.device!r}: ONNX Runtime fell back to {got[0]}; check the GPU, its driver and the CUDA "
-                f"and cuDNN versions this onnxruntime-gpu ({onnxruntime.__version__}) needs"
+                f"device {self.device!r}: ONNX Runtime fell back to {got[0]}{missing}; check the GPU with nvidia-smi; "
+                f"onnxruntime-gpu {onnxruntime.__version__} needs the libraries of {cuda} and cuDNN 9: "
+                'pip install "onnxruntime-gpu[cuda,cudnn]"'
             )
         _check_tensors(self.artefact, "input", self.signature.inputs, session.get_inputs(), exact=True)
         _check_tensors(self.artefact, "output", self.signature.outputs, session.get_outputs(), exact=False)
@@ -122,6 +130,18 @@ def _provider_of(device: str) -> tuple[str, dict[str, str]]:
     # The search among convolution algorithms goes by measured time, so its choice, and the bits, would change from run
     # to run; TF32 keeps 10 bits of mantissa, too few for parity with float32.
     return _CUDA, {"device_id": match[1] or "0", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+
+
+def _preload(onnxruntime: ModuleType) -> str:
+    """Load the CUDA libraries that came as Python packages, which no loader finds by itself; return what failed."""
+    preload = getattr(onnxruntime, "preload_dlls", None)
+    if preload is None:
+        return ""
+    # It prints what it misses, where rows may go; whether that matters, the session shows.
+    with redirect_stdout(io.StringIO()) as printed:
+        preload()
+    said = " ".join(printed.getvalue().split())
+    return f" ({said})" if said else ""
 
 
 def _import_onnxruntime() -> ModuleType:

@@ -40,7 +40,14 @@ class Running:
             return self._outputs, sum(run.result() for run in self._runs)
         finally:
             self.cancel()
+            wait(self._runs)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return all(run.done() for run in self._runs)
 
     def cancel(self) -> None:
-        """Leave out what has not begun, and wait for what has; nothing happens once it has ended."""
-        wait([run for run in self._runs if not run.cancel()])
+        """Leave out the runs that have not begun; those that have go on, and nobody is waited for."""
+        for run in self._runs:
+            run.cancel()

@@ -47,14 +47,14 @@ class TensorRtBackend(Backend):
     cuda
         The GPU; None to open the device by `iqa_runtime.cuda.open_cuda`.
     trust
-        Public key that must have signed the description; see `iqa_runtime.plan.load_plan`.
+        Public key that must have signed the description; see `iqa_runtime.plan.read_plan_file`.
 
     Raises
     ------
     UsageError
         If there is no such device.
-    FileError, ArtefactError
-        If the description of the engine cannot be read.
+    FileError, ArtefactError, UsageError, DependencyError
+        If the description of the engine cannot be read, or was not signed by the key; as `read_plan_file`.
     """
 
     name: ClassVar[str] = "tensorrt"
@@ -72,9 +72,9 @@ class TensorRtBackend(Backend):
         super().__init__(artefact, signature, device=device, threads=threads)
         self._device_index = device_index(device)
         self._given_cuda, self._trust = cuda, trust
-        described = read_plan_file(artefact)
-        self._items = described.batch.opt
-        self._layer_tensors = described.layer_tensors
+        self._described = read_plan_file(artefact, trust=trust)
+        self._items = self._described.batch.opt
+        self._layer_tensors = self._described.layer_tensors
         # All that is inside takes memory of its own, and nobody times such an engine.
         self._workers = 1 if self._layer_tensors else _WORKERS
         self._ready: _Ready | None = None
@@ -121,16 +121,16 @@ class TensorRtBackend(Backend):
 
     def _load(self) -> None:
         described, content = load_plan(self.artefact, trust=self._trust)
+        if described != self._described:
+            raise ArtefactError(f"{self.artefact}: exchanged for another engine since it was opened; open it again")
         check_host(self.artefact, described, current_host(described.host.library, ordinal=self._device_index))
         if described.stripped:
             raise ArtefactError(
                 f"{self.artefact}: its weights were left out (--strip); put back those of the ONNX file it was built "
-                f"from: iqa-export MODEL.onnx --refit {self.artefact.name} --output FULL.plan; or build it without "
-                "--strip"
+                f"from: {described.refit_command(self.artefact)}; or build it without --strip"
             )
         library = import_tensorrt(described.host.library)
         cuda = self._given_cuda or open_cuda(self.device)
-        self._items = described.batch.opt
         messages: deque[str] = deque(maxlen=_KEPT_MESSAGES)
         # Frees what there is if something fails; if nothing does, _release will.
         with cuda.active(), ExitStack() as freeing:
@@ -160,9 +160,12 @@ class TensorRtBackend(Backend):
         runtime.engine_host_code_allowed = described.version_compatible
         engine = runtime.deserialize_cuda_engine(content)
         if engine is None:
+            # It builds without a GPU, and so for those that it does not run on.
+            rtx = described.host.library == "tensorrt_rtx"
+            reason = "; it may not support the compute capability of this GPU" if rtx else ""
             raise BackendError(
-                f"{self.artefact}: {version} cannot load the engine{said(messages)}; free memory on the GPU, or "
-                f"rebuild it: {described.rebuild_command}"
+                f"{self.artefact}: {version} cannot load the engine{said(messages)}{reason}; free memory on the GPU, "
+                f"or rebuild it: {described.rebuild_command}"
             )
         return engine
 

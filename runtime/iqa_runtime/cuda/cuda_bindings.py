@@ -150,7 +150,7 @@ class CudaBindings:
             self._runtime.cudaGetLastError()  # a capture that failed must not be blamed on the next call
             return None
         try:
-            return int(self._call("cudaGraphInstantiate", graph, 0)) if enqueued else None
+            return self._instantiate(graph) if enqueued else None
         finally:
             self._runtime.cudaGraphDestroy(graph)
 
@@ -161,6 +161,16 @@ class CudaBindings:
     def destroy_graph(self, graph: int) -> None:
         """Destroy a graph."""
         self._runtime.cudaGraphExecDestroy(graph)
+
+    def _instantiate(self, graph: int) -> int | None:
+        """Make a graph executable; None if CUDA cannot, because the same work runs without one."""
+        error, executable = self._runtime.cudaGraphInstantiate(graph, 0)
+        if error == 0:
+            return int(executable)
+        if error.name == _OUT_OF_MEMORY:
+            raise _failure(self._runtime, self._index, "cudaGraphInstantiate", error)
+        self._runtime.cudaGetLastError()  # as above
+        return None
 
     def _call(self, function: str, *arguments: Any) -> Any:
         return _call(self._runtime, self._index, function, *arguments)
@@ -204,13 +214,17 @@ def _call(runtime: ModuleType, index: int, function: str, *arguments: Any) -> An
     """Call CUDA and return what comes beside the error code."""
     error, *values = getattr(runtime, function)(*arguments)
     if error != 0:
-        if error.name == _OUT_OF_MEMORY:
-            runtime.cudaGetLastError()  # it is not sticky, and the next call should not report it
-            remedy = "free memory on the GPU, or build the engine with a smaller --opt-batch"
-        else:
-            remedy = "check the GPU with nvidia-smi and start again"
-        raise BackendError(f"device 'cuda:{index}': {function} failed ({error.name}); {remedy}")
+        raise _failure(runtime, index, function, error)
     return values[0] if values else None
+
+
+def _failure(runtime: ModuleType, index: int, function: str, error: Any) -> BackendError:
+    if error.name == _OUT_OF_MEMORY:
+        runtime.cudaGetLastError()  # it is not sticky, and the next call should not report it
+        remedy = "free memory on the GPU, or build the engine with a smaller --opt-batch"
+    else:
+        remedy = "check the GPU with nvidia-smi and start again"
+    return BackendError(f"device 'cuda:{index}': {function} failed ({error.name}); {remedy}")
 
 
 def _import_runtime() -> ModuleType:

@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,20 @@ from onnx import helper, numpy_helper
 from scipy import stats
 from typer.testing import CliRunner
 
+import fake_cuda
+import fake_tensorrt
 from iqa_calibration.compare_cli import app
 from iqa_calibration.comparing.layers import compare_layers
 from iqa_calibration.comparing.scores import check_comparable, compare_scores
+from iqa_calibration.comparing.sources import tensor_source
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_calibration.half.casting import FORMATS, converted
-from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput
+from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, read_contract
 from iqa_runtime.errors import ArtefactError, FileError, ImageError, UsageError
+from iqa_runtime.plan import json_path
 from iqa_runtime.scorer import Scorer
+from iqa_runtime.signatures import sign, signature_path
+from signing_keys import write_key_pair
 from tiny_contract import tiny_contract
 
 SIDE = 16
@@ -209,6 +216,69 @@ class TestLayers:
             compare_layers(path, tmp_path / "x.plan", images)
         with pytest.raises(UsageError, match="at least one"):
             compare_layers(path, path, images, items=0)
+
+
+class TestTrust:
+    @pytest.fixture
+    def artefact(self, tmp_path: Path) -> Path:
+        return write(tmp_path / "a.onnx")
+
+    @pytest.fixture
+    def keys(self, tmp_path: Path) -> tuple[Path, Path]:
+        """Return the public key of the engine, and another one."""
+        (tmp_path / "other").mkdir()
+        return write_key_pair(tmp_path)[1], write_key_pair(tmp_path / "other")[1]
+
+    @pytest.fixture
+    def plan(self, keys: tuple[Path, Path], artefact: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """Return a signed engine of the stand-in that shows one tensor."""
+        engine = pytest.importorskip("iqa_export.engine")
+        tensorrt, runtime = fake_tensorrt.install(monkeypatch), fake_cuda.install(monkeypatch)
+        tensorrt.enqueue = runtime.enqueue
+        path = artefact.with_suffix(".plan")
+        described = engine.build_engine(artefact, path, engine.EngineOptions(opt_batch=1, max_batch=1))
+        description = replace(described, layer_tensors={"score": (1,)}).to_json()
+        json_path(path).write_bytes(description)
+        signature_path(json_path(path)).write_bytes(sign(description, keys[0].with_name("key.pem")))
+        return path
+
+    @pytest.mark.parametrize("options", [[], ["--layers"]])
+    @pytest.mark.parametrize("engine_first", [False, True])
+    def test_only_engines_signed_with_the_key_are_compared(
+        self,
+        artefact: Path,
+        plan: Path,
+        keys: tuple[Path, Path],
+        images: list[str],
+        options: list[str],
+        engine_first: bool,
+    ) -> None:
+        files = [str(plan), str(artefact)] if engine_first else [str(artefact), str(plan)]
+        arguments = [*files, "--images", images[0], "--threads", "1", *options, "--trust"]
+        result = CliRunner().invoke(app, [*arguments, str(keys[0])])
+        assert result.exit_code == 0, result.output
+        result = CliRunner().invoke(app, [*arguments, str(keys[1])])
+        assert isinstance(result.exception, ArtefactError)
+        assert "not the signature of" in str(result.exception)
+
+    def test_layers_in_python_ask_for_the_signature_too(
+        self, artefact: Path, plan: Path, keys: tuple[Path, Path], images: list[str]
+    ) -> None:
+        assert compare_layers(artefact, plan, images, trust=keys[0])[0]
+        with pytest.raises(ArtefactError, match="not the signature of"):
+            compare_layers(artefact, plan, images, trust=keys[1])
+        contract = read_contract(plan)
+        with (
+            pytest.raises(ArtefactError, match="not the signature of"),
+            tensor_source(plan, contract, None, backend=None, device=None, threads=1, trust=keys[1]),
+        ):
+            pass
+
+    def test_without_an_engine_there_is_nothing_to_sign(self, artefact: Path, images: list[str]) -> None:
+        arguments = [str(artefact), str(artefact), "--images", images[0], "--trust", "key.pem"]
+        result = CliRunner().invoke(app, arguments)
+        assert isinstance(result.exception, UsageError)
+        assert "only engines (.plan) are signed" in str(result.exception)
 
 
 class TestCommand:
