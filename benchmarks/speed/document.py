@@ -80,9 +80,11 @@ class Goal:
 GOALS = (
     Goal(figure="patches: time, x a plain write", most=1.5),
     Goal(figure="patches: speed, x the best rival", least=15),
+    Goal(figure="patches: speed, x the best library", least=10),
     Goal(figure="YOTO, fp32: speed, x PyTorch eager", least=6.5),
     Goal(figure="YOTO, bf16: speed, x PyTorch eager", least=12),
     Goal(figure="YOTO, int8: speed, x PyTorch eager", least=18),
+    Goal(figure="edge: items a second in batches of 16, x one at a time", least=1),
     Goal(figure="job, edge: speed, x the slower of decoding and model", least=0.9),
     Goal(figure="job, YOTO: speed, x the slower of decoding and model", least=0.9),
     Goal(figure="edge: cold start, s", most=1),

@@ -9,14 +9,18 @@ from __future__ import annotations
 import itertools
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from speed.commands import command, iqa_run
 from speed.turns import Contender, Work
+
+if TYPE_CHECKING:
+    from iqa_runtime.backends.running import Running
 
 NETWORKS = {"edge-nr": ("yoto", "edge", "nr"), "yoto-nr": ("yoto", "swin_t", "nr")}
 """System, variant and task of the models that have a job."""
@@ -110,7 +114,7 @@ def decoding(options: dict[str, Any]) -> Work:
 
 
 def model(options: dict[str, Any]) -> Work:
-    """Run the model on as many items as the photographs have, in batches as `Scorer` makes them."""
+    """Run the model on as many items as the photographs have, in batches as `Scorer` makes them, two under way."""
     from iqa_runtime.backends import Signature, choose_backend
     from iqa_runtime.contract import read_contract
     from iqa_runtime.patches import positions
@@ -132,9 +136,15 @@ def model(options: dict[str, Any]) -> Work:
     items = per_image * len(options["photographs"])
 
     def run() -> None:
-        for begin in range(0, items, batch):
-            count = min(batch, items - begin)
-            backend.infer({name: values[:count] for name, values in feed.items()}, [contract.score.name])
+        under_way: deque[Running] = deque()
+        for first in range(0, items, batch):
+            count = min(batch, items - first)
+            inputs = {name: values[:count] for name, values in feed.items()}
+            under_way.append(backend.begin(inputs, [contract.score.name]))
+            if len(under_way) > 2:
+                under_way.popleft().result()
+        for running in under_way:
+            running.result()
 
     return Work(call=run)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,17 @@ FORMS = (
     ),
 )
 
-PLAIN, DEPLOYED = "plain export", "deploy form"
+PLAIN, DYNAMIC, DEPLOYED = "plain export", "plain export, int8 by quantize_dynamic", "deploy form"
 PRECISIONS = tuple(dict.fromkeys(form.precision for form in FORMS))
 
+OPENVINO_FLOAT32 = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    # This pass has crashed the process while compiling attention (2026.4).
+    "SNIPPETS_MODE": "DISABLE",
+}
+"""In which alone its results can be compared with those of the others."""
+
+BATCHES = (1, 16)
 _GEMM_SIDE = 1536
 _COMPILE_SECONDS = 900.0
 _PRECISION_OF = {"float32": "fp32", "bfloat16": "bf16", "int8": "int8"}
@@ -86,6 +94,7 @@ def makers(model: str, work: str, threads: int) -> list[Contender]:
     options = {"model": model, "work": work, "threads": threads}
     graphs = [
         Contender(name=PLAIN, role="part", make="speed.networks:make_plain", options=options),
+        Contender(name=DYNAMIC, role="part", make="speed.networks:make_dynamic", options=options),
         Contender(name=DEPLOYED, role="part", make="speed.networks:make_artefact", options=options),
     ]
     reduced = {form.artefact: form for form in FORMS if form.precision != "fp32"}
@@ -111,14 +120,15 @@ def contenders(model: str, work: str, threads: int) -> list[Contender]:
             load=_COMPILE_SECONDS,
         ),
     ]
+    plain: dict[str, tuple[str, dict[str, Any]]] = {
+        f"{PLAIN}, ONNX Runtime": ("plain_onnxruntime", {"file": PLAIN}),
+        f"{PLAIN}, OpenVINO in float32": ("plain_openvino", {"file": PLAIN, "settings": OPENVINO_FLOAT32}),
+        f"{PLAIN}, OpenVINO as it comes": ("plain_openvino", {"file": PLAIN, "settings": {}}),
+        f"{DYNAMIC}, ONNX Runtime": ("plain_onnxruntime", {"file": DYNAMIC, "precision": "int8"}),
+    }
     found += [
-        Contender(
-            name=f"plain export, {library}",
-            role="rival",
-            make=f"speed.networks:plain_{library.lower().replace(' ', '')}",
-            options=options | {"file": PLAIN},
-        )
-        for library in ("ONNX Runtime", "OpenVINO")
+        Contender(name=name, role="rival", make=f"speed.networks:{function}", options=options | chosen)
+        for name, (function, chosen) in plain.items()
     ]
     found += [
         Contender(
@@ -145,6 +155,20 @@ def make_plain(options: dict[str, Any]) -> Work:
         exported = to_onnx(model.as_written(), list(model.contract.inputs), [model.contract.score.name])
         onnx.save_model(exported, path)
     return Work(call=_nothing, facts=_sizes(path, count_macs(onnx.load_model(path))))
+
+
+def make_dynamic(options: dict[str, Any]) -> Work:
+    """Let ONNX Runtime's own tool make weights int8, and activations as they come."""
+    import onnx
+    from onnxruntime.quantization import quantize_dynamic
+
+    plain, path = _plain(options), _dynamic(options)
+    if not path.exists():
+        # Shapes of the exporter that the tool's own inference contradicts.
+        model = onnx.load_model(plain)
+        del model.graph.value_info[:]
+        quantize_dynamic(model, path)
+    return Work(call=_nothing, facts=_sizes(path, None))
 
 
 def make_artefact(options: dict[str, Any]) -> Work:
@@ -180,13 +204,14 @@ def plain_onnxruntime(options: dict[str, Any]) -> Work:
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options["threads"]
-    session = onnxruntime.InferenceSession(_plain(options), settings, providers=["CPUExecutionProvider"])
+    path = _dynamic(options) if options["file"] == DYNAMIC else _plain(options)
+    session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
     feed = _feed(_contract(options), options["threads"])
     return _work(lambda: session.run(None, feed)[0])
 
 
 def plain_openvino(options: dict[str, Any]) -> Work:
-    """Compile for latency, the library's default, in float32, in which alone the others can be compared with it."""
+    """Compile for latency, the library's default; without settings it may choose bfloat16."""
     # Its import reports to its makers over the network where this package is there.
     modules: dict[str, Any] = sys.modules
     modules["openvino_telemetry"] = None
@@ -196,20 +221,17 @@ def plain_openvino(options: dict[str, Any]) -> Work:
     core = openvino.Core()
     model = core.read_model(_plain(options))
     model.reshape({name: list(values.shape) for name, values in feed.items()})
-    settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": options["threads"],
-        # This pass has crashed the process while compiling attention (2026.4).
-        "SNIPPETS_MODE": "DISABLE",
-    }
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    settings = {"INFERENCE_NUM_THREADS": options["threads"]} | options["settings"]
+    compiled = core.compile_model(model, "CPU", settings)
+    precision = "bf16" if "bf" in str(compiled.get_property("INFERENCE_PRECISION_HINT")) else "fp32"
+    request = compiled.create_infer_request()
 
     def run() -> NDArray[Any]:
         request.infer(feed, share_inputs=True, share_outputs=True)
         values: NDArray[Any] = request.get_output_tensor(0).data
         return values
 
-    return _work(run)
+    return replace(_work(run), facts={"precision": precision})
 
 
 def deployed(options: dict[str, Any]) -> Work:
@@ -220,8 +242,20 @@ def deployed(options: dict[str, Any]) -> Work:
     backend = choice.create(path, Signature.of_artefact(contract), device="cpu", threads=threads)
     backend.activate()
     name = contract.score.name
-    feed = _feed(contract, threads)
+    feed = _feed(contract, options.get("items", threads))
     return _work(lambda: backend.infer(feed, [name])[name])
+
+
+def batches(model: str, work: str, threads: int) -> list[Contender]:
+    """Return the deploy form on its own, by the number of items it is given at a time."""
+    form = next(form for form in FORMS if form.precision == "fp32")
+    options = {"model": model, "work": work, "threads": threads} | asdict(form)
+    return [
+        Contender(
+            name=f"{items} at a time", role="ours", make="speed.networks:deployed", options=options | {"items": items}
+        )
+        for items in BATCHES
+    ]
 
 
 def products(threads: int) -> list[Contender]:
@@ -351,6 +385,10 @@ def _sizes(path: Path, macs: int | None) -> dict[str, Any]:
 
 def _plain(options: dict[str, Any]) -> Path:
     return Path(options["work"]) / f"{options['model']}.plain.onnx"
+
+
+def _dynamic(options: dict[str, Any]) -> Path:
+    return Path(options["work"]) / f"{options['model']}.dynamic.onnx"
 
 
 def _artefact(options: dict[str, Any]) -> Path:

@@ -87,7 +87,7 @@ def measure_networks(settings: Settings) -> Section:
         title="Models",
         text=f"As many items a call as threads ({settings.threads}), for everyone. GFLOP/s and their share of the peak "
         "count two operations for each multiply-accumulate of the graph that ran; the peak is the quickest matrix "
-        "product of that precision in the same rounds. Everything in float32 unless it says otherwise.",
+        "product of that precision in all rounds of this section. Everything in float32 unless it says otherwise.",
     )
     options = {"threads": settings.threads}
     machine = prepare(
@@ -104,7 +104,31 @@ def measure_networks(settings: Settings) -> Section:
                 times = [outcome.median for outcome in ours if outcome.role == "ours" and outcome.median]
                 eager = _median(case, networks.EAGER)
                 _note(section, f"YOTO, {precision}: speed, x PyTorch eager", eager, min(times, default=None))
+        if model == EDGE:
+            batches = _case(f"{model}, items at a time", _batches(settings), _model_limits(settings))
+            section.cases.append(batches)
+            single, several = batches.outcomes
+            if single.median and several.median:
+                least, most = networks.BATCHES
+                rate = single.median / least / (several.median / most)
+                section.figures[f"edge: items a second in batches of {most}, x one at a time"] = rate
+    _note_shares(section)
     return section
+
+
+def _batches(settings: Settings) -> list[Contender]:
+    return networks.batches(EDGE, str(settings.artefacts), settings.threads)
+
+
+def _model_limits(settings: Settings) -> Limits:
+    return Limits(
+        rounds=settings.rounds,
+        least_rounds=2 if settings.quick else 4,
+        turn=0.2,
+        load=240,
+        call=120,
+        budget=300 if settings.thorough else 60,
+    )
 
 
 def _measure_model(settings: Settings, model: str) -> Case:
@@ -125,14 +149,7 @@ def _measure_model(settings: Settings, model: str) -> Case:
     contenders = [*entrants, *networks.products(threads)]
     ready = [contender for contender in contenders if contender.options.get("file") not in failed]
     settings.say(f"models: {model}, measuring")
-    limits = Limits(
-        rounds=settings.rounds,
-        turn=0.2,
-        load=240,
-        call=120,
-        budget=300 if settings.thorough else 60,
-    )
-    case = _case(model, ready, limits, base=networks.EAGER, tolerance=SAME_SCORE)
+    case = _case(model, ready, _model_limits(settings), base=networks.EAGER, tolerance=SAME_SCORE)
     for contender in contenders:
         if contender not in ready:
             reason = f"not made: {failed[contender.options['file']]}"
@@ -142,27 +159,32 @@ def _measure_model(settings: Settings, model: str) -> Case:
 
 
 def _note_rates(case: Case, contenders: list[Contender], sizes: dict[str, dict[str, float]], threads: int) -> None:
-    """Note what each row computes a second, and how much that is of the peak in the same rounds."""
+    """Note what each row computes a second, and in which precision."""
     options = {contender.name: contender.options for contender in contenders}
-    operations: dict[str, float] = {}
-    peaks: dict[str, float] = {}
     for outcome in case.outcomes:
         chosen = options[outcome.name]
-        precision = chosen.get("precision", "fp32")
+        precision = outcome.facts.get("precision") or chosen.get("precision", "fp32")
         gmac = sizes[chosen["graph"]].get("gmac") if "graph" in chosen else None
         gflop = outcome.facts.get("gflop") if gmac is None else 2 * gmac * threads
-        if gflop is not None and outcome.median is not None:
-            operations[outcome.name] = gflop / outcome.median
-            if outcome.role == "limit":
-                peaks[precision] = max(operations[outcome.name], peaks.get(precision, 0.0))
+        rate = None if gflop is None or outcome.median is None else gflop / outcome.median
         outcome.facts = {"precision": precision, "GMAC an item": gmac}
         if outcome.role == "ours":
             outcome.facts["MB"] = sizes[chosen["file"]].get("megabytes")
         if outcome.role != "limit" and outcome.median is not None:
             outcome.facts["ms an item"] = 1000 * outcome.median / threads
-    for outcome in case.outcomes:
-        rate, peak = operations.get(outcome.name), peaks.get(outcome.facts["precision"])
         outcome.facts["GFLOP/s"] = rate
+
+
+def _note_shares(section: Section) -> None:
+    """Note how much of the peak each row reaches: of the quickest product of its precision beside any of the models."""
+    outcomes = [outcome for case in section.cases for outcome in case.outcomes if "GFLOP/s" in outcome.facts]
+    peaks: dict[str, float] = {}
+    for outcome in outcomes:
+        precision, rate = outcome.facts["precision"], outcome.facts["GFLOP/s"]
+        if outcome.role == "limit" and rate is not None:
+            peaks[precision] = max(rate, peaks.get(precision, 0.0))
+    for outcome in outcomes:
+        rate, peak = outcome.facts["GFLOP/s"], peaks.get(outcome.facts["precision"])
         outcome.facts["of peak"] = None if rate is None or peak is None else f"{rate / peak:.0%}"
 
 
