@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from speed import edge, growth, jobs, networks, patches
+from speed import edge, growth, jobs, networks, patches, products
 from speed.document import SAME_SCORE, Case, Section
 from speed.photographs import LONG_SIDES, link_photographs, make_photographs
 from speed.turns import Contender, Limits, Outcome, prepare, take_turns
@@ -146,7 +146,7 @@ def _measure_model(settings: Settings, model: str) -> Case:
         sizes[maker.name] = made.facts
         if made.error is not None:
             failed[maker.name] = made.error
-    contenders = [*entrants, *networks.products(threads)]
+    contenders = [*entrants, *products.contenders(threads)]
     ready = [contender for contender in contenders if contender.options.get("file") not in failed]
     settings.say(f"models: {model}, measuring")
     case = _case(model, ready, _model_limits(settings), base=networks.EAGER, tolerance=SAME_SCORE)
@@ -322,7 +322,8 @@ def _measure_counts(settings: Settings, section: Section, artefact: Path) -> Non
 
 def _export(settings: Settings, model: str) -> Path:
     """Return the float32 artefact of a model, made if it is not there."""
-    exporter = networks.makers(model, str(settings.artefacts), settings.threads)[1]
+    makers = networks.makers(model, str(settings.artefacts), settings.threads)
+    exporter = next(maker for maker in makers if maker.name == networks.DEPLOYED)
     made = prepare(exporter, _MAKE_SECONDS)
     if made.error is not None:
         raise RuntimeError(f"{model} cannot be exported: {made.error}")

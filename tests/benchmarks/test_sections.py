@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from speed import edge, growth, jobs, networks, patches
+from speed import edge, growth, jobs, networks, patches, products
 from speed.commands import command
 from speed.document import SAME_SCORE
 from speed.packages import import_rival
@@ -110,7 +110,7 @@ def test_starts_score_with_what_is_installed() -> None:
 @pytest.mark.parametrize("name", ["NumPy float32 product", "ONNX Runtime float32 product", "ONNX Runtime int8 product"])
 def test_matrix_products_count_their_operations(name: str) -> None:
     pytest.importorskip("onnxruntime")
-    product = next(one for one in networks.products(1) if one.name == name)
+    product = next(one for one in products.contenders(1) if one.name == name)
     outcome = take_turns([product], ONCE)[0]
     assert outcome.error is None
     assert outcome.facts == {"gflop": pytest.approx(7.25, abs=0.01)}  # 2 x 1536^3 / 10^9
@@ -119,8 +119,8 @@ def test_matrix_products_count_their_operations(name: str) -> None:
 @pytest.mark.slow  # an export and PyTorch
 def test_forms_of_a_network_compute_the_same(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    plain, deployed, *_ = networks.makers("edge-nr", str(tmp_path), 1)
-    made = [prepare(maker, 200) for maker in (plain, deployed)]
+    makers = {maker.name: maker for maker in networks.makers("edge-nr", str(tmp_path), 1)}
+    made = [prepare(makers[name], 200) for name in (networks.PLAIN, networks.DEPLOYED)]
     assert [outcome.error for outcome in made] == [None, None]
     assert made[0].facts["gmac"] > made[1].facts["gmac"] > 0.4
     wanted = {networks.EAGER, "plain export, ONNX Runtime", "deploy form, fp32, ONNX Runtime"}
