@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -60,7 +61,9 @@ def run(*arguments, **options):
 
 def start(*arguments, **options):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.PIPE, **options}
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], **options)
+    # Where tests run in the background of a shell the signal is ignored, and children inherit that.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([*COMMAND, *map(str, arguments)], preexec_fn=heed, **options)
 
 
 def finish(process, stdin=b""):
