@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from iqa_calibration.graphs.structure import Structure
-from speed.packages import import_rival
+from speed.networks import OPENVINO_FLOAT32
+from speed.packages import import_openvino
 from speed.turns import Contender, Work
 
 AS_USED = "as used: one item a thread"
@@ -146,21 +146,17 @@ def onnxruntime(options: dict[str, Any]) -> Work:
 
 
 def openvino(options: dict[str, Any]) -> Work:
-    modules: dict[str, Any] = sys.modules
-    # Its import reports to its makers over the network where this package is there.
-    modules["openvino_telemetry"] = None
-    library = import_rival("openvino")
+    library = import_openvino()
     core = library.Core()
     model = core.read_model(options["path"])
     model.reshape({"image": [options["batch"], 3, _SIDE, _SIDE]})
     settings = {
+        **OPENVINO_FLOAT32,
         "INFERENCE_PRECISION_HINT": _HINTS[options["precision"]],
         "INFERENCE_NUM_THREADS": _ITEMS,
         "NUM_STREAMS": options["runs"],
         "ENABLE_CPU_PINNING": options["pinned"],
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
-        # This pass has crashed the process while compiling attention (2026.4).
-        "SNIPPETS_MODE": "DISABLE",
     }
     compiled = core.compile_model(model, "CPU", settings)
 

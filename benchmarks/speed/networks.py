@@ -6,7 +6,6 @@ Random weights where none come with the package; times do not depend on them.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from iqa_runtime.backends import Signature, choose_backend
 from iqa_runtime.bench_host import measure_machine
 from iqa_runtime.contract import Contract, read_contract
-from speed.packages import import_rival
+from speed.packages import import_openvino
 from speed.turns import Contender, Work
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "export" / "iqa_export" / "photographs"
@@ -210,10 +209,7 @@ def plain_onnxruntime(options: dict[str, Any]) -> Work:
 
 def plain_openvino(options: dict[str, Any]) -> Work:
     """Compile for latency, the library's default; without settings it may choose bfloat16."""
-    # Its import reports to its makers over the network where this package is there.
-    modules: dict[str, Any] = sys.modules
-    modules["openvino_telemetry"] = None
-    openvino = import_rival("openvino")
+    openvino = import_openvino()
 
     feed = _feed(_contract(options), options["threads"])
     core = openvino.Core()

@@ -6,6 +6,7 @@ import sys
 from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "packages"
@@ -35,6 +36,13 @@ def import_rival(name: str) -> ModuleType:
             f"{error.name} is not installed; pip install --target {FOLDER.relative_to(ROOT)} "
             f"-r {REQUIREMENTS.relative_to(ROOT)}"
         ) from error
+
+
+def import_openvino() -> ModuleType:
+    """Import OpenVINO, raising as `import_rival`, without what reports its use to its makers over the network."""
+    modules: dict[str, Any] = sys.modules
+    modules["openvino_telemetry"] = None
+    return import_rival("openvino")
 
 
 def versions() -> dict[str, str]:

@@ -24,6 +24,14 @@ def reflect(indices: NDArray[np.int64], side: int) -> NDArray[np.int64]:
     return np.minimum(phase, period - phase)
 
 
+def cut(image: NDArray[np.uint8], top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Return the crop at (top, left), `height` x `width` x 3; outside the image by `reflect`, inside it a view."""
+    if 0 <= top <= image.shape[0] - height and 0 <= left <= image.shape[1] - width:
+        return image[top : top + height, left : left + width]
+    rows = reflect(np.arange(top, top + height), image.shape[0])
+    return image[rows[:, np.newaxis], reflect(np.arange(left, left + width), image.shape[1])]
+
+
 def normalise(values: NDArray[np.uint8], mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float64]:
     """Return ``(values / 255 - mean) / std`` in double precision; the last axis of `values` is the channels."""
     normalised: NDArray[np.float64] = (values / np.float64(255.0) - np.array(mean)) / np.array(std)
@@ -41,7 +49,5 @@ def extract_patches(
     """Fill `out` (N, 3, h, w), float32 or float16: computed in double precision and rounded once."""
     height, width = out.shape[2:]
     for (top, left), patch in zip(positions.tolist(), out, strict=True):
-        rows = reflect(np.arange(top, top + height), image.shape[0])
-        columns = reflect(np.arange(left, left + width), image.shape[1])
-        pixels = image[rows[:, np.newaxis], columns]
+        pixels = cut(image, top, left, height, width)
         patch[...] = normalise(pixels[..., ::-1] if swap_channels else pixels, mean, std).transpose(2, 0, 1)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from iqa_runtime.contract import Contract, PatchPlan
 from iqa_runtime.errors import IqaError, UsageError
 from iqa_runtime.images import Source, load_image
-from iqa_runtime.kernels_numpy import reflect
+from iqa_runtime.kernels_numpy import cut
 from iqa_runtime.patches import format_plan, positions
 from iqa_runtime.references import Reference, ReferenceStore
 
@@ -89,16 +89,10 @@ class Subject:
         corners = self.positions.reshape(-1, 2)
         if len(corners) * side * side * self.image.shape[2] >= self.image.nbytes:
             return self
-        image = np.concatenate([self._crop(top, left, side) for top, left in corners.tolist()])
+        image = np.concatenate([cut(self.image, top, left, side, side) for top, left in corners.tolist()])
         cuts = np.zeros_like(corners)
         cuts[:, 0] = side * np.arange(len(corners))
         return replace(self, image=image, cuts=cuts.reshape(self.positions.shape))
-
-    def _crop(self, top: int, left: int, side: int) -> NDArray[np.uint8]:
-        if 0 <= top <= self.height - side and 0 <= left <= self.width - side:
-            return self.image[top : top + side, left : left + side]
-        rows = reflect(np.arange(top, top + side), self.height)
-        return self.image[rows[:, np.newaxis], reflect(np.arange(left, left + side), self.width)]
 
 
 @dataclass(slots=True)

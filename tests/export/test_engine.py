@@ -4,12 +4,11 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-import fake_cuda
 import fake_tensorrt
+from fake_engines import jetson
 from fake_tensorrt_sources import write_artefact, write_cached
 from iqa_export.engine import EngineOptions, build_engine, why_no_engine
 from iqa_export.engine.timing_cache import cache_path
@@ -28,10 +27,7 @@ DEFAULT = EngineOptions()
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch):
     """Every test is on a Jetson unless it says otherwise; what CUDA says of the GPU."""
-    properties = SimpleNamespace(name=b"Orin", major=8, minor=7)
-    runtime = fake_cuda.install(monkeypatch)
-    monkeypatch.setattr(runtime, "cudaGetDeviceProperties", lambda _: (fake_cuda.SUCCESS, properties))
-    return properties
+    return jetson(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

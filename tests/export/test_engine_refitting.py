@@ -1,13 +1,12 @@
 """Putting weights into plans, through a fake `tensorrt` with the names and signatures of the real one."""
 
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-import fake_cuda
 import fake_tensorrt
+from fake_engines import jetson
 from fake_tensorrt_sources import SIDE, write_artefact, write_cached
 from iqa_export.engine import EngineOptions, build_engine, refit_engine
 from iqa_runtime.contract import FileDigest, read_contract
@@ -26,10 +25,7 @@ ROUNDING = 1e-6
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch):
     """Every test is on a Jetson unless it says otherwise; what CUDA says of the GPU."""
-    properties = SimpleNamespace(name=b"Orin", major=8, minor=7)
-    runtime = fake_cuda.install(monkeypatch)
-    monkeypatch.setattr(runtime, "cudaGetDeviceProperties", lambda _: (fake_cuda.SUCCESS, properties))
-    return properties
+    return jetson(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

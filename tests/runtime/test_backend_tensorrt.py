@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,14 @@ import fake_tensorrt
 import iqa_runtime.backends.tensorrt as backend_module
 import iqa_runtime.backends.tensorrt_worker as worker_module
 from fake_cuda import FakeCudaRuntime, cudaError_t
+from fake_engines import describe
 from fake_tensorrt import Fake
 from fake_tensorrt_types import MAGIC, DataType
 from iqa_runtime.backends import Signature, TensorSpec, backend_class
 from iqa_runtime.backends.tensorrt import TensorRtBackend
-from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
-from iqa_runtime.host_key import HostKey, current_host
-from iqa_runtime.plan import BatchRange, PlanFile, json_path
+from iqa_runtime.host_key import current_host
+from iqa_runtime.plan import BatchRange, json_path
 
 ITEM = (3, 8, 8)
 BATCH = BatchRange(min=1, opt=4, max=8)
@@ -84,24 +83,6 @@ def write_plan(tmp_path: Path, gpu: FakeCudaRuntime) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def describe(path: Path, *, host: HostKey, batch: BatchRange, **changes: Any) -> None:
-    described = PlanFile(
-        contract=None,
-        plan=FileDigest(file=path.name, sha256=sha256(path.read_bytes()).hexdigest()),
-        source=FileDigest(file="model.onnx", sha256="0" * 64),
-        host=host,
-        portability="same_gpu",
-        version_compatible=False,
-        batch=batch,
-        level=3,
-        workspace=None,
-        stripped=False,
-        refittable=False,
-        exporter="test",
-    )
-    json_path(path).write_bytes(replace(described, **changes).to_json())
 
 
 def opened(path: Path, signature: Signature = SIGNATURE, *, device: str = "cuda") -> TensorRtBackend:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import fake_cuda
-import fake_tensorrt
+from fake_engines import describe, stand_ins
 from fake_tensorrt import Fake
 from fake_tensorrt_types import MAGIC, DataType
 from iqa_runtime.backends import Signature, TensorSpec
 from iqa_runtime.backends.tensorrt import TensorRtBackend
-from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import ArtefactError, BackendError, UsageError
-from iqa_runtime.host_key import current_host
-from iqa_runtime.plan import BatchRange, PlanFile, json_path, read_plan_file
+from iqa_runtime.plan import json_path, read_plan_file
 
 ITEM = (3, 8, 8)
 SIGNATURE = Signature((TensorSpec("image", ITEM, "float32"),), (TensorSpec("score", ()),))
@@ -36,12 +32,9 @@ TENSORS: dict[str, tuple[DataType, tuple[int, ...]]] = {
 
 @pytest.fixture
 def tensorrt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    fake = fake_tensorrt.install(monkeypatch)
-    runtime = fake_cuda.install(monkeypatch)
-    fake.enqueue = runtime.enqueue
-    fake.compute = lambda name, inputs: inputs[0].mean() if name == "score" else inputs[0]
-    yield fake
-    assert not +runtime.alive, "something was not freed"
+    with stand_ins(monkeypatch) as (fake, _):
+        fake.compute = lambda name, inputs: inputs[0].mean() if name == "score" else inputs[0]
+        yield fake
 
 
 @pytest.fixture
@@ -63,22 +56,7 @@ def write_plan(tensorrt: Fake, tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / "model.reference.plan"  # needs no contract
         path.write_bytes(MAGIC + json.dumps(content).encode())
         described = {name: shape for name, (_, shape) in TENSORS.items()} if described is None else described
-        plan = PlanFile(
-            contract=None,
-            plan=FileDigest(file=path.name, sha256=sha256(path.read_bytes()).hexdigest()),
-            source=FileDigest(file="model.onnx", sha256="0" * 64),
-            host=current_host("tensorrt"),
-            portability="same_gpu",
-            version_compatible=False,
-            batch=BatchRange(min=1, opt=1, max=1),
-            level=3,
-            workspace=None,
-            stripped=False,
-            refittable=False,
-            layer_tensors=described,
-            exporter="test",
-        )
-        json_path(path).write_bytes(plan.to_json())
+        describe(path, layer_tensors=described)
         return path
 
     return write

@@ -15,18 +15,16 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-import fake_cuda
-import fake_tensorrt
 from fake_cuda import FakeCudaRuntime
+from fake_engines import describe, stand_ins
 from fake_tensorrt_types import MAGIC, DataType
 from iqa_runtime.backends.tensorrt_worker import Worker
 from iqa_runtime.bench import measure_artefact
 from iqa_runtime.check import check_installation
 from iqa_runtime.cli import app
-from iqa_runtime.contract import Contract, FileDigest, read_contract
+from iqa_runtime.contract import FileDigest, read_contract
 from iqa_runtime.errors import ArtefactError, BackendError, UsageError
-from iqa_runtime.host_key import HostKey, current_host
-from iqa_runtime.plan import BatchRange, PlanFile, encoder_plan, json_path
+from iqa_runtime.plan import BatchRange, encoder_plan, json_path
 from iqa_runtime.scorer import Scorer
 from iqa_runtime.signatures import sign, signature_path
 from signing_keys import write_key_pair
@@ -42,29 +40,8 @@ EXACT = 1e-6
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCudaRuntime]:
-    tensorrt = fake_tensorrt.install(monkeypatch)
-    runtime = fake_cuda.install(monkeypatch)
-    tensorrt.enqueue = runtime.enqueue
-    yield runtime
-    assert not +runtime.alive, "something was not freed"
-
-
-def describe(plan: Path, source: Path, host: HostKey, contract: Contract | None) -> None:
-    described = PlanFile(
-        contract=contract,
-        plan=FileDigest.of_file(plan),
-        source=FileDigest.of_file(source),
-        host=host,
-        portability="same_gpu",
-        version_compatible=False,
-        batch=BATCH,
-        level=3,
-        workspace=None,
-        stripped=False,
-        refittable=False,
-        exporter="test",
-    )
-    json_path(plan).write_bytes(described.to_json())
+    with stand_ins(monkeypatch) as (_, runtime):
+        yield runtime
 
 
 def engine(source: Path) -> Path:
@@ -77,7 +54,7 @@ def engine(source: Path) -> Path:
     _write(plan, inputs, outputs)
     if contract.reference_encoder is not None:
         contract = replace(contract, reference_encoder=FileDigest.of_file(encoder_engine(source)))
-    describe(plan, source, current_host("tensorrt"), contract)
+    describe(plan, contract=contract, source=FileDigest.of_file(source), batch=BATCH)
     return plan
 
 
@@ -88,7 +65,7 @@ def encoder_engine(source: Path) -> Path:
     assert image is not None
     plan = source.with_suffix(".reference.plan")
     _write(plan, {"reference": (DataType.FLOAT, image.shape[1:])}, {"reference_features": features.shape[1:]})
-    describe(plan, source.with_suffix(".reference.onnx"), current_host("tensorrt"), None)
+    describe(plan, source=FileDigest.of_file(source.with_suffix(".reference.onnx")), batch=BATCH)
     return plan
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import fake_cuda
-import fake_tensorrt
 from fake_cuda import FakeCudaRuntime
+from fake_engines import stand_ins
 from fake_tensorrt_sources import SIDE, write_cached
 from iqa_export.engine import EngineOptions, build_engine, refit_engine
 from iqa_runtime.errors import ArtefactError
@@ -29,11 +28,8 @@ Noise = Callable[..., NDArray[np.uint8]]
 
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCudaRuntime]:
-    tensorrt = fake_tensorrt.install(monkeypatch)
-    runtime = fake_cuda.install(monkeypatch)
-    tensorrt.enqueue = runtime.enqueue
-    yield runtime
-    assert not +runtime.alive, "something was not freed"
+    with stand_ins(monkeypatch) as (_, runtime):
+        yield runtime
 
 
 @pytest.fixture

@@ -41,10 +41,7 @@ def check_build(options: EngineOptions, output: Path) -> HostKey:
         If there is no GPU, and the library needs one.
     """
     check_options(options)
-    if output.suffix != PLAN_SUFFIX:
-        raise UsageError(f"--output {output}: the name of an engine must end in {PLAN_SUFFIX}")
-    if not output.parent.is_dir():
-        raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
+    check_output(output)
     library = find_library(options.library)
     check_library(options, library)
     host = building_host(library)
@@ -59,6 +56,22 @@ def check_build(options: EngineOptions, output: Path) -> HostKey:
     if options.timing_cache is not None:
         prepare_cache(cache_path(options.timing_cache, host))
     return host
+
+
+def check_output(output: Path) -> None:
+    """Refuse a path that no plan can be written to.
+
+    Raises
+    ------
+    UsageError
+        If it is no name of a plan.
+    FileError
+        If there is no folder for it.
+    """
+    if output.suffix != PLAN_SUFFIX:
+        raise UsageError(f"--output {output}: the name of an engine must end in {PLAN_SUFFIX}")
+    if not output.parent.is_dir():
+        raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
 
 
 def find_library(wanted: Flavour | None = None) -> Flavour:

@@ -10,12 +10,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from iqa_export.engine.checking import check_output
 from iqa_export.engine.logs import last_error, make_log
 from iqa_export.engine.parsing import describe_errors
 from iqa_export.engine.writing import Package, write_packages
 from iqa_runtime import __version__
-from iqa_runtime.contract import PLAN_SUFFIX, Contract, FileDigest, read_contract
-from iqa_runtime.errors import BackendError, FileError, UsageError
+from iqa_runtime.contract import Contract, FileDigest, read_contract
+from iqa_runtime.errors import BackendError, UsageError
 from iqa_runtime.host_key import current_host, import_tensorrt
 from iqa_runtime.overwriting import check_targets
 from iqa_runtime.plan import PlanFile, check_host, encoder_plan, json_path, load_plan
@@ -56,10 +57,7 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
     BackendError
         If it is not a plan for this host, or TensorRT refuses it or the weights.
     """
-    if output.suffix != PLAN_SUFFIX:
-        raise UsageError(f"--output {output}: the name of an engine must end in {PLAN_SUFFIX}")
-    if not output.parent.is_dir():
-        raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
+    check_output(output)
     contract = read_contract(onnx)
     targets = [output]
     sources = [("the plan that takes the weights", plan), ("the artefact that gives them", onnx)]

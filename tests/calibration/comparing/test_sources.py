@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-import fake_cuda
-import fake_tensorrt
+from fake_engines import describe, stand_ins
 from fake_tensorrt import Fake
 from fake_tensorrt_types import MAGIC, DataType
 from iqa_calibration.compare_cli import app
@@ -25,8 +23,6 @@ from iqa_calibration.graphs.runner import Runner
 from iqa_runtime.backends.openvino import OpenVinoBackend
 from iqa_runtime.contract import FileDigest, read_contract
 from iqa_runtime.errors import ArtefactError, FileError, UsageError
-from iqa_runtime.host_key import current_host
-from iqa_runtime.plan import BatchRange, PlanFile, json_path
 
 LAYERS = {
     "differences": (1, 8, 22, 22),
@@ -49,11 +45,8 @@ WRONG = 0.25
 
 @pytest.fixture
 def tensorrt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    fake = fake_tensorrt.install(monkeypatch)
-    runtime = fake_cuda.install(monkeypatch)
-    fake.enqueue = runtime.enqueue
-    yield fake
-    assert not +runtime.alive, "something was not freed"
+    with stand_ins(monkeypatch) as (fake, _):
+        yield fake
 
 
 @pytest.fixture
@@ -82,22 +75,8 @@ def engine(tensorrt: Fake, artefact: Path) -> Callable[..., Path]:
         }
         plan = artefact.with_suffix(".plan")
         plan.write_bytes(MAGIC + json.dumps(content).encode())
-        described = PlanFile(
-            contract=read_contract(artefact),
-            plan=FileDigest(file=plan.name, sha256=sha256(plan.read_bytes()).hexdigest()),
-            source=FileDigest.of_file(artefact),
-            host=current_host("tensorrt"),
-            portability="same_gpu",
-            version_compatible=False,
-            batch=BatchRange(min=1, opt=1, max=1),
-            level=3,
-            workspace=None,
-            stripped=False,
-            refittable=False,
-            layer_tensors=layers,
-            exporter="test",
-        )
-        json_path(plan).write_bytes(described.to_json())
+        contract, origin = read_contract(artefact), FileDigest.of_file(artefact)
+        describe(plan, contract=contract, source=origin, layer_tensors=layers)
         runner = Runner(onnx.load(artefact), extra_outputs=list(LAYERS))
 
         def compute(name: str, inputs: list[NDArray[Any]]) -> Any:
