@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 OPENVINO := build/openvino
 KERNELS := $(filter-out csrc/_kernels.c,$(wildcard csrc/*.c csrc/*.h csrc/*.pyx csrc/*.pxd))
-FOLDERS := runtime export calibration training tests benchmarks examples docs
+FOLDERS := runtime export calibration training tools tests benchmarks examples docs
 
 .PHONY: help demo test lint bench bench-long clean
 .DELETE_ON_ERROR:
@@ -38,6 +38,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python tools/check_imports.py
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint csrc/*.pyx
 	$(BIN)/codespell $(wildcard *.md *.toml *.py Makefile) $(KERNELS) $(wildcard $(FOLDERS))
 

@@ -24,7 +24,7 @@ import simplejpeg
 from PIL import Image, features
 
 from iqa_runtime import ImageError, __version__
-from iqa_runtime.images import load_image
+from iqa_runtime.images.loading import load_image
 
 PHOTOGRAPH = Path(__file__).parents[1] / "examples" / "photographs" / "mountains.jpg"
 QUALITY = 90

@@ -18,7 +18,7 @@ from speed import ideas, packages
 from speed.document import SAME_SCORE, Case, Section, document, result_of
 from speed.turns import Limits, take_turns
 
-from iqa_runtime.bench_host import describe_host
+from iqa_runtime.benchmark.host import describe_host
 
 BLOCKS = (8, 28)
 CASES = (("onnxruntime", "float32"), ("openvino", "float32"), ("openvino", "bfloat16"))

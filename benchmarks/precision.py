@@ -43,10 +43,11 @@ from iqa_export.checkpoints import load_into
 from iqa_export.exporting import Request as ExportRequest
 from iqa_export.exporting import export, load_checkpoint
 from iqa_export.systems import GraphChoice, find_system
-from iqa_runtime.backends import Backend, Signature, choose_backend
-from iqa_runtime.bench_host import describe_host
-from iqa_runtime.contract import Contract, read_contract
-from iqa_runtime.patches import parse_plan
+from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.backends import Backend, GraphSpec, choose_backend
+from iqa_runtime.benchmark.host import describe_host
+from iqa_runtime.contract import Contract
+from iqa_runtime.scoring.patch_plans import parse_patch_plan
 
 Feed = dict[str, NDArray[Any]]
 
@@ -108,7 +109,7 @@ class Model:
         self._checkpoint = load_checkpoint(self.system, weights, self.choice.variant)
         self.fp32 = work / f"{name}.onnx"
         if not self.fp32.exists():
-            plan = self.system.plan
+            plan = self.system.patch_plan
             export(
                 ExportRequest(
                     system=self.system, choice=self.choice, checkpoint=self._checkpoint, output=self.fp32, plan=plan
@@ -146,8 +147,8 @@ class Model:
         """Return held-back photographs and their degradations, cut into one item each."""
         _, judging = split(self._photographs, 0)
         per_item = self.contract.crops_per_item
-        plan = parse_plan("center" if per_item == 1 else f"random:{per_item}", self.contract.plan)
-        return GateSet.build(replace(self.contract, plan=plan), judging[:images])
+        plan = parse_patch_plan("center" if per_item == 1 else f"random:{per_item}", self.contract.patch_plan)
+        return GateSet.build(replace(self.contract, patch_plan=plan), judging[:images])
 
 
 class Calls:
@@ -176,7 +177,7 @@ class Calls:
 def open_backend(path: Path, backend: str, threads: int) -> tuple[Backend, Contract]:
     contract = read_contract(path)
     choice = choose_backend(path, contract, backend)
-    return choice.create(path, Signature.of_artefact(contract), device="cpu", threads=threads), contract
+    return choice.create(path, GraphSpec.of_artefact(contract), device="cpu", threads=threads), contract
 
 
 def scores_of(backend: Backend, gate_set: GateSet) -> NDArray[np.float64]:
@@ -289,7 +290,7 @@ def _number(value: float | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL")
-    parser.add_argument("--photographs", type=Path, default=ROOT / "export/iqa_export/photographs")
+    parser.add_argument("--photographs", type=Path, default=ROOT / "calibration/iqa_calibration/photographs")
     parser.add_argument(
         "--images", type=int, default=2, help="held-back photographs that are scored, with 16 others each"
     )

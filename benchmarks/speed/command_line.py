@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from iqa_runtime.bench_host import describe_host
+from iqa_runtime.benchmark.host import describe_host
 from iqa_runtime.cpu import available_cpus
 from speed import packages
 from speed.document import Section, document, read_results, result_of

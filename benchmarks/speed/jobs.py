@@ -20,7 +20,7 @@ from speed.commands import command, iqa_run
 from speed.turns import Contender, Work
 
 if TYPE_CHECKING:
-    from iqa_runtime.backends.running import Running
+    from iqa_runtime.backends.batch_run import BatchRun
 
 NETWORKS = {"edge-nr": ("yoto", "edge", "nr"), "yoto-nr": ("yoto", "swin_t", "nr")}
 """System, variant and task of the models that have a job."""
@@ -74,7 +74,7 @@ def start_ups(model: str, artefact: Path, photograph: Path, threads: int) -> lis
 def ours(options: dict[str, Any]) -> Work:
     """Score as `iqa-run` does: one stream of photographs, one row each."""
     from iqa_runtime import Scorer
-    from iqa_runtime.writers import JsonLinesWriter
+    from iqa_runtime.commands.rows import JsonLinesWriter
 
     scorer = Scorer(options["artefact"], threads=options["threads"])
 
@@ -101,8 +101,8 @@ def script(options: dict[str, Any]) -> Work:
 
 def decoding(options: dict[str, Any]) -> Work:
     """Decode all photographs with as many threads as the whole job has."""
-    from iqa_runtime.images import load_image
-    from iqa_runtime.preparation import prefetch
+    from iqa_runtime.images.loading import load_image
+    from iqa_runtime.scoring.preparation import prefetch
 
     photographs: list[str] = options["photographs"]
 
@@ -115,18 +115,21 @@ def decoding(options: dict[str, Any]) -> Work:
 
 def model(options: dict[str, Any]) -> Work:
     """Run the model on as many items as the photographs have, in batches as `Scorer` makes them, two under way."""
-    from iqa_runtime.backends import Signature, choose_backend
+    from iqa_runtime.backends import GraphSpec, choose_backend
     from iqa_runtime.contract import read_contract
-    from iqa_runtime.patches import positions
+    from iqa_runtime.scoring.patch_plans import positions
 
     path, threads = Path(options["artefact"]), options["threads"]
     contract = read_contract(path)
     backend = choose_backend(path, contract, None).create(
-        path, Signature.of_artefact(contract), device="cpu", threads=threads
+        path, GraphSpec.of_artefact(contract), device="cpu", threads=threads
     )
     backend.activate()
     # Every plan but the grid has as many crops for any size.
-    per_image = len(positions(contract.plan, contract.plan.size, contract.plan.size)) // contract.crops_per_item
+    per_image = (
+        len(positions(contract.patch_plan, contract.patch_plan.size, contract.patch_plan.size))
+        // contract.crops_per_item
+    )
     batch = backend.items_per_run * backend.concurrent_runs
     random = np.random.default_rng(0)
     feed = {
@@ -136,7 +139,7 @@ def model(options: dict[str, Any]) -> Work:
     items = per_image * len(options["photographs"])
 
     def run() -> None:
-        under_way: deque[Running] = deque()
+        under_way: deque[BatchRun] = deque()
         for first in range(0, items, batch):
             count = min(batch, items - first)
             inputs = {name: values[:count] for name, values in feed.items()}

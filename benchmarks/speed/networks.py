@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.backends import Signature, choose_backend
-from iqa_runtime.bench_host import measure_machine
-from iqa_runtime.contract import Contract, read_contract
+from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.backends import GraphSpec, choose_backend
+from iqa_runtime.benchmark.host import measure_machine
+from iqa_runtime.contract import Contract
 from speed.packages import import_openvino
 from speed.turns import Contender, Work
 
-PHOTOGRAPHS = Path(__file__).parents[2] / "export" / "iqa_export" / "photographs"
+PHOTOGRAPHS = Path(__file__).parents[2] / "calibration" / "iqa_calibration" / "photographs"
 EAGER = "PyTorch eager, as written"
 COMPILED = "torch.compile, as written"
 
@@ -233,7 +234,7 @@ def deployed(options: dict[str, Any]) -> Work:
     path, threads = _artefact(options), options["threads"]
     contract = read_contract(path)
     choice = choose_backend(path, contract, options["backend"], precision=options["floats"])
-    backend = choice.create(path, Signature.of_artefact(contract), device="cpu", threads=threads)
+    backend = choice.create(path, GraphSpec.of_artefact(contract), device="cpu", threads=threads)
     backend.activate()
     name = contract.score.name
     feed = _feed(contract, options.get("items", threads))

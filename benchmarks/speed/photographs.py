@@ -1,4 +1,4 @@
-"""Folders of photographs to score: those packaged with `iqa_export`, enlarged to camera sizes, with grain.
+"""Folders of photographs to score: those of the package, enlarged to camera sizes, with grain.
 
 The grain makes files about as large, and as slow to decode, as photographs of that size: an enlarged picture alone has
 no detail that JPEG would have to store.
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SOURCES = Path(__file__).parents[2] / "export" / "iqa_export" / "photographs"
+SOURCES = Path(__file__).parents[2] / "calibration" / "iqa_calibration" / "photographs"
 
 LONG_SIDES = (640, 640, 1024, 1024, 1280, 1920, 1920, 2560, 4000, 6000)
 """Pixels of the longer side, in turn: from the web's sizes to 24 megapixels, small ones more often."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from iqa_export.checkpoints import load_into, random_checkpoint, read_checkpoint
 from iqa_export.systems import GraphChoice, System, find_system
 from iqa_runtime.contract import Task
-from iqa_runtime.patches import positions
+from iqa_runtime.scoring.patch_plans import positions
 
 
 class Script:
@@ -55,7 +55,9 @@ def read_with_opencv(system: System, path: str) -> Tensor:
         raise ValueError(f"{path}: OpenCV cannot read it")
     image = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
     side = system.crop
-    crops = [image[top : top + side, left : left + side] for top, left in positions(system.plan, *image.shape[:2])]
+    crops = [
+        image[top : top + side, left : left + side] for top, left in positions(system.patch_plan, *image.shape[:2])
+    ]
     mean, std = np.array(system.mean, np.float32), np.array(system.std, np.float32)
     normalised = (np.stack(crops).astype(np.float32) / 255 - mean) / std
     return torch.from_numpy(np.ascontiguousarray(normalised.transpose(0, 3, 1, 2)))
@@ -67,7 +69,7 @@ def read_with_pillow(system: System, path: str) -> Tensor:
     with Image.open(path) as opened:
         image = torch.from_numpy(np.array(opened.convert("RGB"))).permute(2, 0, 1).contiguous().float().div(255)
     side = system.crop
-    corners = positions(system.plan, *image.shape[1:]).tolist()
+    corners = positions(system.patch_plan, *image.shape[1:]).tolist()
     crops = [image[:, top : top + side, left : left + side] for top, left in corners]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (system.mean, system.std))
     return (torch.stack(crops) - mean) / std

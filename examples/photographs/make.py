@@ -2,7 +2,7 @@
 
     apt-get download lomiri-wallpapers-16.04      # 20.04.0-2
     dpkg -x lomiri-wallpapers-16.04_*.deb sources
-    python make.py sources/usr/share/backgrounds examples/photographs export/iqa_export/photographs
+    python make.py sources/usr/share/backgrounds examples/photographs calibration/iqa_calibration/photographs
 
 Needs Pillow and NumPy. The files in the repository were made with Pillow 13.0; another version may round differently.
 """

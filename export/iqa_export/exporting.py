@@ -27,8 +27,8 @@ from iqa_export.systems import GraphChoice, System
 from iqa_runtime import __version__
 from iqa_runtime.contract import REFERENCE_ENCODER_SUFFIX, Contract, FileDigest, PatchPlan, TensorInput, Weights
 from iqa_runtime.errors import FileError, UsageError
-from iqa_runtime.images import load_image
-from iqa_runtime.patches import positions
+from iqa_runtime.images.loading import load_image
+from iqa_runtime.scoring.patch_plans import positions
 
 RANDOM_PREFIX = "random:"
 PARITY_BATCHES = (1, 4)
@@ -46,7 +46,7 @@ class Request:
         Its parameters; `trained` is False for random ones.
     output
         Path of the artefact; a second graph and the report go beside it.
-    plan
+    patch_plan
         The patch plan of the contract.
     cache_reference
         Write a second graph that computes the features of a reference, and let the artefact take these.
@@ -60,7 +60,7 @@ class Request:
     choice: GraphChoice
     checkpoint: Checkpoint
     output: Path
-    plan: PatchPlan
+    patch_plan: PatchPlan
     cache_reference: bool = False
     reference_image: Path | None = None
     opset: int = OPSET
@@ -159,7 +159,7 @@ def export(request: Request) -> Report:
 
 def _check_plan(request: Request) -> None:
     """Refuse a patch plan whose crops never make whole items; how many a grid gives depends on the image."""
-    plan, per_item = request.plan, request.system.crops_per_item
+    plan, per_item = request.patch_plan, request.system.crops_per_item
     count = len(positions(plan, plan.size, plan.size))
     if plan.kind != "grid" and count % per_item:
         raise UsageError(
@@ -207,7 +207,7 @@ def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Writte
 
 
 def _write_baked(request: Request, network: nn.Module, photograph: Path, artefact: Path) -> _Written:
-    system, choice, plan = request.system, request.choice, request.plan
+    system, choice, plan = request.system, request.choice, request.patch_plan
     pixels = load_image(photograph)
     encoder, _ = system.reference_split(network, choice)
     count = len(positions(plan, *pixels.shape[:2]))
@@ -258,7 +258,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
         target="any",
         opset=request.opset,
         inputs=inputs,
-        plan=request.plan,
+        patch_plan=request.patch_plan,
         pooling="mean",
         score=system.score_of(choice.variant),
         maps=system.maps_of(choice.variant) if choice.maps else (),

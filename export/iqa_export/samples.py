@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_calibration.photographs import packaged_photographs
 from iqa_runtime.contract import Contract, PatchPlan, TensorInput
-from iqa_runtime.images import load_image
+from iqa_runtime.images.loading import load_image
 from iqa_runtime.kernels import extract_patches
-from iqa_runtime.patches import positions
+from iqa_runtime.scoring.patch_plans import positions
 
 NOISE_ITEMS = 2
 _SEED = 20
@@ -22,10 +19,9 @@ _NOISE_LEVEL = 25.0
 """Standard deviation, in 8-bit steps, of the noise that makes a distorted copy of an aligned reference."""
 
 
-def packaged_photographs() -> list[NDArray[np.uint8]]:
-    """Decode the photographs shipped with iqa-export, sorted by name: each (H, W, 3) RGB."""
-    with _photograph_paths() as paths:
-        return [load_image(path) for path in paths]
+def sample_photographs() -> list[NDArray[np.uint8]]:
+    """Decode the photographs of the package, sorted by name: each (H, W, 3) RGB."""
+    return [load_image(photograph) for photograph in packaged_photographs()]
 
 
 def sample_inputs(contract: Contract) -> dict[str, NDArray[Any]]:
@@ -47,7 +43,7 @@ def sample_inputs(contract: Contract) -> dict[str, NDArray[Any]]:
     if image is None:
         raise ValueError("a contract without the input 'image'")
     random = np.random.RandomState(_SEED)
-    photographs = packaged_photographs()
+    photographs = sample_photographs()
     noise = [random.randint(0, 256, (*photographs[0].shape,)).astype(np.uint8) for _ in range(NOISE_ITEMS)]
     images = photographs + noise
     if contract.task == "nr":
@@ -75,9 +71,3 @@ def _items(images: list[NDArray[np.uint8]], tensor: TensorInput) -> NDArray[Any]
     count = int(tensor.shape[1]) if tensor.layout == "NPCHW" else 1
     plan = PatchPlan(kind="random", size=int(tensor.shape[-1]), count=count, seed=_SEED)
     return np.concatenate([crop_items(pixels, tensor, plan) for pixels in images])
-
-
-@contextmanager
-def _photograph_paths() -> Iterator[list[Path]]:
-    with resources.as_file(resources.files("iqa_export") / "photographs") as folder:
-        yield sorted(folder.glob("*.jpg"))

@@ -19,9 +19,10 @@ from torch import nn
 from iqa_export.checkpoints import Checkpoint, load_into, random_checkpoint, read_checkpoint
 from iqa_export.systems import GraphChoice, System, find_system
 from iqa_export.torch_layers import TracedLayers
+from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.backends.base import Backend
-from iqa_runtime.backends.signature import Signature
-from iqa_runtime.contract import Contract, FileDigest, read_contract
+from iqa_runtime.backends.tensor_spec import GraphSpec
+from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import ArtefactError, BackendError, FileError, UsageError
 
 
@@ -46,7 +47,7 @@ class PyTorchBackend(Backend):
 
     name: ClassVar[str] = "pytorch"
 
-    def __init__(self, artefact: Path, signature: Signature, *, device: str, threads: int) -> None:
+    def __init__(self, artefact: Path, signature: GraphSpec, *, device: str, threads: int) -> None:
         super().__init__(artefact, signature, device=device, threads=threads)
         if re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device) is None:
             raise UsageError(f"device {device!r}: PyTorch runs on cpu, cuda or cuda:N")

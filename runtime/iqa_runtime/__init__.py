@@ -5,7 +5,8 @@
 ...     print(scorer.score("photo.jpg").value)
 """
 
-from iqa_runtime.contract import Contract, PatchPlan, read_contract
+from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.contract import Contract, PatchPlan
 from iqa_runtime.errors import (
     ArtefactError,
     BackendError,

@@ -1,24 +1,17 @@
 """The contract: what an artefact is, what it eats and what its score means, inside the artefact itself.
 
-One frozen dataclass tree, stored as JSON. In ONNX it is the metadata property ``iqa.contract``; `read_contract` gets it
-from there without loading the graph or importing onnx.
+One frozen dataclass tree. `iqa_runtime.artefacts.contract_json` turns it into JSON and back and holds the rules between
+its fields; `iqa_runtime.artefacts.opening` reads it out of an artefact.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
-from iqa_runtime.contract_rules import complaints
-from iqa_runtime.errors import ArtefactError, FileError, UsageError
-from iqa_runtime.onnx_metadata import read_metadata
-
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METADATA_KEY = "iqa.contract"
 PLAN_SUFFIX = ".plan"
 REFERENCE_ENCODER_SUFFIX = ".reference.onnx"
@@ -60,7 +53,7 @@ class TensorInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchPlan:
-    """Where crops are cut; see `iqa_runtime.patches` for the positions each kind gives.
+    """Where crops are cut; see `iqa_runtime.scoring.patch_plans` for the positions each kind gives.
 
     Attributes
     ----------
@@ -175,7 +168,7 @@ class Contract:
     gmac
         10^9 multiply-accumulates in the matrix products and convolutions of the graph for one item of the batch; the
         encoder of a cached reference is not in it. None where nobody counted them.
-    inputs, plan, pooling
+    inputs, patch_plan, pooling
         How crops are made and how their scores become one.
     score, maps, extras
         The outputs.
@@ -204,7 +197,7 @@ class Contract:
     opset: int
     gmac: float | None = None
     inputs: tuple[TensorInput, ...]
-    plan: PatchPlan
+    patch_plan: PatchPlan
     pooling: Literal["mean"]
     score: ScoreOutput
     maps: tuple[MapOutput, ...] = ()
@@ -232,85 +225,3 @@ class Contract:
     def needs_reference(self) -> bool:
         """Whether scoring takes a reference image at run time."""
         return any(tensor.name in ("reference", "reference_features") for tensor in self.inputs)
-
-    def to_json(self) -> str:
-        """Serialise; keys in order of declaration, so that equal contracts give equal text."""
-        return msgspec.json.encode(self).decode()
-
-    @staticmethod
-    def from_json(text: str | bytes, *, source: str = "contract") -> Contract:
-        """Parse and validate.
-
-        Parameters
-        ----------
-        text
-            JSON of one contract.
-        source
-            Where it came from, for error messages.
-
-        Raises
-        ------
-        ArtefactError
-            If the text is not JSON, a field is missing, of the wrong type or contradicts another (the message has its
-            path), or the schema version is another one.
-        """
-        try:
-            version = msgspec.json.decode(text, type=_SchemaOnly).schema
-            if version != SCHEMA_VERSION:
-                raise ArtefactError(
-                    f"{source}: contract schema {version}, this iqa-deploy reads schema {SCHEMA_VERSION}; "
-                    "export the model again, or install the version that wrote it"
-                )
-            contract = msgspec.json.decode(text, type=Contract)
-        except msgspec.MsgspecError as error:
-            raise ArtefactError(f"{source}: invalid contract: {error}; export the model again") from error
-        for path, complaint in complaints(contract):
-            raise ArtefactError(f"{source}: invalid contract: {complaint} - at `$.{path}`; export the model again")
-        return contract
-
-
-class _SchemaOnly(msgspec.Struct):
-    schema: int
-
-
-def read_contract(artefact: str | Path, *, trust: str | os.PathLike[str] | None = None) -> Contract:
-    """Read the contract out of an ONNX artefact, or that of an engine from the description beside it.
-
-    Parameters
-    ----------
-    artefact
-        Path of an ``.onnx`` or ``.plan`` file written by ``iqa-export``.
-    trust
-        Public key (PEM, Ed25519) that must have signed an engine; None to take it from anybody.
-
-    Raises
-    ------
-    FileError
-        If the file, the key or the signature cannot be read.
-    ArtefactError
-        If it is not an ONNX file, carries no valid contract, or is not signed by that key.
-    UsageError
-        If there is nothing to sign in such an artefact, or the key is none.
-    DependencyError
-        If `trust` is given and ``cryptography`` is not installed.
-    """
-    path = Path(artefact)
-    if path.suffix.lower() == PLAN_SUFFIX:
-        # Here and not above, because descriptions of engines hold contracts.
-        from iqa_runtime.plan import read_plan_contract
-
-        return read_plan_contract(path, trust=None if trust is None else Path(trust))
-    if trust is not None:
-        raise UsageError(f"{path}: trust={os.fspath(trust)}: only engines ({PLAN_SUFFIX}) are signed; leave it out")
-    try:
-        metadata = read_metadata(path)
-    except OSError as error:
-        raise FileError(f"{path}: cannot read the artefact ({error.strerror}); check the path") from error
-    except ValueError as error:
-        raise ArtefactError(f"{path}: not an ONNX file ({error}); give a file written by iqa-export") from error
-    if METADATA_KEY not in metadata and path.name.endswith(REFERENCE_ENCODER_SUFFIX):
-        scorer = path.name.removesuffix(REFERENCE_ENCODER_SUFFIX) + ".onnx"
-        raise ArtefactError(f"{path}: the reference encoder of {scorer}, which finds it by itself; give {scorer}")
-    if METADATA_KEY not in metadata:
-        raise ArtefactError(f"{path}: an ONNX file without a contract; only files written by iqa-export can be scored")
-    return Contract.from_json(metadata[METADATA_KEY], source=str(path))

@@ -13,17 +13,18 @@ from typing import Any, Self, TypeGuard, cast
 
 import numpy as np
 
-from iqa_runtime.backends import Signature, choose_backend
-from iqa_runtime.bundled import find_artefact
-from iqa_runtime.contract import Contract, PatchPlan, read_contract
+from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.backends import GraphSpec, choose_backend
+from iqa_runtime.contract import Contract, PatchPlan
 from iqa_runtime.cpu import available_cpus
 from iqa_runtime.errors import ArtefactError, UsageError
-from iqa_runtime.images import DEFAULT_PIXEL_LIMIT, Source
-from iqa_runtime.patches import check_plan, parse_plan
-from iqa_runtime.pipeline import Pipeline
-from iqa_runtime.preparation import Preparer, prefetch
-from iqa_runtime.references import encoder_path
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, Source
 from iqa_runtime.results import Score
+from iqa_runtime.scoring.patch_plans import check_patch_plan, parse_patch_plan
+from iqa_runtime.scoring.pipeline import Pipeline
+from iqa_runtime.scoring.preparation import Preparer, prefetch
+from iqa_runtime.scoring.references import encoder_path
 
 MAX_THREADS = 1024
 """More than the cores of any host: beyond it, a mistyped number would only take memory."""
@@ -64,7 +65,8 @@ class Scorer:
         Items handed to the backend at a time, gathered across images; None for as many as it works on at once. At most
         `MAX_BATCH_SIZE`.
     crops
-        Patch plan instead of the contract's: a `PatchPlan`, or its text as in `iqa_runtime.patches.parse_plan`.
+        Patch plan instead of the contract's: a `PatchPlan`, or its text as in
+        `iqa_runtime.scoring.patch_plans.parse_patch_plan`.
     maps
         Whether results have a quality map.
     restored
@@ -123,23 +125,23 @@ class Scorer:
         choice = choose_backend(path, self._contract, backend, device=device, precision=precision)
         if choice.complaint is not None:
             warnings.warn(f"{path}: {choice.complaint}", stacklevel=2)
-        self._plan = _choose_plan(path, self._contract, crops)
+        self._patch_plan = _choose_patch_plan(path, self._contract, crops)
         self._threads = threads or min(available_cpus(), MAX_THREADS)
         self._device, self._precision = choice.device, choice.precision
         self._backend = choice.create(
-            path, Signature.of_artefact(self._contract), device=self._device, threads=self._threads, trust=key
+            path, GraphSpec.of_artefact(self._contract), device=self._device, threads=self._threads, trust=key
         )
         self._encoder = None
         if self._contract.input("reference_features") is not None:
             self._encoder = choice.create(
                 encoder_path(path, self._contract),
-                Signature.of_reference_encoder(self._contract),
+                GraphSpec.of_reference_encoder(self._contract),
                 device=self._device,
                 threads=self._threads,
                 trust=key,
             )
         self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
-        self._preparer = Preparer(self._contract, self._plan, pixel_limit=pixel_limit)
+        self._preparer = Preparer(self._contract, self._patch_plan, pixel_limit=pixel_limit)
         self._pipeline = Pipeline(
             self._contract,
             self._backend,
@@ -174,9 +176,9 @@ class Scorer:
         return self._contract
 
     @property
-    def plan(self) -> PatchPlan:
+    def patch_plan(self) -> PatchPlan:
         """The patch plan in use."""
-        return self._plan
+        return self._patch_plan
 
     @property
     def backend_name(self) -> str:
@@ -311,17 +313,17 @@ def _check_number(name: str, value: int | None, most: int | None = None) -> None
     raise UsageError(f"{name} is {value!r}; it must be a whole number, {limits}")
 
 
-def _choose_plan(path: Path, contract: Contract, crops: str | PatchPlan | None) -> PatchPlan:
+def _choose_patch_plan(path: Path, contract: Contract, crops: str | PatchPlan | None) -> PatchPlan:
     if crops is None:
         try:
-            return check_plan(contract.plan)
+            return check_patch_plan(contract.patch_plan)
         except UsageError as error:
             raise ArtefactError(f"{path}: contract, plan: {error}; export the model again") from error
     if contract.baked_reference is not None and contract.task == "fr":
         raise UsageError("the crops of the reference inside this artefact are fixed; leave the crops as they are")
-    plan = parse_plan(crops, contract.plan) if isinstance(crops, str) else check_plan(crops)
-    if plan.size != contract.plan.size:
-        raise UsageError(f"crops of {plan.size} pixels: this artefact takes {contract.plan.size}")
+    plan = parse_patch_plan(crops, contract.patch_plan) if isinstance(crops, str) else check_patch_plan(crops)
+    if plan.size != contract.patch_plan.size:
+        raise UsageError(f"crops of {plan.size} pixels: this artefact takes {contract.patch_plan.size}")
     return plan
 
 

@@ -15,7 +15,7 @@ from speed.packages import import_rival
 from speed.photographs import link_photographs, make_photographs
 from speed.turns import Contender, Limits, prepare, take_turns
 
-from iqa_runtime.bundled import find_artefact
+from iqa_runtime.artefacts.bundled import find_artefact
 
 ONCE = Limits(rounds=1, turn=0, load=60, call=60)
 SIDES = (480, 640)

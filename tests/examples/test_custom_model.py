@@ -51,7 +51,9 @@ def test_it_is_short():
     assert len(source.splitlines()) < 60
 
 
-@pytest.mark.parametrize("value", ["no_such_module:Thing", "iqa_export.cli:main", "iqa_export.systems.yoto:YotoSystem"])
+@pytest.mark.parametrize(
+    "value", ["no_such_module:Thing", "iqa_export.commands.export:main", "iqa_export.systems.yoto:YotoSystem"]
+)
 def test_a_bad_entry_point_costs_a_warning_not_the_others(monkeypatch, value):
     from importlib.metadata import EntryPoint
 

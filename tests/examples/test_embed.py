@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.contract import METADATA_KEY, Contract, PatchPlan, ScoreOutput, TensorInput, Weights
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "embed.py"
@@ -42,7 +43,7 @@ def redness(tmp_path):
         target="any",
         opset=20,
         inputs=(TensorInput(name="image", shape=("batch", 3, SIDE, SIDE), mean=(0, 0, 0), std=(1, 1, 1)),),
-        plan=PatchPlan(kind="center", size=SIDE),
+        patch_plan=PatchPlan(kind="center", size=SIDE),
         pooling="mean",
         faithful="as published",
         score=ScoreOutput(low=0, high=1, higher_is_better=True, bounded=True, scale="brightness"),
@@ -50,7 +51,7 @@ def redness(tmp_path):
         exporter="tests",
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+    helper.set_model_props(model, {METADATA_KEY: contract_to_json(contract)})
     onnx.save(model, tmp_path / "redness.onnx")
     return tmp_path / "redness.onnx"
 

@@ -22,7 +22,7 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
         choice=GraphChoice(variant="student", task="nar"),
         checkpoint=load_checkpoint(system, "random:0", "student"),
         output=path,
-        plan=system.plan,
+        patch_plan=system.patch_plan,
         cache_reference=True,
     )
     export(request)

@@ -11,7 +11,7 @@ from torch import nn
 from iqa_export.checkpoints import Checkpoint, CheckpointError, KeyMap, random_checkpoint
 from iqa_export.exporting import Request, choose_variant, export, load_checkpoint
 from iqa_export.parity import ParityError
-from iqa_export.samples import packaged_photographs
+from iqa_export.samples import sample_photographs
 from iqa_export.systems import GraphChoice, System, find_system
 from iqa_runtime import Scorer, read_contract
 from iqa_runtime.contract import MapOutput, PatchPlan, ScoreOutput
@@ -77,7 +77,7 @@ class Small(System):
     mean = (0.5, 0.5, 0.5)
     std = (0.5, 0.5, 0.5)
     crop = 32
-    plan = PatchPlan(kind="five", size=32)
+    patch_plan = PatchPlan(kind="five", size=32)
     score = ScoreOutput(low=0, high=1, higher_is_better=True, bounded=False, scale="none")
     map_outputs = (MapOutput(name="quality_map", rows=16, columns=16),)
     feature_shape = (4, 16, 16)
@@ -122,7 +122,7 @@ def request(tmp_path, system=None, task="nr", maps=False, **changes) -> Request:
         "choice": GraphChoice(variant="plain", task=task, maps=maps),
         "checkpoint": random_checkpoint(Network(), 0, KeyMap()),
         "output": tmp_path / "small.onnx",
-        "plan": system.plan,
+        "patch_plan": system.patch_plan,
     }
     return Request(**(fields | changes))
 
@@ -132,7 +132,7 @@ def photograph(tmp_path):
     import cv2
 
     path = tmp_path / "reference.png"
-    cv2.imwrite(str(path), packaged_photographs()[0][:90, :120, ::-1])
+    cv2.imwrite(str(path), sample_photographs()[0][:90, :120, ::-1])
     return path
 
 
@@ -170,7 +170,7 @@ def test_artefact_report_and_nothing_else(tmp_path):
 
 def test_scores_are_pytorchs(tmp_path):
     export(request(tmp_path))
-    image = packaged_photographs()[1]
+    image = sample_photographs()[1]
     with Scorer(tmp_path / "small.onnx") as scorer:
         result = scorer.score(image)
     assert result.value == pytest.approx(pytorch_score(image), rel=SCORE_SHARE)
@@ -212,7 +212,7 @@ def test_the_contract_counts_the_work_of_the_graph_that_ships(tmp_path, photogra
 
 def test_baked_reference_of_a_single_crop(tmp_path, photograph):
     plan = PatchPlan(kind="center", size=32)
-    report = export(request(tmp_path, task="fr", reference_image=photograph, plan=plan))
+    report = export(request(tmp_path, task="fr", reference_image=photograph, patch_plan=plan))
     assert report.contract.inputs[0].shape == ("batch", 1, 3, 32, 32)
 
 
@@ -262,7 +262,7 @@ def test_plan_must_make_whole_items(tmp_path):
     choice = GraphChoice(variant="student", task="nar")
     plan = PatchPlan(kind="five", size=224)
     with pytest.raises(UsageError, match="5 crops, cvrkd takes 10 at a time"):
-        export(request(tmp_path, system=cvrkd, choice=choice, plan=plan))
+        export(request(tmp_path, system=cvrkd, choice=choice, patch_plan=plan))
 
 
 def test_output_that_cannot_be_written(tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from iqa_export.samples import NOISE_ITEMS, crop_items, packaged_photographs, sample_inputs
+from iqa_export.samples import NOISE_ITEMS, crop_items, sample_inputs, sample_photographs
 from iqa_export.systems import find_system
 from iqa_runtime.contract import PatchPlan
 from iqa_runtime.kernels import extract_patches
@@ -9,7 +9,7 @@ from iqa_runtime.kernels import extract_patches
 
 def test_photographs_are_found_whatever_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    photographs = packaged_photographs()
+    photographs = sample_photographs()
     assert len(photographs) >= 3
     for pixels in photographs:
         assert pixels.dtype == np.uint8
@@ -29,7 +29,7 @@ class FakeContract:
 def test_one_item_for_each_photograph_and_noise(system, task):
     tensor = find_system(system).crop_input("image")
     samples = sample_inputs(FakeContract(task, tensor))
-    count = len(packaged_photographs()) + NOISE_ITEMS
+    count = len(sample_photographs()) + NOISE_ITEMS
     assert set(samples) == ({"image"} if task == "nr" else {"image", "reference"})
     for array in samples.values():
         assert array.shape == (count, *tensor.shape[1:])
@@ -48,7 +48,7 @@ def test_reference_is_aligned_where_the_task_says_so():
 
 def test_items_are_the_kernels_crops():
     tensor = find_system("cvrkd").crop_input("image")
-    pixels = packaged_photographs()[0]
+    pixels = sample_photographs()[0]
     items = crop_items(pixels, tensor, PatchPlan(kind="random", size=224, count=20, seed=1))
     assert items.shape == (2, 10, 3, 224, 224)
     plan = PatchPlan(kind="center", size=224)

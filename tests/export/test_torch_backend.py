@@ -10,13 +10,13 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
-from iqa_calibration.compare_cli import app
+from iqa_calibration.commands.compare import app
 from iqa_calibration.comparing.sources import Graph
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_export.torch_backend import PyTorchBackend
 from iqa_runtime import ArtefactError, FileError, Scorer, UsageError, read_contract
-from iqa_runtime.backends import Signature, backend_class
-from iqa_runtime.bundled import find_artefact
+from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.backends import GraphSpec, backend_class
 
 SCORE_SHARE = 1e-4
 """Of the score: the parity that export promises."""
@@ -85,7 +85,7 @@ def noise(contract, seed=0):
 def test_nearly_all_layers_are_those_of_the_artefact(name):
     source = find_artefact(name)
     contract, graph = read_contract(source), Graph(source)
-    with PyTorchBackend(source, Signature.of_artefact(contract), device="cpu", threads=1) as backend:
+    with PyTorchBackend(source, GraphSpec.of_artefact(contract), device="cpu", threads=1) as backend:
         layers, known = backend.layer_tensors(), graph.source(1).shapes
         common = [tensor for tensor in graph.floats if tensor in layers and layers[tensor] == known.get(tensor)]
         item = noise(contract)

@@ -14,9 +14,9 @@ import fake_cuda
 import fake_tensorrt
 from fake_cuda import FakeCudaRuntime
 from fake_tensorrt import Fake
+from iqa_runtime.artefacts.engine_file import BatchRange, PlanFile, json_path
+from iqa_runtime.artefacts.host_key import current_host
 from iqa_runtime.contract import FileDigest
-from iqa_runtime.host_key import current_host
-from iqa_runtime.plan import BatchRange, PlanFile, json_path
 
 
 @contextmanager

@@ -21,7 +21,7 @@ def tiny_contract(
         "inputs": tuple(
             TensorInput(name=name, shape=("batch", 3, side, side), mean=(mean,) * 3, std=(std,) * 3) for name in names
         ),
-        "plan": PatchPlan(kind="five", size=side),
+        "patch_plan": PatchPlan(kind="five", size=side),
         "pooling": "mean",
         "score": ScoreOutput(low=0, high=1, higher_is_better=True, bounded=False, scale="s"),
         "faithful": "as published",

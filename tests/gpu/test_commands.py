@@ -12,11 +12,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from iqa_export import cli as export_cli
+from iqa_export.commands import export as export_cli
 from iqa_export.engine import why_no_engine
-from iqa_runtime import bench_cli
-from iqa_runtime import cli as run_cli
-from iqa_runtime.bundled import find_artefact
+from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.commands import bench as bench_cli
+from iqa_runtime.commands import run as run_cli
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu")]
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from iqa_export.engine import EngineOptions, build_engine
-from iqa_runtime.backends import Signature
+from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.artefacts.host_key import Flavour
+from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.backends import GraphSpec
 from iqa_runtime.backends.tensorrt import TensorRtBackend
-from iqa_runtime.bundled import find_artefact
-from iqa_runtime.contract import read_contract
-from iqa_runtime.host_key import Flavour
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu")]
 
@@ -58,7 +58,7 @@ def test_images_are_compared_with_their_references(
 
 def test_every_stage_of_a_run_takes_time(engine: BuildEngine) -> None:
     plan = engine("fp32")
-    signature = Signature.of_artefact(read_contract(plan))
+    signature = GraphSpec.of_artefact(read_contract(plan))
     with TensorRtBackend(plan, signature, device="cuda", threads=1) as backend:
         batch = np.zeros((backend.items_per_run, *signature.inputs[0].item_shape), np.float32)
         times = backend.stage_times({"image": batch})

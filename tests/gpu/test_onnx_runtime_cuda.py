@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iqa_runtime.bundled import find_artefact
+from iqa_runtime.artefacts.bundled import find_artefact
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu", "provider")]
 

@@ -16,7 +16,7 @@ from iqa_export.checkpoints import read_checkpoint
 from iqa_export.engine import EngineOptions, build_engine, refit_engine
 from iqa_export.exporting import Request, export
 from iqa_export.systems import GraphChoice, find_system
-from iqa_runtime.bundled import find_artefact
+from iqa_runtime.artefacts.bundled import find_artefact
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu", "tensorrt")]
 
@@ -68,7 +68,7 @@ def test_an_engine_with_a_reference_encoder_gets_the_weights_of_both(
         choice=GraphChoice(variant="edge", task="fr"),
         checkpoint=read_checkpoint(system.bundled["edge"]),
         output=source,
-        plan=system.plan,
+        patch_plan=system.patch_plan,
         cache_reference=True,
     )
     assert export(request).passed

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.contract import (
     METADATA_KEY,
     Contract,
@@ -78,7 +79,7 @@ class ArtefactFactory:
         ]
         settings: dict[str, Any] = {
             "inputs": (_crops("image", per_item=per_item),),
-            "plan": PatchPlan(kind="random", size=SIDE, count=per_item, seed=0),
+            "patch_plan": PatchPlan(kind="random", size=SIDE, count=per_item, seed=0),
         }
         return self.write(name, nodes, [_axes(1, 2, 3, 4)], self.contract(**{**settings, **changes}))
 
@@ -222,7 +223,7 @@ class ArtefactFactory:
             "target": "any",
             "opset": 20,
             "inputs": (_crops("image"),),
-            "plan": PatchPlan(kind="five", size=SIDE),
+            "patch_plan": PatchPlan(kind="five", size=SIDE),
             "pooling": "mean",
             "faithful": "as published",
             "score": _score(higher_is_better=True),
@@ -253,7 +254,7 @@ class ArtefactFactory:
         outputs += [_value(item.name, ("batch", *item.shape), dtype) for item in contract.extras]
         graph = helper.make_graph(list(nodes), name, inputs, outputs, list(constants))
         path = self.folder / f"{name}.onnx"
-        _save(graph, path, {METADATA_KEY: contract.to_json()})
+        _save(graph, path, {METADATA_KEY: contract_to_json(contract)})
         return path
 
 

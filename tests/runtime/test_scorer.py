@@ -23,8 +23,9 @@ from iqa_runtime import (
     Scorer,
     UsageError,
 )
+from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.contract import MapOutput, TensorInput
-from iqa_runtime.patches import positions
+from iqa_runtime.scoring.patch_plans import positions
 
 Noise = Callable[..., NDArray[np.uint8]]
 SavePng = Callable[[Path, NDArray[np.uint8]], Path]
@@ -46,7 +47,7 @@ def test_the_score_is_the_mean_over_the_crops(artefacts: Any, noise: Noise) -> N
     image = noise(70, 90)
     with Scorer(artefacts.mean()) as scorer:
         result = scorer.score(image)
-    expected = [float(crop.mean()) for crop in crops(image, scorer.plan)]
+    expected = [float(crop.mean()) for crop in crops(image, scorer.patch_plan)]
     assert result.patch_scores == pytest.approx(expected, rel=ROUNDING)
     assert result.value == pytest.approx(np.mean(expected), rel=ROUNDING)
     assert (result.width, result.height, result.patches) == (90, 70, 5)
@@ -80,7 +81,7 @@ def test_half_precision_artefacts(artefacts: Any, noise: Noise) -> None:
     image = noise(50, 60)
     with Scorer(artefacts.mean(dtype="float16")) as scorer:
         result = scorer.score(image)
-    expected = np.mean([crop.mean() for crop in crops(image, scorer.plan)])
+    expected = np.mean([crop.mean() for crop in crops(image, scorer.patch_plan)])
     assert result.value == pytest.approx(expected, abs=HALF_ROUNDING)
 
 
@@ -88,7 +89,7 @@ def test_images_smaller_than_a_crop_are_reflected(artefacts: Any, noise: Noise) 
     image = noise(artefacts.side - 9, artefacts.side + 4)
     with Scorer(artefacts.mean()) as scorer:
         result = scorer.score(image)
-    expected = [float(crop.mean()) for crop in crops(image, scorer.plan)]
+    expected = [float(crop.mean()) for crop in crops(image, scorer.patch_plan)]
     assert result.patch_scores == pytest.approx(expected, rel=ROUNDING)
 
 
@@ -97,7 +98,7 @@ def test_crops_override_the_plan(artefacts: Any, noise: Noise, text: str) -> Non
     image = noise(75, 91)
     with Scorer(artefacts.mean(), crops=text) as scorer:
         result = scorer.score(image)
-    expected = [float(crop.mean()) for crop in crops(image, scorer.plan)]
+    expected = [float(crop.mean()) for crop in crops(image, scorer.patch_plan)]
     assert result.patches == len(expected)
     assert result.patch_scores == pytest.approx(expected, rel=ROUNDING)
 
@@ -106,7 +107,7 @@ def test_crops_may_be_a_plan_of_the_artefacts_size(artefacts: Any) -> None:
     path = artefacts.mean()
     plan = PatchPlan(kind="center", size=artefacts.side)
     with Scorer(path, crops=plan) as scorer:
-        assert scorer.plan == plan
+        assert scorer.patch_plan == plan
     with pytest.raises(UsageError, match=f"takes {artefacts.side}"):
         Scorer(path, crops=PatchPlan(kind="center", size=artefacts.side + 1))
 
@@ -115,7 +116,7 @@ def test_items_of_several_crops(artefacts: Any, noise: Noise) -> None:
     image = noise(80, 70)
     with Scorer(artefacts.packed(per_item=4), crops="random:8:1") as scorer:
         result = scorer.score(image)
-    means = np.array([crop.mean() for crop in crops(image, scorer.plan)]).reshape(2, 4).mean(axis=1)
+    means = np.array([crop.mean() for crop in crops(image, scorer.patch_plan)]).reshape(2, 4).mean(axis=1)
     assert result.patches == 8
     assert result.patch_scores == pytest.approx((means**2).tolist(), rel=ROUNDING)
     assert result.value == pytest.approx((means**2).mean(), rel=ROUNDING)
@@ -210,7 +211,7 @@ def test_a_number_that_no_host_could_serve_is_refused(artefacts: Any, argument: 
 def test_a_batch_beyond_memory_is_refused_before_any_work(artefacts: Any) -> None:
     side = 200_000
     huge = replace(artefacts.contract().inputs[0], shape=("batch", 3, side, side))
-    contract = artefacts.contract(inputs=(huge,), plan=PatchPlan(kind="five", size=side))
+    contract = artefacts.contract(inputs=(huge,), patch_plan=PatchPlan(kind="five", size=side))
     path = artefacts.write("huge", *_mean_graph(artefacts), contract)
     with pytest.raises(UsageError, match="batch of 4096 items does not fit into memory"):
         Scorer(path, batch_size=4096)
@@ -241,9 +242,9 @@ def test_closed_means_closed(artefacts: Any, noise: Noise) -> None:
 
 def test_the_plan_of_a_contract_is_checked(artefacts: Any) -> None:
     with pytest.raises(ArtefactError, match="plan"):
-        Scorer(artefacts.mean(plan=PatchPlan(kind="grid", size=artefacts.side)))
+        Scorer(artefacts.mean(patch_plan=PatchPlan(kind="grid", size=artefacts.side)))
     with pytest.raises(ArtefactError, match="patch plan's"):
-        Scorer(artefacts.mean(plan=PatchPlan(kind="five", size=artefacts.side + 1)))
+        Scorer(artefacts.mean(patch_plan=PatchPlan(kind="five", size=artefacts.side + 1)))
 
 
 def test_a_contract_without_normalisation_is_refused(artefacts: Any) -> None:
@@ -271,7 +272,7 @@ def test_maps_the_graph_does_not_have(artefacts: Any) -> None:
     promised = artefacts.contract(maps=(MapOutput(name="quality_map", rows=3, columns=3),))
     path = artefacts.write("promising", nodes, constants, artefacts.contract())
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {"iqa.contract": promised.to_json()})
+    onnx.helper.set_model_props(model, {"iqa.contract": contract_to_json(promised)})
     onnx.save(model, path)
     with pytest.raises(ArtefactError, match="quality_map"):
         Scorer(path)
@@ -309,7 +310,7 @@ def test_restored_image_covers_what_the_crops_cover(artefacts: Any, noise: Noise
     image = noise(40, 70)
     with Scorer(artefacts.restoring(), crops="center", restored=True, batch_size=3) as scorer:
         result = scorer.score(image)
-    top, left = positions(scorer.plan, 40, 70)[0].tolist()
+    top, left = positions(scorer.patch_plan, 40, 70)[0].tolist()
     expected = image.copy()
     inside = image[top : top + 32, left : left + 32]
     expected[top : top + 32, left : left + 32] = np.rint(np.minimum(inside / 2 + 0.7 * 255, 255))

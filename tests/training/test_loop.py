@@ -18,7 +18,7 @@ from iqa_training.crops import random_crop
 from iqa_training.datasets.items import Item
 from iqa_training.loop import fit, validate
 from iqa_training.recipes.base import Recipe
-from iqa_training.run import Run
+from iqa_training.run.state import Run
 
 ROUNDING = 1e-6
 """The table holds six digits."""

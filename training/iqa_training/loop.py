@@ -29,8 +29,8 @@ from iqa_runtime.errors import UsageError
 from iqa_training.configuration import LoopConfig
 from iqa_training.datasets.items import Source
 from iqa_training.recipes.base import Batch, Example, Recipe
-from iqa_training.run import Progress, Run
-from iqa_training.run_files import Log, State
+from iqa_training.run.log import Log
+from iqa_training.run.state import Progress, Run, State
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

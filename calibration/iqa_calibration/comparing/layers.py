@@ -16,7 +16,8 @@ from iqa_calibration.comparing.sources import Graph, TensorSource, check_sides, 
 from iqa_calibration.graphs.runner import Feed
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.images.items import Cropper
-from iqa_runtime.contract import Contract, read_contract
+from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.contract import Contract
 from iqa_runtime.errors import ArtefactError, UsageError
 
 LAYER_ITEMS = 4

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from iqa_calibration.gate.agreement import pearson, spearman, spread_of
 from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import UsageError
-from iqa_runtime.patches import format_plan
 from iqa_runtime.scorer import Scorer
+from iqa_runtime.scoring.patch_plans import format_patch_plan
 
 Progress = Callable[[str, int, int], None]
 """Called with what goes on, what is done and of how much."""
@@ -122,10 +122,10 @@ def compare_scores(
         Whatever is wrong with an image.
     """
     check_comparable(first.contract, second.contract)
-    if first.plan != second.plan:
+    if first.patch_plan != second.patch_plan:
         raise UsageError(
-            f"crops {format_plan(first.plan)} and {format_plan(second.plan)}: scores of other crops differ anyway; "
-            "give --crops for both"
+            f"crops {format_patch_plan(first.patch_plan)} and {format_patch_plan(second.patch_plan)}: "
+            "scores of other crops differ anyway; give --crops for both"
         )
     if not images:
         raise UsageError("there is no image to compare scores of; give at least one")
@@ -141,7 +141,7 @@ def compare_scores(
     return Comparison(
         first=_side(files[0], first),
         second=_side(files[1], second),
-        crops=format_plan(first.plan),
+        crops=format_patch_plan(first.patch_plan),
         spread=spread,
         mean=mean,
         largest=largest,

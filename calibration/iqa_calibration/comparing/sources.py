@@ -15,10 +15,10 @@ from onnx import TensorProto
 from iqa_calibration.graphs.runner import Feed, Runner
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.half.casting import element_types, emulated, is_half
-from iqa_runtime.backends import Signature, choose_backend
+from iqa_runtime.artefacts.engine_file import read_plan_file
+from iqa_runtime.backends import GraphSpec, choose_backend
 from iqa_runtime.contract import PLAN_SUFFIX, Contract
 from iqa_runtime.errors import UsageError
-from iqa_runtime.plan import read_plan_file
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
@@ -147,7 +147,7 @@ def tensor_source(
     """
     choice = choose_backend(path, contract, backend, device=device)
     key = trust_of(path, trust)
-    chosen = choice.create(path, Signature.of_artefact(contract), device=choice.device, threads=threads, trust=key)
+    chosen = choice.create(path, GraphSpec.of_artefact(contract), device=choice.device, threads=threads, trust=key)
     shapes = chosen.layer_tensors()
     if shapes:
         with chosen:

@@ -17,7 +17,7 @@ from iqa_calibration.images.degradations import KINDS, LEVELS, degrade
 from iqa_calibration.images.items import Cropper, check_references, check_seed, reference_of
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import ArtefactError
-from iqa_runtime.images import Source, load_image
+from iqa_runtime.images.loading import Source, load_image
 
 Progress = Callable[[int, int], None]
 """Called with the number of images scored so far, and of all."""

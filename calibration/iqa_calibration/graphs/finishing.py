@@ -9,6 +9,7 @@ import onnx
 from onnx import ModelProto, NodeProto
 
 from iqa_calibration.graphs.structure import item_shapes
+from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.contract import METADATA_KEY, Contract
 from iqa_runtime.errors import ArtefactError
 
@@ -28,7 +29,7 @@ def embed_contract(model: ModelProto, contract: Contract) -> None:
     kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
-    model.metadata_props.add(key=METADATA_KEY, value=contract.to_json())
+    model.metadata_props.add(key=METADATA_KEY, value=contract_to_json(contract))
 
 
 def save(model: ModelProto, path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from iqa_runtime.contract import Contract
-from iqa_runtime.crops import CropInput
 from iqa_runtime.errors import UsageError
-from iqa_runtime.images import DEFAULT_PIXEL_LIMIT, Source
-from iqa_runtime.preparation import Preparer, Subject
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, Source
+from iqa_runtime.scoring.crops import CropInput
+from iqa_runtime.scoring.preparation import Preparer, Subject
 
 
 class Cropper:
@@ -34,7 +34,7 @@ class Cropper:
                 "an artefact that takes cached features of a reference cannot be calibrated; export it without "
                 "--cache-reference"
             )
-        self._preparer = Preparer(contract, contract.plan, pixel_limit=DEFAULT_PIXEL_LIMIT)
+        self._preparer = Preparer(contract, contract.patch_plan, pixel_limit=DEFAULT_PIXEL_LIMIT)
         names = [tensor.name for tensor in contract.inputs]
         self._crops = {name: CropInput.of_contract(contract, name) for name in names}
         self._needs_reference = contract.needs_reference

@@ -18,8 +18,8 @@ from iqa_calibration.images.degradations import KINDS, LEVELS, degrade
 from iqa_calibration.images.items import Cropper, check_references, check_seed, reference_of
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import FileError, UsageError
-from iqa_runtime.images import IMAGE_SUFFIXES, Source, load_image
-from iqa_runtime.inputs import expand_inputs
+from iqa_runtime.files.inputs import expand_inputs
+from iqa_runtime.images.loading import IMAGE_SUFFIXES, Source, load_image
 
 DEFAULT_COUNT = 64
 """Photographs of a calibration set, at most."""
@@ -176,7 +176,7 @@ class CalibrationSet:
         if len(chosen) < FEW_PHOTOGRAPHS:
             warnings.warn(f"{len(chosen)} calibration images: ranges are surer from {FEW_PHOTOGRAPHS} on", stacklevel=2)
         cropper = Cropper(contract)
-        digest = sha256(repr((seed, contract.plan, contract.inputs, contract.task)).encode())
+        digest = sha256(repr((seed, contract.patch_plan, contract.inputs, contract.task)).encode())
         for index, photograph in enumerate(chosen):
             subject = cropper.subject(photograph, reference_of(contract, chosen, index))
             digest.update(repr(subject.image.shape).encode())
@@ -232,7 +232,7 @@ def _chosen(images: Sequence[Source], count: int, seed: int) -> tuple[Source, ..
 
 def _extremes(contract: Contract, seed: int) -> list[NDArray[np.uint8]]:
     # A baked aligned reference prescribes the size of images; for others, crops lie inside as well as at the edge.
-    size = 2 * contract.plan.size
+    size = 2 * contract.patch_plan.size
     shape = (int(contract.options.get("baked_height", size)), int(contract.options.get("baked_width", size)), 3)
     random = np.random.RandomState(seed)
     noise = random.randint(0, 256, shape).astype(np.uint8)

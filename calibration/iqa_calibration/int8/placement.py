@@ -87,7 +87,7 @@ class Placement:
         return self.target != "onnxruntime"
 
 
-def plan(model: ModelProto, target: Target, *, attention: bool = False, keep_float: Collection[str] = ()) -> Placement:
+def place(model: ModelProto, target: Target, *, attention: bool = False, keep_float: Collection[str] = ()) -> Placement:
     """Decide what is quantised.
 
     Parameters

@@ -16,7 +16,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.int8.observers import Range
-from iqa_calibration.int8.placement import Placement, Read, channel_axis, plan
+from iqa_calibration.int8.placement import Placement, Read, channel_axis, place
 from iqa_runtime.errors import UsageError
 
 _MIN_OPSET = 13  # scales for each channel
@@ -37,11 +37,11 @@ def quantise(
     model
         The float32 graph that was planned; it is left as it is.
     placement
-        The plan.
+        Where Q/DQ pairs go.
     ranges
-        Range of every tensor of the plan.
+        Range of every tensor of the placement.
     keep_float
-        More nodes, layers or blocks that stay float, as for `plan`.
+        More nodes, layers or blocks that stay float, as for `place`.
 
     Raises
     ------
@@ -53,10 +53,10 @@ def quantise(
         raise UsageError(f"opset {opset}: quantised weights need {_MIN_OPSET} or later; export the model again")
     if keep_float:
         asked = (*placement.asked, *keep_float)
-        placement = plan(model, placement.target, attention=bool(placement.attention), keep_float=asked)
+        placement = place(model, placement.target, attention=bool(placement.attention), keep_float=asked)
     for tensor in placement.tensors:
         if tensor not in ranges:
-            raise UsageError(f"tensor {tensor!r}: no range; observe every tensor of the plan")
+            raise UsageError(f"tensor {tensor!r}: no range; observe every tensor of the placement")
         if not (isfinite(ranges[tensor].low) and isfinite(ranges[tensor].high)):
             raise UsageError(f"tensor {tensor!r}: its range is not finite; observe it again")
     return _Writer(model, placement, ranges).write()

@@ -34,9 +34,9 @@ class Int8Report:
     quantised
         Products in integers, in the order of execution.
     attention
-        What became of those of two activations; ``float32`` too where there are none that the plan would quantise.
+        What became of those of two activations; ``float32`` too where there are none that the placement would quantise.
     kept_float
-        Products in float32, and why: those that the plan keeps and those that the gate demanded.
+        Products in float32, and why: those that the placement keeps and those that the gate demanded.
     sensitivities
         Every part, the one with the largest effect first; empty if they were not measured.
     tried
@@ -69,9 +69,9 @@ def to_int8_accepted(
     """Quantise a graph as planned, and give up as much of that as a gate demands, as cheaply as can be found.
 
     Cost is the multiplications and additions that stay float32, a measure of time that needs no target at hand. If the
-    gate refuses the whole plan, parts are ranked by the square of their effect on the score over their cost: rounding
-    errors of different parts are nearly independent, so squares of effects add up, and to keep what weighs most for its
-    cost is the greedy solution of the knapsack problem of removing enough of that sum. Bisection finds the shortest
+    gate refuses the whole placement, parts are ranked by the square of their effect on the score over their cost:
+    rounding errors of different parts are nearly independent, so squares of effects add up, and to keep what weighs
+    most for its cost is the greedy solution of the knapsack problem of removing enough of that sum. Bisection finds the shortest
     beginning of the ranking with which the gate accepts. Of the parts in it some may be there only for their rank; the
     costliest first, each is quantised again and stays so if the gate still accepts. The ranking and the two steps are
     our choice.

@@ -73,9 +73,9 @@ def measure_sensitivity(
     model
         The float32 graph that was planned.
     placement
-        The plan.
+        Where Q/DQ pairs go.
     ranges
-        Range of every tensor of the plan.
+        Range of every tensor of the placement.
     items
         What is scored; some degraded, so that the scores spread.
     output

@@ -81,7 +81,7 @@ def collect(
     known = {*structure.producers, *(entry.name for entry in model.graph.input)}
     for name in names:
         if name not in known:
-            raise ArtefactError(f"tensor {name!r}: not in the graph; plan and graph don't belong together")
+            raise ArtefactError(f"tensor {name!r}: not in the graph; placement and graph don't belong together")
     path = None if cache is None else cache / f"{_digest(model)[:16]}-{sha256(key.encode()).hexdigest()[:16]}.npz"
     state = {name: _Seen() for name in names} | _load(path)
     groups = list(_groups([name for name in names if not state[name].complete], state, structure.item_shapes))

@@ -17,7 +17,7 @@ from iqa_calibration.half.conversion import HalfReport, to_half
 from iqa_calibration.half.search import to_half_accepted
 from iqa_calibration.images.sets import CalibrationSet
 from iqa_calibration.int8.observers import OBSERVERS, Observation, Range
-from iqa_calibration.int8.placement import Placement, Target, plan
+from iqa_calibration.int8.placement import Placement, Target, place
 from iqa_calibration.int8.search import Attention, to_int8_accepted
 from iqa_calibration.int8.sensitivity import Sensitivity
 from iqa_calibration.int8.statistics import collect
@@ -156,7 +156,7 @@ class Maker:
 
     def _int8(self, form: Form, accepted: Accepted, measure: bool) -> Candidate:
         target: Target = "onnxruntime" if form.target == "any" else form.target
-        placement = plan(self._fp32, target, attention=form.attention is not False, keep_float=form.keep_float)
+        placement = place(self._fp32, target, attention=form.attention is not False, keep_float=form.keep_float)
         ranges = self._ranges(placement, str(form.method))
         model, report, _ = to_int8_accepted(
             self._fp32,

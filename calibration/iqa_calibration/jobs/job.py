@@ -23,10 +23,11 @@ from iqa_calibration.jobs.forms import Form
 from iqa_calibration.jobs.judging import Judge, Progress, judged_on
 from iqa_calibration.jobs.report import Attempt, Report
 from iqa_calibration.jobs.report_page import write_page
-from iqa_runtime.contract import Contract, FileDigest, read_contract
+from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import ArtefactError, FileError, IqaError, UsageError
-from iqa_runtime.images import Source
-from iqa_runtime.overwriting import check_targets
+from iqa_runtime.files.overwriting import check_targets
+from iqa_runtime.images.loading import Source
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from iqa_calibration.gate.gate import LIMITS, GateResult, compare, item_millisec
 from iqa_calibration.gate.gate_set import GateSet, score
 from iqa_calibration.graphs.runner import Feed
 from iqa_calibration.jobs.forms import Form
-from iqa_runtime.backends import Backend, Signature, choose_backend
+from iqa_runtime.backends import Backend, GraphSpec, choose_backend
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the name of a stage, what of it is done, and of how much; None where that is not known."""
@@ -130,7 +130,7 @@ class Judge:
             path = Path(folder, f"{form.precision}.onnx")
             onnx.save_model(model, path)
             choice = choose_backend(path, contract, "openvino")
-            with choice.create(path, Signature.of_artefact(contract), device="cpu", threads=threads) as backend:
+            with choice.create(path, GraphSpec.of_artefact(contract), device="cpu", threads=threads) as backend:
                 yield backend
 
     def _told(self, stage: str) -> Callable[[int, int], None]:

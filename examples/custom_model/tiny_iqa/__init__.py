@@ -38,7 +38,7 @@ class TinySystem(System):
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
     crop = 128
-    plan = PatchPlan(kind="grid", size=128, stride=128)
+    patch_plan = PatchPlan(kind="grid", size=128, stride=128)
     score = ScoreOutput(low=0.0, high=1.0, higher_is_better=True, bounded=True, scale="your labels, in [0, 1]")
 
     def build(self, variant: str) -> nn.Module:

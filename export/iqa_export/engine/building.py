@@ -16,12 +16,13 @@ from iqa_export.engine.progress import Progress, make_monitor
 from iqa_export.engine.timing_cache import cache_path, prepare_cache, save_cache, use_cache
 from iqa_export.engine.writing import Package, write_packages
 from iqa_runtime import __version__
-from iqa_runtime.contract import Contract, FileDigest, read_contract
+from iqa_runtime.artefacts.engine_file import BatchRange, PlanFile, encoder_plan, json_path
+from iqa_runtime.artefacts.host_key import TITLES, HostKey, import_tensorrt
+from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import BackendError, DependencyError, UsageError
-from iqa_runtime.host_key import TITLES, HostKey, import_tensorrt
-from iqa_runtime.overwriting import check_targets
-from iqa_runtime.plan import BatchRange, PlanFile, encoder_plan, json_path
-from iqa_runtime.references import encoder_path
+from iqa_runtime.files.overwriting import check_targets
+from iqa_runtime.scoring.references import encoder_path
 
 
 def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: Progress | None = None) -> PlanFile:

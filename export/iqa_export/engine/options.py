@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from iqa_runtime.artefacts.host_key import Flavour
 from iqa_runtime.errors import UsageError
-from iqa_runtime.host_key import Flavour
 
 _LEVELS = range(6)
 

@@ -15,12 +15,13 @@ from iqa_export.engine.logs import last_error, make_log
 from iqa_export.engine.parsing import describe_errors
 from iqa_export.engine.writing import Package, write_packages
 from iqa_runtime import __version__
-from iqa_runtime.contract import Contract, FileDigest, read_contract
+from iqa_runtime.artefacts.engine_file import PlanFile, check_host, encoder_plan, json_path, load_plan
+from iqa_runtime.artefacts.host_key import current_host, import_tensorrt
+from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import BackendError, UsageError
-from iqa_runtime.host_key import current_host, import_tensorrt
-from iqa_runtime.overwriting import check_targets
-from iqa_runtime.plan import PlanFile, check_host, encoder_plan, json_path, load_plan
-from iqa_runtime.references import encoder_path
+from iqa_runtime.files.overwriting import check_targets
+from iqa_runtime.scoring.references import encoder_path
 
 _SAME_GRAPH = ("model", "variant", "task", "options", "precision", "target", "inputs", "score", "maps", "extras")
 """Fields of the contract that two artefacts of one graph share, whatever their weights."""
@@ -52,8 +53,8 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
     UsageError
         If the plan takes no weights, or not these, or a file to be written would replace one that is read.
     FileError, ArtefactError, DependencyError
-        As `iqa_runtime.plan.load_plan` and `iqa_runtime.read_contract`; also if a reference encoder is missing, or
-        belongs to another plan or artefact.
+        As `iqa_runtime.artefacts.engine_file.load_plan` and `iqa_runtime.read_contract`; also if a reference encoder is
+        missing, or belongs to another plan or artefact.
     BackendError
         If it is not a plan for this host, or TensorRT refuses it or the weights.
     """

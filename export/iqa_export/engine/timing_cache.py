@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from iqa_runtime.artefacts.host_key import HostKey
 from iqa_runtime.errors import FileError
-from iqa_runtime.host_key import HostKey
 
 
 def cache_path(folder: Path, host: HostKey) -> Path:

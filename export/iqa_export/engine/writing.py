@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from iqa_runtime.artefacts.engine_file import PlanFile, json_path
+from iqa_runtime.artefacts.signing import sign, signature_path
 from iqa_runtime.errors import FileError
-from iqa_runtime.plan import PlanFile, json_path
-from iqa_runtime.signatures import sign, signature_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def write_packages(packages: list[Package], *, key: Path | None = None) -> None:
     FileError
         If something cannot be written, or the key not be read.
     UsageError, DependencyError
-        As `iqa_runtime.signatures.sign`.
+        As `iqa_runtime.artefacts.signing.sign`.
     """
     output = packages[-1].path
     try:

@@ -71,7 +71,7 @@ class System(ABC):
         Input normalisation, RGB, on x / 255.
     crop, crops_per_item
         Side of a crop in pixels; how many make one item of the batch.
-    plan, score, map_outputs, extra_outputs
+    patch_plan, score, map_outputs, extra_outputs
         The contract's parts; `score_of` and `maps_of` tell variants apart.
     feature_shape
         Shape of ``reference_features`` without the batch; None for systems without a reference. `features_of` tells
@@ -93,7 +93,7 @@ class System(ABC):
     std: ClassVar[tuple[float, float, float]]
     crop: ClassVar[int]
     crops_per_item: ClassVar[int] = 1
-    plan: ClassVar[PatchPlan]
+    patch_plan: ClassVar[PatchPlan]
     score: ClassVar[ScoreOutput]
     map_outputs: ClassVar[tuple[MapOutput, ...]] = ()
     extra_outputs: ClassVar[tuple[ExtraOutput, ...]] = ()

@@ -35,7 +35,7 @@ class CvrkdSystem(System):
     crop = CROP
     crops_per_item = CROPS
     # The authors crop at random and repeat ten times; a fixed draw of ten crops gives the same score every time.
-    plan = PatchPlan(kind="random", size=CROP, count=CROPS, seed=_PLAN_SEED)
+    patch_plan = PatchPlan(kind="random", size=CROP, count=CROPS, seed=_PLAN_SEED)
     score = ScoreOutput(
         low=1.0,
         high=5.0,

@@ -24,7 +24,7 @@ class DriSystem(System):
     Attributes
     ----------
     config
-        Of the network. One with another crop needs `crop`, `plan` and `extra_outputs` of its own.
+        Of the network. One with another crop needs `crop`, `patch_plan` and `extra_outputs` of its own.
     """
 
     config: ClassVar[DriConfig] = DriConfig()
@@ -44,7 +44,7 @@ class DriSystem(System):
     std = (1.0, 1.0, 1.0)
     crop = config.crop
     # MANIQA averages twenty random crops; a fixed draw of them gives the same score every time.
-    plan = PatchPlan(kind="random", size=config.crop, count=_PLAN_COUNT, seed=_PLAN_SEED)
+    patch_plan = PatchPlan(kind="random", size=config.crop, count=_PLAN_COUNT, seed=_PLAN_SEED)
     score = UNIT_SCORE
     extra_outputs = (ExtraOutput(name="restored", shape=(3, config.crop, config.crop)),)
 

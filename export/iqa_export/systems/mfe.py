@@ -38,7 +38,7 @@ class MfeSystem(System):
     std = (1.0, 1.0, 1.0)
     crop = config.crop
     # MAMIQA averages fifty random crops; a fixed draw of them gives the same score every time.
-    plan = PatchPlan(kind="random", size=config.crop, count=_PLAN_COUNT, seed=_PLAN_SEED)
+    patch_plan = PatchPlan(kind="random", size=config.crop, count=_PLAN_COUNT, seed=_PLAN_SEED)
     score = UNIT_SCORE
     extra_outputs = (_FEATURE,)
 

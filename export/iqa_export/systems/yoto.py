@@ -54,7 +54,7 @@ class YotoSystem(System):
     mean = (0.5, 0.5, 0.5)
     std = (0.5, 0.5, 0.5)
     crop = CROP
-    plan = PatchPlan(kind="five", size=CROP)
+    patch_plan = PatchPlan(kind="five", size=CROP)
     score = UNIT_SCORE
     map_outputs = _maps(LAYOUTS["swin_t"])
     feature_shape = _features(LAYOUTS["swin_t"])

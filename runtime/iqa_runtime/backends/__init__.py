@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from iqa_runtime.backends.base import Backend
-from iqa_runtime.backends.signature import Signature, TensorSpec
+from iqa_runtime.backends.tensor_spec import GraphSpec, TensorSpec
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import DependencyError, UsageError
 
-__all__ = ["Backend", "Choice", "Signature", "TensorSpec", "backend_class", "backend_names", "choose_backend"]
+__all__ = ["Backend", "Choice", "GraphSpec", "TensorSpec", "backend_class", "backend_names", "choose_backend"]
 
 
 ENTRY_POINT_GROUP = "iqa_deploy.backends"
@@ -91,7 +91,7 @@ class Choice:
     complaint: str | None
 
     def create(
-        self, graph: Path, signature: Signature, *, device: str, threads: int, trust: Path | None = None
+        self, graph: Path, signature: GraphSpec, *, device: str, threads: int, trust: Path | None = None
     ) -> Backend:
         """Make a backend, not yet active, for a graph of the artefact; raises what its constructor does."""
         # Backends that compute in float32 alone take no precision, those that read no engine no key.

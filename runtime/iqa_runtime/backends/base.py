@@ -18,8 +18,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.backends.running import Running
-from iqa_runtime.backends.signature import Signature
+from iqa_runtime.backends.batch_run import BatchRun
+from iqa_runtime.backends.tensor_spec import GraphSpec
 from iqa_runtime.errors import BackendError, UsageError
 
 _FLOATS = ("float32", "float16")
@@ -49,7 +49,7 @@ class Backend(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, artefact: Path, signature: Signature, *, device: str, threads: int) -> None:
+    def __init__(self, artefact: Path, signature: GraphSpec, *, device: str, threads: int) -> None:
         self.artefact = artefact
         self.signature = signature
         self.device = device
@@ -155,7 +155,7 @@ class Backend(ABC):
             run()
         return results
 
-    def begin(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Running:
+    def begin(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> BatchRun:
         """Begin a batch and return while it runs; runs begin in the order in which batches do.
 
         Parameters
@@ -198,10 +198,10 @@ class Backend(ABC):
 
         return results, [partial(run_from, start) for start in range(0, items, size)]
 
-    def _submit(self, results: dict[str, NDArray[np.float32]], runs: list[Callable[[], float]]) -> Running:
+    def _submit(self, results: dict[str, NDArray[np.float32]], runs: list[Callable[[], float]]) -> BatchRun:
         """Let the pool do runs."""
         begun: list[Future[float]] = []
-        running = Running(results, begun)
+        running = BatchRun(results, begun)
         pool = self._pool
         try:
             if pool is not None:

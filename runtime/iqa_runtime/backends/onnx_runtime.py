@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from iqa_runtime.backends.base import Backend
-from iqa_runtime.backends.signature import Signature, TensorSpec
+from iqa_runtime.backends.tensor_spec import GraphSpec, TensorSpec
 from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
 
 _GPU_CROPS_PER_RUN = 8
@@ -46,7 +46,7 @@ class OnnxRuntimeBackend(Backend):
 
     name: ClassVar[str] = "onnxruntime"
 
-    def __init__(self, artefact: Path, signature: Signature, *, device: str, threads: int) -> None:
+    def __init__(self, artefact: Path, signature: GraphSpec, *, device: str, threads: int) -> None:
         super().__init__(artefact, signature, device=device, threads=threads)
         self._provider, self._provider_options = _provider_of(device)
         self._session: Any = None

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from iqa_runtime.backends.base import Backend
 from iqa_runtime.backends.openvino_rewrites import sidestep_errors
-from iqa_runtime.backends.signature import Signature, TensorSpec
+from iqa_runtime.backends.tensor_spec import GraphSpec, TensorSpec
 from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
 
 _TELEMETRY = "openvino_telemetry"
@@ -63,7 +63,7 @@ class OpenVinoBackend(Backend):
     name: ClassVar[str] = "openvino"
 
     def __init__(
-        self, artefact: Path, signature: Signature, *, device: str, threads: int, precision: str = "float32"
+        self, artefact: Path, signature: GraphSpec, *, device: str, threads: int, precision: str = "float32"
     ) -> None:
         super().__init__(artefact, signature, device=device, threads=threads)
         if device != "cpu":

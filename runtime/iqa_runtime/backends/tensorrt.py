@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from iqa_runtime.artefacts.engine_file import PlanFile, check_host, load_plan, read_plan_file
+from iqa_runtime.artefacts.host_key import current_host, import_tensorrt
 from iqa_runtime.backends.base import Backend
-from iqa_runtime.backends.signature import Signature
+from iqa_runtime.backends.tensor_spec import GraphSpec
 from iqa_runtime.backends.tensorrt_worker import StageTimes, Worker, element_type, said
 from iqa_runtime.cuda import Cuda, device_index, open_cuda
 from iqa_runtime.errors import ArtefactError, BackendError, UsageError
-from iqa_runtime.host_key import current_host, import_tensorrt
-from iqa_runtime.plan import PlanFile, check_host, load_plan, read_plan_file
 
 _WORKERS = 2
 """While one copies, the other computes; more would only take memory, because one run of an engine fills a GPU."""
@@ -47,7 +47,7 @@ class TensorRtBackend(Backend):
     cuda
         The GPU; None to open the device by `iqa_runtime.cuda.open_cuda`.
     trust
-        Public key that must have signed the description; see `iqa_runtime.plan.read_plan_file`.
+        Public key that must have signed the description; see `iqa_runtime.artefacts.engine_file.read_plan_file`.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class TensorRtBackend(Backend):
     def __init__(
         self,
         artefact: Path,
-        signature: Signature,
+        signature: GraphSpec,
         *,
         device: str,
         threads: int,
@@ -222,7 +222,7 @@ def _collecting_logger(library: ModuleType, messages: deque[str]) -> Any:
     return Logger()
 
 
-def _check_tensors(path: Path, signature: Signature, engine: Any, items: int) -> None:
+def _check_tensors(path: Path, signature: GraphSpec, engine: Any, items: int) -> None:
     """Compare the engine's inputs and outputs with the signature."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = {name for name in names if engine.get_tensor_mode(name).name == "INPUT"}

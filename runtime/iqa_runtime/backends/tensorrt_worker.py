@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.backends.signature import Signature
+from iqa_runtime.backends.tensor_spec import GraphSpec
 from iqa_runtime.cuda import Cuda
 from iqa_runtime.errors import BackendError
 
@@ -51,7 +51,7 @@ class Worker:
     """
 
     def __init__(
-        self, artefact: Path, signature: Signature, items: int, engine: Any, cuda: Cuda, messages: Sequence[str]
+        self, artefact: Path, signature: GraphSpec, items: int, engine: Any, cuda: Cuda, messages: Sequence[str]
     ) -> None:
         self._artefact, self._signature, self._items = artefact, signature, items
         self._engine, self._cuda, self._messages = engine, cuda, messages

@@ -21,17 +21,18 @@ from typer.testing import CliRunner
 
 import fake_cuda
 import fake_tensorrt
-from iqa_calibration.compare_cli import app
+from iqa_calibration.commands.compare import app
 from iqa_calibration.comparing.layers import compare_layers
 from iqa_calibration.comparing.scores import check_comparable, compare_scores
 from iqa_calibration.comparing.sources import tensor_source
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_calibration.half.casting import FORMATS, converted
-from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, read_contract
+from iqa_runtime.artefacts.engine_file import json_path
+from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.artefacts.signing import sign, signature_path
+from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput
 from iqa_runtime.errors import ArtefactError, FileError, ImageError, UsageError
-from iqa_runtime.plan import json_path
 from iqa_runtime.scorer import Scorer
-from iqa_runtime.signatures import sign, signature_path
 from signing_keys import write_key_pair
 from tiny_contract import tiny_contract
 
@@ -133,7 +134,7 @@ class TestScores:
             check_comparable(contract(), contract(**changes))
 
     def test_other_crops_are_not_compared(self, tmp_path: Path, images: list[str]) -> None:
-        other = write(tmp_path / "b.onnx", plan=PatchPlan(kind="five", size=SIDE))
+        other = write(tmp_path / "b.onnx", patch_plan=PatchPlan(kind="five", size=SIDE))
         with pytest.raises(UsageError, match=r"crops center and five.*--crops"):
             compare(write(tmp_path / "a.onnx"), other, images)
 
@@ -330,7 +331,7 @@ class TestCommand:
         assert isinstance(result.exception, FileError)
 
     def test_errors_are_one_line_and_an_exit_code(self, tmp_path: Path, images: list[str]) -> None:
-        command = [sys.executable, "-m", "iqa_calibration.compare_cli"]
+        command = [sys.executable, "-m", "iqa_calibration.commands.compare"]
         for arguments, code in (([str(tmp_path / "x.onnx")] * 2 + ["--images", images[0]], 1), (["edge"], 2)):
             done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
             assert done.returncode == code

@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 from fake_engines import describe, stand_ins
 from fake_tensorrt import Fake
 from fake_tensorrt_types import MAGIC, DataType
-from iqa_calibration.compare_cli import app
+from iqa_calibration.commands.compare import app
 from iqa_calibration.comparing.layers import compare_layers
 from iqa_calibration.graphs.runner import Runner
+from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.backends.openvino import OpenVinoBackend
-from iqa_runtime.contract import FileDigest, read_contract
+from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import ArtefactError, FileError, UsageError
 
 LAYERS = {

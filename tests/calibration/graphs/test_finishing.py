@@ -4,7 +4,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from iqa_calibration.graphs.finishing import count_macs, embed_contract, save, strip_sources
-from iqa_runtime.contract import Contract, read_contract
+from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.contract import Contract
 from iqa_runtime.errors import ArtefactError
 from tiny_contract import tiny_contract
 

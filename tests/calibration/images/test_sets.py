@@ -10,7 +10,7 @@ from iqa_calibration.images.sets import FEW_PHOTOGRAPHS, CalibrationSet, read_im
 from iqa_runtime.contract import Contract, PatchPlan, TensorInput
 from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_runtime.kernels import extract_patches
-from iqa_runtime.patches import positions
+from iqa_runtime.scoring.patch_plans import positions
 from tiny_contract import tiny_contract
 
 SIDE = 16
@@ -122,7 +122,7 @@ def test_non_aligned_reference_is_another_photograph(photographs):
 
 def test_items_of_several_crops(photographs):
     plan = PatchPlan(kind="random", size=SIDE, count=6, seed=0)
-    several = contract(inputs=(crop_input(stack=(3,)),), plan=plan)
+    several = contract(inputs=(crop_input(stack=(3,)),), patch_plan=plan)
     assert stacked(build(several, photographs[:1])).shape == (6, 3, 3, SIDE, SIDE)
 
 

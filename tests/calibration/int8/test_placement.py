@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from iqa_calibration.int8.placement import MIN_DEPTH, Read, plan
+from iqa_calibration.int8.placement import MIN_DEPTH, Read, place
 from iqa_runtime.errors import UsageError
 
 
@@ -46,7 +46,7 @@ INPUTS = [Read("image", "first", 0), Read("b", "second", 0), Read("d", "third", 
 
 @pytest.mark.parametrize("target", ["tensorrt", "openvino"])
 def test_inputs_and_the_skip_branch(target):
-    placement = plan(residual(), target)
+    placement = place(residual(), target)
     assert placement.symmetric
     assert placement.nodes == ("first", "second", "third", "fourth")
     assert placement.tensors == ("image", "b", "d", "s")
@@ -54,18 +54,18 @@ def test_inputs_and_the_skip_branch(target):
 
 
 def test_onnxruntime_also_takes_what_convolutions_write():
-    placement = plan(residual(), "onnxruntime")
+    placement = place(residual(), "onnxruntime")
     assert not placement.symmetric
     assert placement.tensors == ("image", "b", "d", "e", "s", "f")
     assert set(placement.reads) == {*INPUTS, Read("b", "add", 0), Read("e", "add", 1), Read("f", "sigmoid", 0)}
 
 
 def test_a_float_convolution_takes_its_add_along():
-    placement = plan(residual(), "onnxruntime", keep_float=["third"])
+    placement = place(residual(), "onnxruntime", keep_float=["third"])
     # Its input is what the second one writes; whoever reads that, reads integers.
     assert set(placement.reads) == {*INPUTS, Read("b", "add", 0), Read("f", "sigmoid", 0)}
     assert placement.kept_float == {"third": "as asked"}
-    symmetric = plan(residual(), "tensorrt", keep_float=["third"])
+    symmetric = place(residual(), "tensorrt", keep_float=["third"])
     assert set(symmetric.reads) == {read for read in INPUTS if read.node != "third"}
 
 
@@ -79,9 +79,9 @@ def projection():
 @pytest.mark.parametrize("model", [residual(), projection()], ids=["residual", "projection"])
 @pytest.mark.parametrize("target", ["tensorrt", "onnxruntime"])
 def test_keeping_more_in_float_quantises_a_part_of_the_rest(model, target):
-    everything = plan(model, target)
+    everything = place(model, target)
     for name in everything.nodes:
-        part = plan(model, target, keep_float=[name])
+        part = place(model, target, keep_float=[name])
         assert set(part.nodes) == set(everything.nodes) - {name}
         assert set(part.reads) <= set(everything.reads)
         assert set(part.tensors) <= set(everything.tensors)
@@ -90,8 +90,8 @@ def test_keeping_more_in_float_quantises_a_part_of_the_rest(model, target):
 def test_an_output_of_the_graph_is_not_made_of_integers():
     (first, weights), (second, more) = conv("first", "image", "a"), conv("second", "a", "score")
     model = model_of([first, second], weights | more, outputs=("score", "a"))
-    assert plan(model, "tensorrt").nodes == ("first", "second")
-    placement = plan(model, "onnxruntime")
+    assert place(model, "tensorrt").nodes == ("first", "second")
+    placement = place(model, "onnxruntime")
     assert placement.nodes == ()
     assert set(placement.kept_float.values()) == {"its result is an output of the graph"}
 
@@ -104,7 +104,7 @@ def test_a_relu_that_others_bypass_is_not_fused():
         second,
         helper.make_node("Mul", ["a", "c"], ["score"], name="mul"),
     ]
-    placement = plan(model_of(nodes, weights | more), "onnxruntime")
+    placement = place(model_of(nodes, weights | more), "onnxruntime")
     assert {Read("a", "relu", 0), Read("a", "mul", 0), Read("b", "second", 0)} <= set(placement.reads)
 
 
@@ -127,13 +127,13 @@ def attention(tokens):
 
 def test_matrix_products_have_integer_inputs_alone():
     for target in ("tensorrt", "onnxruntime"):
-        placement = plan(attention(16), target)
+        placement = place(attention(16), target)
         assert placement.nodes == ("query", "out")
         assert placement.reads == (Read("image", "query", 0), Read("mixed", "out", 0))
 
 
 def test_why_products_stay_float():
-    assert plan(attention(16), "tensorrt").kept_float == {
+    assert place(attention(16), "tensorrt").kept_float == {
         "products": "a product of two activations",
         "mix": "a product of two activations",
         "gate": "fewer than 4 output channels",
@@ -141,15 +141,15 @@ def test_why_products_stay_float():
 
 
 def test_attention_is_quantised_where_asked_and_long_enough():
-    placement = plan(attention(MIN_DEPTH), "tensorrt", attention=True)
+    placement = place(attention(MIN_DEPTH), "tensorrt", attention=True)
     assert placement.attention == ("mix",)  # the other product sums over 64 channels
     assert {Read("shares", "mix", 0), Read("image", "mix", 1)} < set(placement.reads)
-    assert plan(attention(MIN_DEPTH - 1), "tensorrt", attention=True).attention == ()
-    assert plan(attention(MIN_DEPTH), "onnxruntime", attention=True).attention == ()
+    assert place(attention(MIN_DEPTH - 1), "tensorrt", attention=True).attention == ()
+    assert place(attention(MIN_DEPTH), "onnxruntime", attention=True).attention == ()
 
 
 def test_layers_are_named_after_their_parameters():
-    layers = plan(attention(16), "tensorrt").layers
+    layers = place(attention(16), "tensorrt").layers
     assert layers == {
         "query": "block.0.query",
         "products": "products",
@@ -164,25 +164,25 @@ def test_layers_are_named_after_their_parameters():
     [(["query"], ("out",)), (["block.1.out"], ("query",)), (["block"], ()), (["block.0", "out"], ())],
 )
 def test_nodes_layers_and_blocks_can_stay_float(keep, quantised):
-    assert plan(attention(16), "tensorrt", keep_float=keep).nodes == quantised
+    assert place(attention(16), "tensorrt", keep_float=keep).nodes == quantised
 
 
 @pytest.mark.parametrize("keep", ["blo", "block.0.que", "softmax", ""])
 def test_a_name_that_is_nothing_is_an_error(keep):
     with pytest.raises(UsageError, match=f"keep_float '{keep}'"):
-        plan(attention(16), "tensorrt", keep_float=[keep])
+        place(attention(16), "tensorrt", keep_float=[keep])
 
 
 def test_an_unknown_target_is_an_error():
     with pytest.raises(UsageError, match="target 'npu': choose one of onnxruntime, openvino, tensorrt"):
-        plan(attention(16), "npu")
+        place(attention(16), "npu")
 
 
 def test_nodes_without_a_name_of_their_own_get_one():
     model = attention(16)
     for node in model.graph.node:
         node.name = "same" if node.op_type == "MatMul" else ""
-    assert plan(model, "tensorrt").nodes == ("MatMul/q0", "MatMul/out")
+    assert place(model, "tensorrt").nodes == ("MatMul/q0", "MatMul/out")
 
 
 @pytest.mark.parametrize(
@@ -197,6 +197,6 @@ def test_nodes_without_a_name_of_their_own_get_one():
 )
 def test_forms_that_stay_float(node, reason):
     model = model_of([node], {"w": (8, 8), "v": (8,), "b": (8,), "one": (1,)}, inputs=["image", "other"])
-    placement = plan(model, "onnxruntime")
+    placement = place(model, "onnxruntime")
     assert placement.nodes == ()
     assert placement.kept_float["n"].startswith(reason)

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from iqa_calibration.int8.observers import Range, min_max
-from iqa_calibration.int8.placement import plan
+from iqa_calibration.int8.placement import place
 from iqa_calibration.int8.quantisation import quantise, weight_scales
 from iqa_calibration.int8.statistics import collect
 from iqa_runtime.errors import UsageError
@@ -93,7 +93,7 @@ def error(values, expected):
 
 def quantised(target, model=None, **options):
     model = network() if model is None else model
-    placement = plan(model, target)
+    placement = place(model, target)
     return quantise(model, placement, ranges_of(model, placement), **options)
 
 
@@ -155,13 +155,13 @@ def test_symmetric_targets_have_int8_around_zero_and_a_float_bias(target):
     assert not any(values.any() for values in points)
     for bias in ("stem.bias", "body.bias", "head.bias"):
         assert stored[bias].dtype == np.float32
-    seen = ranges_of(network(), plan(network(), target))["f"]
+    seen = ranges_of(network(), place(network(), target))["f"]
     assert stored["f/scale"] == pytest.approx(max(-seen.low, seen.high) / 127)
 
 
 def test_onnxruntime_has_uint8_activations_that_hold_zero_exactly():
     stored = initialisers(quantised("onnxruntime"))
-    seen = ranges_of(network(), plan(network(), "onnxruntime"))
+    seen = ranges_of(network(), place(network(), "onnxruntime"))
     for name, entry in seen.items():
         scale, point = float(stored[f"{name}/scale"]), stored[f"{name}/zero_point"]
         assert point.dtype == np.uint8
@@ -199,7 +199,7 @@ def test_a_channel_of_no_weights_keeps_its_bias():
 
 def test_a_tensor_that_was_always_zero_stays_zero():
     model = network()
-    placement = plan(model, "tensorrt")
+    placement = place(model, "tensorrt")
     ranges = ranges_of(model, placement) | {"f": Range(0.0, 0.0)}
     assert initialisers(quantise(model, placement, ranges))["f/scale"] == 1
 
@@ -248,7 +248,7 @@ def test_names_to_keep_stay_float(target):
 
 def test_a_plan_made_with_names_to_keep_keeps_them():
     model = network()
-    placement = plan(model, "tensorrt", keep_float=["stem"])
+    placement = place(model, "tensorrt", keep_float=["stem"])
     stored = initialisers(quantise(model, placement, ranges_of(model, placement), keep_float=["last"]))
     assert {"stem.weight", "last.weight"} <= stored.keys()
 
@@ -264,7 +264,7 @@ def test_attention_products_read_both_operands_in_integers():
     model.graph.node.extend(nodes)
     model.graph.initializer.append(numpy_helper.from_array(np.array([1, 2, 3]), "axes"))
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 300, 300]))
-    placement = plan(model, "openvino", attention=True)
+    placement = place(model, "openvino", attention=True)
     result = quantise(model, placement, {"image": Range(-4, 4), "shares": Range(0, 0.3)})
     values = np.random.default_rng(0).normal(size=(4, 1, 300, 300)).clip(-4, 4).astype(np.float32)
     exact, integer = (
@@ -281,7 +281,7 @@ def _with_mixed(model):
 @pytest.mark.parametrize("broken", [None, Range(0.0, np.inf), Range(np.nan, 1.0)])
 def test_a_range_that_is_missing_or_not_finite_is_an_error(broken):
     model = network()
-    placement = plan(model, "tensorrt")
+    placement = place(model, "tensorrt")
     ranges = ranges_of(model, placement)
     if broken is None:
         del ranges["f"]
@@ -295,7 +295,7 @@ def test_an_old_opset_is_an_error():
     model = network()
     model.opset_import[0].version = 12
     with pytest.raises(UsageError, match=r"opset 12: .* 13"):
-        quantise(model, plan(model, "tensorrt"), {})
+        quantise(model, place(model, "tensorrt"), {})
 
 
 def test_scales_of_channels():

@@ -4,7 +4,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from iqa_calibration.graphs.runner import Runner
 from iqa_calibration.int8.observers import min_max
-from iqa_calibration.int8.placement import MIN_DEPTH, plan
+from iqa_calibration.int8.placement import MIN_DEPTH, place
 from iqa_calibration.int8.search import to_int8_accepted
 from iqa_calibration.int8.statistics import collect
 from iqa_runtime.errors import UsageError
@@ -77,7 +77,7 @@ def scores(model):
 
 
 def searched(model, accepted, target="tensorrt", **options):
-    placement = plan(model, target)
+    placement = place(model, target)
     seen = collect(model, placement.tensors, items)
     ranges = {name: min_max(entry) for name, entry in seen.items()}
     return to_int8_accepted(model, placement, ranges, items(), accepted, **options)
@@ -193,7 +193,7 @@ def test_layers_kept_only_for_their_rank_are_quantised_again_the_costliest_first
 
 def test_what_the_plan_keeps_in_float_is_reported_with_its_reason():
     model = network("layer2")
-    placement = plan(model, "tensorrt", keep_float=["layer0"])
+    placement = place(model, "tensorrt", keep_float=["layer0"])
     seen = collect(model, placement.tensors, items)
     ranges = {name: min_max(entry) for name, entry in seen.items()}
     _, report, passed = to_int8_accepted(model, placement, ranges, items(), gate_of(model))
@@ -232,7 +232,7 @@ def attention_searched(accepts, **options):
     model = attending()
     random = np.random.default_rng(1)
     images = [{"image": random.normal(size=(1, MIN_DEPTH, 8)).astype(np.float32)} for _ in range(6)]
-    placement = plan(model, "openvino", attention=True)
+    placement = place(model, "openvino", attention=True)
     ranges = {name: min_max(entry) for name, entry in collect(model, placement.tensors, lambda: images).items()}
     told = []
 

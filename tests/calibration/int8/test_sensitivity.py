@@ -4,7 +4,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from iqa_calibration.graphs.runner import Runner
 from iqa_calibration.int8.observers import Range, min_max
-from iqa_calibration.int8.placement import plan
+from iqa_calibration.int8.placement import place
 from iqa_calibration.int8.quantisation import quantise
 from iqa_calibration.int8.sensitivity import MAX_PARTS, measure_sensitivity
 from iqa_calibration.int8.statistics import collect
@@ -71,7 +71,7 @@ def items(count=24):
 
 
 def planned(model, target="tensorrt"):
-    placement = plan(model, target)
+    placement = place(model, target)
     seen = collect(model, placement.tensors, items)
     return placement, {name: min_max(entry) for name, entry in seen.items()}
 
@@ -123,7 +123,7 @@ def test_macs_are_counted_by_hand():
     model = model_of(nodes, constants, (3, 15, 15))
     rng = np.random.default_rng(1)
     images = [{"image": rng.normal(size=(1, 3, 15, 15)).astype(np.float32)} for _ in range(3)]
-    placement = plan(model, "tensorrt")
+    placement = place(model, "tensorrt")
     ranges = dict.fromkeys(placement.tensors, Range(-4, 4))
     told = []
     measured = measure_sensitivity(
@@ -150,7 +150,7 @@ def test_many_layers_are_measured_as_blocks_that_can_be_kept_by_name():
     block = next(entry for entry in measured if entry.part == "trunk.1.b")
     assert block.nodes == ("node9", "node10", "node11")
     assert block.macs == 3 * 8 * 8
-    assert set(plan(model, "tensorrt", keep_float=["trunk.1.b"]).kept_float) == set(block.nodes)
+    assert set(place(model, "tensorrt", keep_float=["trunk.1.b"]).kept_float) == set(block.nodes)
 
 
 def test_many_layers_without_common_names_are_measured_as_runs_of_neighbours():
@@ -177,11 +177,11 @@ def test_products_of_two_activations_are_no_parts():
     model = model_of(nodes, constants, (4, 256))
     rng = np.random.default_rng(1)
     images = [{"image": rng.normal(size=(1, 4, 256)).astype(np.float32)} for _ in range(4)]
-    placement = plan(model, "tensorrt", attention=True)
+    placement = place(model, "tensorrt", attention=True)
     assert placement.attention == ("products",)
     ranges = {name: min_max(entry) for name, entry in collect(model, placement.tensors, lambda: images).items()}
     with_attention = measure_sensitivity(model, placement, ranges, images)
-    assert with_attention == measure_sensitivity(model, plan(model, "tensorrt"), ranges, images)
+    assert with_attention == measure_sensitivity(model, place(model, "tensorrt"), ranges, images)
     assert [entry.part for entry in with_attention] == ["query"]
 
 
@@ -194,7 +194,7 @@ def test_a_score_that_is_not_finite_is_an_infinite_effect():
     ]
     model = model_of(nodes, constants, (8,))
     images = [{"image": np.array([[size, *[1] * 7]], np.float32)} for size in (1e-5, 1e-4, 1)]
-    placement = plan(model, "tensorrt")
+    placement = place(model, "tensorrt")
     (measured,) = measure_sensitivity(model, placement, {"image": Range(0, 1)}, images)
     assert measured.effect == np.inf
 

@@ -1,7 +1,7 @@
 import pytest
 
+from iqa_calibration.commands.options import Options, find_photographs, without_form
 from iqa_calibration.jobs.forms import Form
-from iqa_calibration.options import Options, find_photographs, without_form
 from iqa_runtime.errors import FileError, UsageError
 
 
@@ -132,22 +132,15 @@ def test_the_form_is_taken_out_of_a_command_line():
 def test_photographs_come_from_folders_lists_patterns_and_images_once(photographs, tmp_path):
     listed = tmp_path / "list.txt"
     listed.write_text(f"{photographs}/texture1.png\n{photographs}/texture0.png\n", encoding="utf-8")
-    found = find_photographs([str(listed), f"{photographs}/*[12].png", str(photographs)], "--images")
+    found = find_photographs([str(listed), f"{photographs}/*[12].png", str(photographs)])
     assert [path.name for path in found] == [f"texture{index}.png" for index in (1, 0, 2, 3, 4, 5)]
     with pytest.raises(FileError, match="cannot read the list of images"):
-        find_photographs([str(tmp_path / "absent")], "--images")
+        find_photographs([str(tmp_path / "absent")])
     with pytest.raises(UsageError, match="the pattern matches nothing"):
-        find_photographs([f"{tmp_path}/*.gif"], "--images")
+        find_photographs([f"{tmp_path}/*.gif"])
 
 
-def test_without_photographs_the_packaged_ones_serve(monkeypatch):
-    found = find_photographs([], "--images")
+def test_without_photographs_the_packaged_ones_serve():
+    found = find_photographs([])
     assert len(found) >= 4
     assert all(isinstance(photograph, bytes) for photograph in found)
-
-    def missing(package):
-        raise ModuleNotFoundError(package)
-
-    monkeypatch.setattr("iqa_calibration.options.resources.files", missing)
-    with pytest.raises(UsageError, match="--images is missing"):
-        find_photographs([], "--images")

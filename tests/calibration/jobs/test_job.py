@@ -13,7 +13,9 @@ from iqa_calibration.int8.observers import OBSERVERS, Range
 from iqa_calibration.jobs import candidates
 from iqa_calibration.jobs.forms import Form
 from iqa_calibration.jobs.job import Request, calibrate
-from iqa_runtime.contract import FileDigest, read_contract
+from iqa_runtime.artefacts.contract_json import contract_to_json
+from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import ArtefactError, DependencyError, FileError, UsageError
 from iqa_runtime.scorer import Scorer
 
@@ -98,7 +100,7 @@ def test_photographs_that_judge_took_no_part_in_calibration(request_for):
 def test_folders_of_photographs_stay_out_of_the_contract(request_for, photographs):
     request = request_for(Form.choose("int8"))
     calibrate(request)
-    assert str(photographs) not in read_contract(request.output).to_json()
+    assert str(photographs) not in contract_to_json(read_contract(request.output))
 
 
 @pytest.mark.usefixtures("broken_scale")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.errors import UsageError
-from iqa_runtime.images import load_image
+from iqa_runtime.images.loading import load_image
 from iqa_training.datasets.base import Dataset
 
 

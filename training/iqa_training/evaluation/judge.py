@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError, IqaError, UsageError
-from iqa_runtime.images import load_image
+from iqa_runtime.images.loading import load_image
 from iqa_runtime.scorer import Scorer
 from iqa_training.datasets import Sample
 from iqa_training.evaluation.statistics import Agreement, agreement

@@ -19,8 +19,8 @@ from rich.text import Text
 from iqa_runtime import __version__
 from iqa_runtime.contract import FileDigest, ScoreOutput
 from iqa_runtime.errors import FileError
-from iqa_runtime.patches import format_plan
 from iqa_runtime.scorer import Scorer
+from iqa_runtime.scoring.patch_plans import format_patch_plan
 from iqa_training.datasets import Dataset, LabelScale
 from iqa_training.evaluation.judge import Failure, Judged, Row
 from iqa_training.evaluation.statistics import CONFIDENCE, Statistic
@@ -68,7 +68,7 @@ class Artefact:
             task=contract.task,
             precision=contract.precision,
             target=contract.target,
-            crops=format_plan(scorer.plan),
+            crops=format_patch_plan(scorer.patch_plan),
             score=contract.score,
             weights=contract.weights.sha256,
             trained=contract.weights.trained,

@@ -20,7 +20,7 @@ from iqa_export.checkpoints import load_into, read_checkpoint
 from iqa_export.models.cvrkd import CROP, CROPS, DIFFERENCE_DEPTH, Cvrkd, CvrkdOutput
 from iqa_export.systems.cvrkd import CvrkdSystem
 from iqa_runtime.errors import UsageError
-from iqa_runtime.images import load_image
+from iqa_runtime.images.loading import load_image
 from iqa_training.configuration import LoopConfig, NonNegative
 from iqa_training.crops import Picture, random_crop
 from iqa_training.datasets.items import Source

@@ -23,7 +23,7 @@ from iqa_export.models.dri import Dri, DualRepresentationExtractor, Projector, R
 from iqa_export.models.dri_config import DriConfig
 from iqa_export.systems.dri import DriSystem
 from iqa_runtime.errors import UsageError
-from iqa_runtime.images import load_image
+from iqa_runtime.images.loading import load_image
 from iqa_training.configuration import Count, LoopConfig, NonNegative, Positive
 from iqa_training.crops import Picture, center_crop, random_crop
 from iqa_training.datasets.items import Item, Source

@@ -1,0 +1,146 @@
+"""The command ``iqa-compare``."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.commands.shared import run_app
+from iqa_runtime.errors import DependencyError, FileError
+from iqa_runtime.files.inputs import expand_inputs, pair_references
+from iqa_runtime.files.overwriting import Named, check_targets
+from iqa_runtime.scorer import Scorer
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def compare_command(
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="Artefact (.onnx or .plan), or a bundled one.")],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="What is compared with it.")],
+    images: Annotated[
+        list[str], typer.Option(metavar="FOLDER|IMAGE", help="Images to score; may be repeated, or a quoted pattern.")
+    ],
+    reference: Annotated[
+        str | None, typer.Option(metavar="FILE|FOLDER", help="Reference of all, or a folder that pairs by file name.")
+    ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Compare the tensors inside, too, the worst first; one is to be an ONNX file."),
+    ] = False,
+    layer_items: Annotated[int, typer.Option(min=1, help="Crops to compare tensors on, one an image.")] = 4,
+    backend: Annotated[str | None, typer.Option(help="Of the first. Default: the best one installed for it.")] = None,
+    second_backend: Annotated[str | None, typer.Option(help="Of the second. Default: likewise.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Of the first: cpu, cuda or cuda:N. Default: cpu; cuda for an engine (.plan).")
+    ] = None,
+    second_device: Annotated[str | None, typer.Option(help="Of the second. Default: likewise.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the first: float32 or bfloat16 (openvino). Default: what it was judged in.")
+    ] = None,
+    second_precision: Annotated[str | None, typer.Option(help="Of the second. Default: likewise.")] = None,
+    crops: Annotated[str | None, typer.Option(metavar="PLAN", help="As in iqa-run; default: the artefacts'.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
+    trust: Annotated[
+        Path | None, typer.Option(metavar="KEY.pem", help="Public key that must have signed each engine of the two.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as a page.")] = None,
+) -> None:
+    """Compare two artefacts by the scores of the same images and, on request, tensor by tensor."""
+    # Here and not above, so that --help and usage errors don't wait for onnx.
+    try:
+        from rich.console import Console
+
+        from iqa_calibration.comparing.layers import compare_layers
+        from iqa_calibration.comparing.report import CompareReport
+        from iqa_calibration.comparing.scores import compare_scores
+        from iqa_calibration.comparing.sources import check_sides, check_trust, trust_of
+        from iqa_calibration.progress import stages
+    except ImportError as error:
+        raise DependencyError(f'{error}; install calibration: pip install "iqa-deploy[cpu,calibration]"') from error
+
+    files = (
+        find_artefact(first, reference=reference is not None),
+        find_artefact(second, reference=reference is not None),
+    )
+    check_trust(files, trust)
+    paths = expand_inputs(images, sys.stdin.buffer)
+    references = None if reference is None else pair_references(paths, reference)
+    _check_outputs([("--json", json), ("--html", html)], files, paths, references)
+    if layers:
+        check_sides(files, trust)
+    keys = [trust_of(file, trust) for file in files]
+    sides: list[dict[str, Any]] = [
+        {"backend": backend, "device": device, "precision": precision, "trust": keys[0]},
+        {"backend": second_backend, "device": second_device, "precision": second_precision, "trust": keys[1]},
+    ]
+    console = Console(stderr=True)
+    with stages(console) as tell:
+        with (
+            _open(files[0], crops=crops, threads=threads, **sides[0]) as left,
+            _open(files[1], crops=crops, threads=threads, **sides[1]) as right,
+        ):
+            scores = compare_scores(left, right, files, paths, references, progress=tell)
+            threads = left.threads
+        report = CompareReport(scores=scores)
+        if layers:
+            rows, apart = compare_layers(
+                *files,
+                paths,
+                references,
+                backends=(backend, second_backend),
+                devices=(device, second_device),
+                items=layer_items,
+                threads=threads,
+                trust=trust,
+                progress=tell,
+            )
+            report = CompareReport(scores=scores, layers=rows, layers_apart=apart)
+    if json is not None:
+        report.write_json(json)
+    if html is not None:
+        report.write_page(html)
+    # Only a terminal has a width to fold into.
+    report.show(Console(width=None if sys.stdout.isatty() else 1_000_000))
+
+
+def _open(file: Path, **options: Any) -> Scorer:
+    """Open an artefact; what there is to warn of goes to standard error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        scorer = Scorer(file, **options)
+    for warning in caught:
+        typer.echo(f"iqa-compare: {warning.message}", err=True)
+    return scorer
+
+
+def _check_outputs(
+    outputs: list[tuple[str, Path | None]],
+    files: tuple[Path, Path],
+    images: list[str],
+    references: str | list[str] | None,
+) -> None:
+    wanted = [(option, path) for option, path in outputs if path is not None]
+    listed = [references] if isinstance(references, str) else references or []
+    read: list[Named] = [("the artefact", file) for file in files]
+    read += [("an image to score", image) for image in images]
+    read += [("a reference", path) for path in listed]
+    check_targets(wanted, read)
+    for option, path in wanted:
+        if not path.parent.is_dir():
+            raise FileError(f"{option} {path}: there is no folder {path.parent}; choose another")
+
+
+def main() -> NoReturn:
+    """Run the command and exit: 0 done, 1 failed, 2 usage, 130 interrupted; errors go to stderr."""
+    run_app(app, "iqa-compare")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Artefacts: what lies on disk, read and verified before anything runs."""

@@ -1,0 +1,291 @@
+"""TensorRT plans as artefacts: ``x.plan``, and beside it ``x.plan.json``, which says what it is and where it runs.
+
+A plan is executable code of TensorRT, and TensorRT checks little of what it is given. So nothing reaches it before
+`load_plan` has found the digest right, on the very bytes it returns, and `check_host` the host. The digest proves that
+the bytes are those the JSON speaks of, not who made them; a signature (`iqa_runtime.artefacts.signing`) does.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from iqa_runtime.artefacts.contract_json import contract_from_json
+from iqa_runtime.artefacts.host_key import HostKey, Portability, differences
+from iqa_runtime.contract import PLAN_SUFFIX, REFERENCE_ENCODER_SUFFIX, Contract, FileDigest
+from iqa_runtime.errors import ArtefactError, BackendError, FileError
+
+SCHEMA_VERSION = 1
+_MIB = 2**20  # the unit of --workspace
+_ENCODER_SUFFIX = REFERENCE_ENCODER_SUFFIX.replace(".onnx", PLAN_SUFFIX)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRange:
+    """Batch sizes of a plan: the least, the one it was optimised for, and the most it takes."""
+
+    min: int
+    opt: int
+    max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFile:
+    """What ``x.plan.json`` says of ``x.plan``.
+
+    Attributes
+    ----------
+    contract
+        Of the artefact the plan was built from; None for a reference encoder, which has none of its own.
+    plan, source
+        Digests of the plan, and of the ONNX file it was built from.
+    host
+        Where it was built.
+    portability, version_compatible
+        Which GPUs and which versions of the library run it beside those of `host`.
+    batch
+        Batch sizes it takes, the same for every input.
+    level
+        Builder optimisation level, 0 to 5.
+    workspace
+        Scratch memory the builder was allowed, in bytes; None for the library's own choice.
+    stripped
+        Whether the weights were left out; such a plan runs only after they were put back.
+    refittable
+        Whether other weights may be put in.
+    layer_tensors
+        Float tensors inside the network that ``--mark-layers`` made outputs, and its other ones: name to shape for one
+        item. Empty for a plan that shows none.
+    exporter
+        Package and version that wrote it.
+    schema
+        Version of this layout.
+    """
+
+    contract: Contract | None
+    plan: FileDigest
+    source: FileDigest
+    host: HostKey
+    portability: Portability
+    version_compatible: bool
+    batch: BatchRange
+    level: int
+    workspace: int | None
+    stripped: bool
+    refittable: bool
+    layer_tensors: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    exporter: str
+    schema: int = SCHEMA_VERSION
+
+    def to_json(self) -> bytes:
+        """Serialise; keys in order of declaration, so that equal records give equal bytes."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
+    @property
+    def artefact(self) -> str:
+        """Name of the ONNX artefact behind the plan, as commands take it; behind a reference encoder, its scorer's."""
+        return _scorer(self.source.file, REFERENCE_ENCODER_SUFFIX, ".onnx")
+
+    @property
+    def rebuild_command(self) -> str:
+        """The command that makes the plan again from its source, to be run where it shall run."""
+        output = _scorer(self.plan.file, _ENCODER_SUFFIX, PLAN_SUFFIX)
+        words = ["iqa-export", self.artefact, "--engine", "--output", output, "--library", self.host.library]
+        words += ["--min-batch", str(self.batch.min), "--opt-batch", str(self.batch.opt)]
+        words += ["--max-batch", str(self.batch.max), "--builder-level", str(self.level)]
+        if self.workspace is not None:
+            words += ["--workspace", str(-(-self.workspace // _MIB))]
+        flags = {
+            "--version-compatible": self.version_compatible,
+            "--hardware-compatible": self.portability != "same_gpu" and self.host.library == "tensorrt",
+            "--strip": self.stripped,
+            "--refittable": self.refittable,
+            "--mark-layers": bool(self.layer_tensors),
+        }
+        return shlex.join([*words, *(flag for flag, is_set in flags.items() if is_set)])
+
+    @property
+    def marking_command(self) -> str:
+        """The command that builds, beside the plan, one of the same source that shows its layers."""
+        output = f"{Path(_scorer(self.plan.file, _ENCODER_SUFFIX, PLAN_SUFFIX)).stem}.layers{PLAN_SUFFIX}"
+        words = ["iqa-export", self.artefact, "--engine", "--mark-layers", "--output", output]
+        return shlex.join([*words, "--library", self.host.library])
+
+    def refit_command(self, plan: Path) -> str:
+        """Return the command that puts the weights back into this plan, which now lies at `plan`."""
+        stripped = _scorer(plan.name, _ENCODER_SUFFIX, PLAN_SUFFIX)
+        output = f"{Path(stripped).stem}.full{PLAN_SUFFIX}"
+        return shlex.join(["iqa-export", self.artefact, "--refit", stripped, "--output", output])
+
+
+class _Parts(msgspec.Struct):
+    """What is looked at before the rest: each has messages of its own."""
+
+    schema: int
+    contract: msgspec.Raw
+
+
+def json_path(plan: Path) -> Path:
+    """Return where the description of a plan lies."""
+    return plan.with_name(plan.name + ".json")
+
+
+def encoder_plan(plan: Path) -> Path:
+    """Return where the reference encoder of a plan lies: ``x.reference.plan`` belongs to ``x.plan``."""
+    return plan.with_name(plan.stem + _ENCODER_SUFFIX)
+
+
+def read_plan_file(plan: Path, *, trust: Path | None = None) -> PlanFile:
+    """Read what is said of a plan; the plan itself is not looked at.
+
+    Parameters
+    ----------
+    plan
+        Path of the ``.plan`` file.
+    trust
+        Public key (PEM, Ed25519) that must have signed the description; None to take it from anybody.
+
+    Raises
+    ------
+    FileError
+        If the JSON beside it, the key or the signature cannot be read.
+    ArtefactError
+        If it is not the description of a plan, of another schema version, or not signed by that key.
+    UsageError
+        If the key is none.
+    DependencyError
+        If `trust` is given and ``cryptography`` is not installed.
+    """
+    text = _read(json_path(plan), f"the description of {plan.name}")
+    if trust is not None:
+        # Here and not above, because few have the library.
+        from iqa_runtime.artefacts.signing import check_signature
+
+        check_signature(json_path(plan), text, trust)
+    return _parsed(text, plan)
+
+
+def load_plan(plan: Path, *, trust: Path | None = None) -> tuple[PlanFile, bytes]:
+    """Read a plan and its description, and prove that they belong together.
+
+    Parameters
+    ----------
+    plan
+        Path of the ``.plan`` file.
+    trust
+        As in `read_plan_file`.
+
+    Returns
+    -------
+    description, content
+        The very bytes that were checked, for TensorRT.
+
+    Raises
+    ------
+    FileError, ArtefactError, UsageError, DependencyError
+        As `read_plan_file`; also if the plan cannot be read, or has another digest than the description says.
+    """
+    described = read_plan_file(plan, trust=trust)
+    content = _read(plan, "the plan")
+    digest = sha256(content).hexdigest()
+    if digest != described.plan.sha256.lower():
+        raise ArtefactError(
+            f"{plan}: SHA-256 is {digest}, {json_path(plan).name} says {described.plan.sha256}: the plan was changed, "
+            f"cut short or exchanged; copy both files again, or rebuild: {described.rebuild_command}"
+        )
+    return described, content
+
+
+def check_host(plan: Path, described: PlanFile, host: HostKey) -> None:
+    """Refuse a plan that was not built for this host.
+
+    Parameters
+    ----------
+    plan
+        Path of the ``.plan`` file, for the message.
+    described
+        What `load_plan` returned.
+    host
+        Where it is to run: `iqa_runtime.artefacts.host_key.current_host`, with the library of ``described.host``.
+
+    Raises
+    ------
+    BackendError
+        If it cannot run here; the message names both sides and the command that rebuilds it.
+    """
+    found = list(
+        differences(described.host, host, described.portability, version_compatible=described.version_compatible)
+    )
+    if not found:
+        return
+    remedy = f"rebuild it on this host: {described.rebuild_command}"
+    if host.gpu is None:
+        # A GPU alone does not help where something else is wrong, too.
+        rebuilt = "" if len(found) == 1 else f" after rebuilding it there ({described.rebuild_command})"
+        remedy = (
+            "check the driver with nvidia-smi and that cuda-bindings or PyCUDA is installed, run it on a host with a "
+            f"GPU{rebuilt}, or score with the ONNX artefact: {shlex.join(['iqa-run', described.artefact])}"
+        )
+    raise BackendError(f"{plan}: built for {described.host}; here: {host}: {'; '.join(found)}; {remedy}")
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(
+            f"{path}: cannot read {what} ({error.strerror}); keep the .plan and its .plan.json in one folder"
+        ) from error
+
+
+def _scorer(name: str, encoder_suffix: str, suffix: str) -> str:
+    """Return the name of a scorer, for commands: where `name` is that of its encoder, and where an option looks so."""
+    if name.endswith(encoder_suffix):
+        name = name.removesuffix(encoder_suffix) + suffix
+    return f"./{name}" if name.startswith("-") else name
+
+
+def _parsed(text: bytes, plan: Path) -> PlanFile:
+    source = str(json_path(plan))
+    remedy = "build the plan again"
+    try:
+        parts = msgspec.json.decode(text, type=_Parts)
+        if parts.schema != SCHEMA_VERSION:
+            raise ArtefactError(
+                f"{source}: plan schema {parts.schema}, this iqa-deploy reads schema {SCHEMA_VERSION}; {remedy}, or "
+                "install the version that wrote it"
+            )
+        if bytes(parts.contract) != b"null":
+            contract_from_json(bytes(parts.contract), source=source)
+        described = msgspec.json.decode(text, type=PlanFile)
+    except msgspec.MsgspecError as error:
+        raise ArtefactError(f"{source}: not the description of a plan ({error}); {remedy}") from error
+    for name in (described.plan.file, described.source.file):
+        # Messages show them, and offer commands with them.
+        if Path(name).name != name or not name.isprintable():
+            raise ArtefactError(f"{source}: {name!r} is not the name of a file; {remedy}")
+    batch = described.batch
+    if not 1 <= batch.min <= batch.opt <= batch.max:
+        raise ArtefactError(f"{source}: batch sizes {batch.min}, {batch.opt}, {batch.max} are no range; {remedy}")
+    if described.contract is None and not plan.name.endswith(_ENCODER_SUFFIX):
+        raise ArtefactError(f"{source}: a plan without a contract, and no reference encoder by its name; {remedy}")
+    return described
+
+
+def read_plan_contract(plan: Path, *, trust: Path | None = None) -> Contract:
+    """Read the contract of a plan that scores.
+
+    Raises
+    ------
+    FileError, ArtefactError, UsageError, DependencyError
+        As `read_plan_file`; also if the plan is a reference encoder, which has no contract.
+    """
+    contract = read_plan_file(plan, trust=trust).contract
+    if contract is None:
+        scorer = _scorer(plan.name, _ENCODER_SUFFIX, PLAN_SUFFIX)
+        raise ArtefactError(f"{plan}: the reference encoder of {scorer}, which finds it by itself; give {scorer}")
+    return contract

@@ -1,0 +1,53 @@
+"""A batch under way: what a backend hands out while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, wait
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class BatchRun:
+    """A batch that `Backend.begin` has begun.
+
+    Parameters
+    ----------
+    outputs
+        Of the whole batch, filled in as runs end.
+    runs
+        Each returns the seconds it took.
+    """
+
+    def __init__(self, outputs: dict[str, NDArray[np.float32]], runs: Sequence[Future[float]]) -> None:
+        self._outputs, self._runs = outputs, runs
+
+    def result(self) -> tuple[dict[str, NDArray[np.float32]], float]:
+        """Wait for it.
+
+        Returns
+        -------
+        outputs, seconds
+            As `Backend.infer` returns them, and the time of all runs together.
+
+        Raises
+        ------
+        BackendError
+            As `Backend.infer`.
+        """
+        try:
+            return self._outputs, sum(run.result() for run in self._runs)
+        finally:
+            self.cancel()
+            wait(self._runs)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return all(run.done() for run in self._runs)
+
+    def cancel(self) -> None:
+        """Leave out the runs that have not begun; those that have go on, and nobody is waited for."""
+        for run in self._runs:
+            run.cancel()

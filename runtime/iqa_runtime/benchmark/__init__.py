@@ -1,0 +1,1 @@
+"""Benchmark: how long an artefact takes on this host, stage by stage."""

@@ -1,0 +1,1 @@
+"""Commands: iqa-run, iqa-bench, and what all commands share."""

@@ -1,0 +1,92 @@
+"""Pictures that go with scores: their names, and how they are written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.commands.heatmaps import render_heatmap
+from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.files.inputs import absolute_path
+from iqa_runtime.images.loading import load_image
+from iqa_runtime.results import Score
+
+
+class PictureWriter:
+    """Writes the pictures of one run: heat maps, restored images.
+
+    Parameters
+    ----------
+    images
+        All images of the run; together they decide the names.
+    maps, restored
+        Folders to write to; None for no such pictures.
+    pixel_limit
+        Most pixels an image may have: a heat map is laid over it.
+
+    Raises
+    ------
+    UsageError
+        If both folders are the same one.
+    """
+
+    def __init__(self, images: Sequence[str], maps: Path | None, restored: Path | None, *, pixel_limit: int) -> None:
+        if maps and restored and os.path.realpath(maps) == os.path.realpath(restored):
+            raise UsageError(f"--maps and --restored: both write the same names to {maps}; give two folders")
+        self._maps, self._restored, self._pixel_limit = maps, restored, pixel_limit
+        self._names = dict(zip(images, picture_names(images), strict=True)) if maps or restored else {}
+
+    def paths(self, images: Sequence[str]) -> Iterator[tuple[str, Path]]:
+        """Yield the option that wants it and the path of every picture these images may get."""
+        for option, folder in (("--maps", self._maps), ("--restored", self._restored)):
+            if folder:
+                yield from ((option, folder / self._names[image]) for image in images)
+
+    def write(self, image: str, result: Score) -> None:
+        """Write what there is of one image.
+
+        Raises
+        ------
+        FileError
+            If it cannot be written.
+        """
+        if self._maps and result.map is not None:
+            pixels = load_image(image, pixel_limit=self._pixel_limit)
+            better = result.higher_is_better
+            heatmap = render_heatmap(pixels, result.map, result.range, higher_is_better=better)
+            write_picture(self._maps / self._names[image], heatmap)
+        if self._restored and result.restored is not None:
+            write_picture(self._restored / self._names[image], result.restored)
+
+
+def picture_names(images: Sequence[str]) -> list[Path]:
+    """Name a PNG for every image, relative to the folder of pictures.
+
+    The folders below the deepest one common to all images are kept, and the suffix too, so that neither ``a/1.jpg`` and
+    ``b/1.jpg`` nor ``1.jpg`` and ``1.png`` meet: ``a/1.jpg.png``.
+    """
+    absolute = [Path(absolute_path(image)) for image in images]
+    common = os.path.commonpath([image.parent for image in absolute]) if absolute else ""
+    return [image.with_name(f"{image.name}.png").relative_to(common) for image in absolute]
+
+
+def write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:
+    """Write a PNG of H x W x 3 RGB pixels, making its folder if need be.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    import cv2
+
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise FileError(f"{path}: cannot write the picture ({error.strerror}); give another folder") from error

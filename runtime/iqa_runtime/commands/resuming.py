@@ -1,0 +1,176 @@
+"""Go on where an earlier run stopped: read its rows back, refuse what is none of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import msgspec
+
+from iqa_runtime.commands.rows import KEYS, Format, Row
+from iqa_runtime.errors import FileError, UsageError
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    """The types of a row."""
+
+    path: str
+    score: float | None
+    range: tuple[float, float]
+    direction: Literal["higher", "lower"]
+    width: int | None
+    height: int | None
+    patches: int
+    milliseconds: float
+    error: str | None
+
+
+# What the values of a row look like, at the end of the text also when cut anywhere.
+_NULL = r"n(?:ull|ul?\Z|\Z)"
+_JSON_TEXT = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|{_NULL}', re.DOTALL)
+_JSON_NUMBERS = re.compile(rf"\[[-+.0-9e, ]*(?:\]|\Z)|[-+.0-9e]+|{_NULL}")
+_CSV_DIRECTION = re.compile("[a-z]*")
+_CSV_NUMBERS = re.compile("[-+.0-9e ]*")
+_TEXTS = ("path", "direction", "error")
+
+
+def path_key(path: str) -> str:
+    """Return the text by which a path is known in an output file: itself, unless it is no UTF-8."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def read_rows(output: Path, form: Format) -> list[Row]:
+    """Read the rows of an earlier run; a last row that a crash cut short is left out.
+
+    Parameters
+    ----------
+    output
+        File of an earlier run.
+    form
+        Its format, JSON lines or CSV.
+
+    Raises
+    ------
+    UsageError
+        If the file is something else than rows in this format, the last of them whole or cut.
+    FileError
+        If it cannot be read.
+    """
+    try:
+        text = output.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise FileError(f"{output}: cannot read the earlier rows ({error.strerror}); check the path") from error
+    end = text.rfind("\n") + 1
+    if form is Format.CSV:
+        # A path may hold a newline, and then it is quoted: a cut inside quotes leaves an odd number of them.
+        quotes = text.count('"', 0, end)
+        while quotes % 2:
+            line = text.rfind("\n", 0, end - 1) + 1
+            quotes -= text.count('"', line, end)
+            end = line
+    whole, cut = text[:end], text[end:]
+    try:
+        if form is Format.JSONL:
+            rows = [json.loads(line, parse_constant=_refuse) for line in whole.split("\n")[:-1]]
+            cut_is_ours = _begins_json_row(cut)
+        else:
+            rows = list(_csv_rows(whole))
+            cut_is_ours = _begins_csv_row(cut) if whole else f"{','.join(KEYS)}\n".startswith(cut)
+        ours = cut_is_ours and all(map(_is_row, rows))
+    except (ValueError, csv.Error, RecursionError):
+        ours = False
+    if not ours:
+        raise UsageError(f"{output}: not a {form} file of this command, so it cannot be resumed; give another --output")
+    return rows
+
+
+def resume_from(output: Path, form: Format, paths: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """Split a run into what is done and what is left.
+
+    Parameters
+    ----------
+    output
+        File of an earlier run; it may be missing.
+    form
+        Its format.
+    paths
+        Images of this run.
+
+    Returns
+    -------
+    keep : list of dict
+        Rows to keep. The failed ones of images in `paths` are not among them: they are tried again.
+    left : list of str
+        Images without a score.
+
+    Raises
+    ------
+    UsageError, FileError
+        As `read_rows`.
+    """
+    rows = read_rows(output, form) if output.exists() else []
+    scored = {path_key(row["path"]) for row in rows if row["error"] is None}
+    left = [path for path in paths if path_key(path) not in scored]
+    again = {path_key(path) for path in left}
+    return [row for row in rows if path_key(row["path"]) not in again], left
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _is_row(row: Any) -> bool:
+    """Tell whether this could be what a run has written: all keys in order, and a score or an error."""
+    try:
+        values = msgspec.convert(row, _Row)
+    except msgspec.ValidationError:
+        return False
+    numbers = [*values.range, values.milliseconds, values.score or 0.0]
+    has_one = (values.score is None) != (values.error is None)
+    return tuple(row) == KEYS and has_one and values.path != "" and all(map(math.isfinite, numbers))
+
+
+def _csv_rows(text: str) -> Iterator[Row]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    if text and tuple(reader.fieldnames or ()) != KEYS:
+        raise ValueError("another header")
+    for cells in reader:
+        if tuple(cells) != KEYS or None in cells.values():
+            raise ValueError("more or fewer cells than the header has")
+        row: Row = {key: value or None for key, value in cells.items()}
+        row["range"] = [float(bound) for bound in cells["range"].split()]
+        for key, kind in {"score": float, "width": int, "height": int, "patches": int, "milliseconds": float}.items():
+            row[key] = kind(cells[key]) if cells[key] else None
+        yield row
+
+
+def _begins_json_row(text: str) -> bool:
+    """Tell whether a text without a newline at its end is empty or the beginning of a row."""
+    for number, key in enumerate(KEYS):
+        opening = f'{", " if number else "{"}"{key}": '
+        if len(text) <= len(opening):
+            return opening.startswith(text)
+        pattern = _JSON_TEXT if key in _TEXTS else _JSON_NUMBERS
+        value = pattern.match(text, len(opening)) if text.startswith(opening) else None
+        if value is None:
+            return False
+        text = text[value.end() :]
+    return text in ("", "}")
+
+
+def _begins_csv_row(text: str) -> bool:
+    """Tell the same of a record."""
+    records = list(csv.reader(io.StringIO(text, newline="")))
+    if len(records) > 1:
+        return False
+    cells = records[0] if records else []
+    patterns = [_CSV_DIRECTION if key in _TEXTS else _CSV_NUMBERS for key in KEYS[1:-1]]
+    return len(cells) <= len(KEYS) and all(
+        pattern.fullmatch(cell) for pattern, cell in zip(patterns, cells[1:], strict=False)
+    )

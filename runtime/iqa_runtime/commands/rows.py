@@ -1,0 +1,213 @@
+"""Write scores as rows: JSON, JSON lines, CSV or a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TextIO
+
+from iqa_runtime.errors import FileError
+
+Row = dict[str, Any]
+KEYS = ("path", "score", "range", "direction", "width", "height", "patches", "milliseconds", "error")
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+STREAMED = (Format.JSONL, Format.CSV)
+"""Formats whose rows stand for themselves, so that a file of them can be cut, resumed and appended to."""
+
+
+class RowWriter(ABC):
+    """Writes rows to a text stream; `begin` and `end` write what surrounds them."""
+
+    opening: ClassVar[str] = ""
+    closing: ClassVar[str] = ""
+
+    def __init__(self, stream: TextIO, title: str = "") -> None:
+        self.stream = stream
+        self.title = title
+
+    def begin(self) -> None:
+        """Write what comes before the first row."""
+        self.stream.write(self.opening)
+
+    @abstractmethod
+    def write(self, row: Row) -> None:
+        """Write one row, in one call to the stream, so that an interruption never leaves half of one."""
+
+    def end(self) -> None:
+        """Write what comes after the last row."""
+        self.stream.write(self.closing)
+
+
+class JsonLinesWriter(RowWriter):
+    """One JSON object a line, flushed as it comes."""
+
+    def write(self, row: Row) -> None:  # noqa: D102
+        self.stream.write(_json(row) + "\n")
+        self.stream.flush()
+
+
+class JsonWriter(RowWriter):
+    """One JSON array."""
+
+    opening = "["
+    closing = "\n]\n"
+    _separator = "\n"
+
+    def write(self, row: Row) -> None:  # noqa: D102
+        self.stream.write(self._separator + _json(row))
+        self._separator = ",\n"
+
+
+class CsvWriter(RowWriter):
+    """RFC 4180 with a header and bare newlines, flushed as it comes; the range is two numbers, null is empty."""
+
+    opening = ",".join(KEYS) + "\n"
+
+    def __init__(self, stream: TextIO, title: str = "") -> None:
+        super().__init__(stream, title)
+        self._csv = csv.writer(stream, lineterminator="\n")
+
+    def write(self, row: Row) -> None:  # noqa: D102
+        low, high = row["range"]
+        self._csv.writerow((row | {"range": f"{low} {high}"})[key] for key in KEYS)
+        self.stream.flush()
+
+
+class TableWriter(RowWriter):
+    """A table for people, written at the end because the widest row decides its columns."""
+
+    def __init__(self, stream: TextIO, title: str = "") -> None:
+        super().__init__(stream, title)
+        self._rows: list[Row] = []
+
+    def write(self, row: Row) -> None:  # noqa: D102
+        self._rows.append(row)
+
+    def end(self) -> None:  # noqa: D102
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        failed = any(row["error"] for row in self._rows)
+        # Text, not str: a file name is not markup.
+        table = Table(box=SIMPLE_HEAD, title=Text(self.title), title_justify="left")
+        table.add_column("path", overflow="fold")
+        for heading in ("score", "size", "patches", "ms"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        if failed:
+            table.add_column("error", overflow="fold")
+        for row in self._rows:
+            score = "" if row["score"] is None else f"{row['score']:.4f}"
+            size = f"{row['width']} x {row['height']}" if row["width"] else ""
+            milliseconds = "" if row["milliseconds"] is None else f"{row['milliseconds']:.0f}"
+            cells = [row["path"], score, size, str(row["patches"] or ""), milliseconds, row["error"] or ""]
+            table.add_row(*map(Text, cells[: 6 if failed else 5]))
+        # Only a terminal has a width to fold into.
+        width = None if self.stream.isatty() else 1_000_000
+        console = Console(file=self.stream, width=width, legacy_windows=False, safe_box=True)
+        with console.capture() as capture:
+            console.print(table)
+        self.stream.write("\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n") + "\n")
+
+
+WRITERS: dict[Format, type[RowWriter]] = {
+    Format.TABLE: TableWriter,
+    Format.JSON: JsonWriter,
+    Format.JSONL: JsonLinesWriter,
+    Format.CSV: CsvWriter,
+}
+
+
+@contextmanager
+def open_writer(stream: TextIO, form: Format, title: str = "") -> Iterator[RowWriter]:
+    """Write rows to a stream that is already open, such as standard output."""
+    writer = WRITERS[form](stream, title)
+    writer.begin()
+    yield writer
+    writer.end()
+    stream.flush()
+
+
+@contextmanager
+def open_output(
+    output: Path, form: Format, title: str = "", *, keep: Sequence[Row] | None = None
+) -> Iterator[RowWriter]:
+    """Write rows to a file.
+
+    JSON lines and CSV go straight to the file, a row at a time, so that a crash loses at most one; the other two are
+    whole only at the end, so they are written beside the file, which is then replaced in one step. A device or a pipe
+    is always written to directly.
+
+    Parameters
+    ----------
+    output
+        File to write; an earlier one is replaced.
+    form
+        Format of the rows.
+    title
+        Heading of the table.
+    keep
+        Rows of an earlier run (see `iqa_runtime.commands.resuming`) to start with. They are written beside the file
+        first, so that a crash now doesn't lose them.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    target = Path(os.path.realpath(output))
+    partial = target.with_name(f".{target.name}.partial")
+    direct = target.exists() and not target.is_file()
+    streamed = form in STREAMED
+    try:
+        if streamed and keep is not None:
+            with _open(partial, "w") as stream, open_writer(stream, form) as writer:
+                for row in keep:
+                    writer.write(row)
+            partial.replace(target)
+            with _open(target, "a") as stream:
+                yield WRITERS[form](stream)
+        elif direct or streamed:
+            with _open(target, "w") as stream, open_writer(stream, form, title) as writer:
+                yield writer
+        else:
+            with _open(partial, "w") as stream, open_writer(stream, form, title) as writer:
+                yield writer
+            partial.replace(target)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(
+            f"{output}: cannot write the rows ({error.strerror}); check the folder, or give --output"
+        ) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _open(path: Path, mode: Literal["w", "a"]) -> TextIO:
+    # No newline translation: csv wants none. A file name that is no UTF-8 becomes an escape that JSON reads back.
+    return path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def _json(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,343 @@
+"""The command ``iqa-run``: score images with an artefact, show its contract, test an installation."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, NoReturn, cast
+
+import typer
+
+from iqa_runtime import Contract, IqaError, PatchPlan, Score, Scorer, UsageError, __version__, read_contract
+from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.artefacts.contract_json import contract_to_json
+from iqa_runtime.commands.check import check_installation, describe_contract
+from iqa_runtime.commands.pictures import PictureWriter
+from iqa_runtime.commands.resuming import resume_from
+from iqa_runtime.commands.rows import STREAMED, Format, Row, RowWriter, open_output, open_writer
+from iqa_runtime.errors import BackendError
+from iqa_runtime.files.inputs import expand_inputs, pair_references
+from iqa_runtime.files.overwriting import Named, check_targets, files_of_artefact
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
+from iqa_runtime.scoring.patch_plans import format_patch_plan
+
+SOME_FAILED = 1
+NOT_RUN = 2
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+# The base of everything Typer says about a command line; Typer exports only this subclass.
+PARSE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit.
+
+    0 done, 1 some images failed or the device cannot run the artefact, 2 not run, 130 interrupted, 141 output closed.
+    """
+    try:
+        code = app(prog_name="iqa-run", standalone_mode=False) or 0
+    except PARSE_ERROR as error:
+        _say(getattr(error, "format_message", error.__str__)())
+        code = NOT_RUN
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"iqa-run {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    artefact: Annotated[
+        str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or edge: the bundled model.")
+    ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="INPUT", help="Images, folders, quoted globs, or - for a list on standard input."),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(metavar="FILE|FOLDER", help="Reference of all, or a folder that pairs by file name.")
+    ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="Default: by the suffix of --output; a table on a terminal; else jsonl."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows here.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --output: skip what has a score there.")] = False,
+    crops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLAN", help="five, center, grid[:STRIDE] or random:COUNT[:SEED]; default: the artefact's."
+        ),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Items handed to the backend at a time.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N. Default: cpu; cuda for an engine (.plan).")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Default: the best one installed for the artefact.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16 (openvino); default: what the artefact was judged in.")
+    ] = None,
+    pixel_limit: Annotated[int, typer.Option(min=1, help="Larger images fail, undecoded.")] = DEFAULT_PIXEL_LIMIT,
+    trust: Annotated[
+        Path | None, typer.Option(metavar="KEY.pem", help="Public key that must have signed the engine.")
+    ] = None,
+    maps: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write heat maps here, as PNG.")] = None,
+    restored: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write restored images here, as PNG.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Test this installation with the artefact.")] = False,
+    info: Annotated[bool, typer.Option("--info", help="Show the artefact's contract.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
+) -> None:
+    """Score the quality of images; rows go to --output or standard output, all else to standard error."""
+    del version  # its callback has done everything
+    try:
+        artefact = str(find_artefact(artefact, reference=reference is not None))
+        if check or info:
+            if (check and info) or inputs or output or reference or crops or resume or maps or restored:
+                raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
+            code = (
+                _show_contract(artefact, form, trust)
+                if info
+                else _check(artefact, backend, device, precision, threads, batch_size, trust)
+            )
+        else:
+            job = _plan_job(artefact, inputs or [], reference, form, output, resume)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
+                scorer = Scorer(
+                    artefact,
+                    backend=backend,
+                    device=device,
+                    precision=precision,
+                    threads=threads,
+                    batch_size=batch_size,
+                    crops=crops,
+                    maps=maps is not None,
+                    restored=restored is not None,
+                    pixel_limit=pixel_limit,
+                    trust=trust,
+                )
+            for warning in caught:
+                _say(str(warning.message))
+            with scorer:
+                code = _score(scorer, job, PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit))
+    except BrokenPipeError:
+        # Whoever read the rows has gone; point standard output elsewhere, or Python complains when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = BROKEN_PIPE
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BackendError as error:
+        _say(str(error))
+        code = SOME_FAILED
+    except IqaError as error:
+        _say(str(error))
+        code = NOT_RUN
+    except OSError as error:
+        _say(f"cannot write the rows ({error.strerror}); check the disk, or give --output")
+        code = NOT_RUN
+    raise typer.Exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What to score and where to write it; `keep` is None unless an earlier run is resumed."""
+
+    artefact: str
+    images: list[str]
+    left: list[str]
+    references: str | list[str] | None
+    form: Format
+    output: Path | None
+    keep: list[Row] | None
+
+
+def _plan_job(
+    artefact: str,
+    inputs: Sequence[str],
+    reference: str | None,
+    form: Format | None,
+    output: Path | None,
+    resumed: bool,
+) -> _Job:
+    if not inputs:
+        raise UsageError("nothing to score; give images, folders, quoted globs, or - for a list on standard input")
+    if form is None:
+        suffixes = {f".{known}": known for known in (Format.JSON, *STREAMED)}
+        by_stream = Format.TABLE if output is None and sys.stdout.isatty() else Format.JSONL
+        form = suffixes.get(output.suffix.lower(), by_stream) if output else by_stream
+    if resumed and (output is None or form not in STREAMED):
+        raise UsageError("--resume needs --output with rows that can be appended to: --format jsonl or csv")
+    images = left = expand_inputs(inputs, sys.stdin.buffer)
+    keep = None
+    if resumed and output:
+        keep, left = resume_from(output, form, images)
+        _say(f"{len(images) - len(left)} already scored, {len(left)} left")
+    references = None if reference is None else pair_references(left, reference)
+    return _Job(artefact, images, left, references, form, output, keep)
+
+
+def _score(scorer: Scorer, job: _Job, pictures: PictureWriter) -> int:
+    contract = scorer.contract
+    results = scorer.score_many(job.left, job.references)  # refuses a missing or needless reference at once
+    _check_same_score(job, contract)
+    _check_overwriting(job, pictures, contract)
+    if not contract.weights.trained:
+        _say("the artefact is untrained (random weights): its scores only show that the pipeline runs")
+    summary = _Summary()
+    with _writer(job, _title(contract, scorer.patch_plan)) as writer, _progress(job) as advance:
+        try:
+            for image, result in zip(job.left, results, strict=True):
+                writer.write(result.row())
+                summary.add(result)
+                pictures.write(image, result)
+                advance()
+        except KeyboardInterrupt:
+            summary.interrupted = True
+    _say(f"{summary.text(contract)}; {scorer.backend_name} {scorer.provider}")
+    return INTERRUPTED if summary.interrupted else SOME_FAILED if summary.failed else 0
+
+
+def _check_same_score(job: _Job, contract: Contract) -> None:
+    expected = [contract.score.low, contract.score.high], "higher" if contract.score.higher_is_better else "lower"
+    if any((row["range"], row["direction"]) != expected for row in job.keep or []):
+        raise UsageError(
+            f"{job.output}: its rows have another range or direction than this artefact's; give another --output"
+        )
+
+
+def _check_overwriting(job: _Job, pictures: PictureWriter, contract: Contract) -> None:
+    references = [job.references] if isinstance(job.references, str) else job.references or []
+    read = files_of_artefact(Path(job.artefact), contract)
+    read += [("an image to score", image) for image in job.images]
+    read += [("a reference", reference) for reference in references]
+    rows: list[Named] = [("--output", job.output)] if job.output else []
+    check_targets([*rows, *pictures.paths(job.left)], read)
+    check_targets(pictures.paths(job.left), rows)
+
+
+def _writer(job: _Job, title: str) -> AbstractContextManager[RowWriter]:
+    if job.output:
+        return open_output(job.output, job.form, title, keep=job.keep)
+    # No file name may break the output, however little the terminal's encoding can show.
+    stream = cast(io.TextIOWrapper, sys.stdout)
+    if job.form is Format.TABLE:
+        stream.reconfigure(errors="backslashreplace")
+    else:
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
+    return open_writer(stream, job.form, title)
+
+
+def _title(contract: Contract, plan: PatchPlan) -> str:
+    untrained = "" if contract.weights.trained else " - UNTRAINED"
+    what = f"{contract.model} {contract.variant} {contract.task}, crops {format_patch_plan(plan)}"
+    return f"{what}; {_scale(contract)}{untrained}"
+
+
+def _scale(contract: Contract) -> str:
+    score = contract.score
+    return f"{score.low:g} to {score.high:g}, {'higher' if score.higher_is_better else 'lower'} is better"
+
+
+@contextmanager
+def _progress(job: _Job) -> Iterator[Callable[[], None]]:
+    """Show a bar on a terminal, unless rows go to the same terminal one by one."""
+    rows_on_terminal = job.output is None and sys.stdout.isatty() and job.form is not Format.TABLE
+    if not sys.stderr.isatty() or rows_on_terminal:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("scoring", total=len(job.left))
+        yield lambda: progress.advance(task)
+
+
+@dataclass(slots=True)
+class _Summary:
+    """Totals of a run."""
+
+    values: list[float] = field(default_factory=list)
+    failed: int = 0
+    interrupted: bool = False
+    start: float = field(default_factory=time.perf_counter)
+
+    def add(self, result: Score) -> None:
+        if result.value is None:
+            self.failed += 1
+        else:
+            self.values.append(result.value)
+
+    def text(self, contract: Contract) -> str:
+        seconds = time.perf_counter() - self.start
+        count = len(self.values) + self.failed
+        parts = [f"{count} image{'s' * (count != 1)}, {self.failed} failed"]
+        if self.values:
+            mean = math.fsum(self.values) / len(self.values)
+            parts.append(
+                f"score mean {mean:.4f}, min {min(self.values):.4f}, max {max(self.values):.4f} ({_scale(contract)})"
+            )
+        parts.append(f"{count / seconds:.2f} images/s")
+        parts += ["interrupted"] * self.interrupted + ["untrained weights"] * (not contract.weights.trained)
+        return "; ".join(parts)
+
+
+def _show_contract(artefact: str, form: Format | None, trust: Path | None) -> int:
+    contract = read_contract(artefact, trust=trust)
+    if form is Format.JSON:
+        typer.echo(contract_to_json(contract))
+    elif form in (None, Format.TABLE):
+        lines = describe_contract(contract)
+        width = max(map(len, lines))
+        typer.echo("\n".join(f"{key:{width}}  {value}" for key, value in lines.items()))
+    else:
+        raise UsageError("--info is a table or, with --format json, the contract as it is stored")
+    return 0
+
+
+def _check(
+    artefact: str,
+    backend: str | None,
+    device: str | None,
+    precision: str | None,
+    threads: int | None,
+    batch_size: int | None,
+    trust: Path | None,
+) -> int:
+    passed = True
+    for check in check_installation(
+        artefact,
+        backend=backend,
+        device=device,
+        precision=precision,
+        threads=threads,
+        batch_size=batch_size,
+        trust=trust,
+    ):
+        typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:12}  {check.detail}")
+        passed &= check.passed
+    return 0 if passed else SOME_FAILED
+
+
+def _say(message: str) -> None:
+    """Write a line to standard error, whatever characters a path brings along."""
+    encoding = sys.stderr.encoding or "utf-8"
+    print(f"iqa-run: {message}".encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)

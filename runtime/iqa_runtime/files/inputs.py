@@ -1,0 +1,122 @@
+"""From command-line arguments to image paths, and from image paths to their references."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from iqa_runtime.errors import FileError, UsageError
+
+
+def expand_inputs(arguments: Sequence[str], stdin: BinaryIO) -> list[str]:
+    """List the images that the arguments name, in a fixed order, each once.
+
+    Parameters
+    ----------
+    arguments
+        Each is ``-`` (a newline-separated list on `stdin`), an existing folder, an existing file, a glob pattern
+        (``**`` crosses folders), or anything else, which is taken for a file that is missing. A folder stands for every
+        file below it with an image suffix; links to folders are not followed, so that a loop cannot hang. What a
+        pattern matches counts as named one by one, as if a shell had expanded it. An existing path is never read as a
+        pattern, so ``a[1].jpg`` needs no quoting.
+    stdin
+        Read to its end when ``-`` is among the arguments; its lines are paths, never patterns.
+
+    Returns
+    -------
+    list of str
+        Arguments in the order given; within a folder or pattern, sorted by path. A file reached twice stays at its
+        first place. Paths are spelled as they were given, so that rows can be joined with whatever listed them.
+
+    Raises
+    ------
+    UsageError
+        If an argument is empty, a folder holds no image, a pattern matches nothing, or the list is empty.
+    FileError
+        If a folder cannot be listed.
+    """
+    paths: list[str] = []
+    for argument in arguments:
+        if argument == "-":
+            lines = [os.fsdecode(line.rstrip(b"\r")) for line in stdin.read().split(b"\n")]
+            listed = [line for line in lines if line.strip()]
+            if not listed:
+                raise UsageError("-: the list on standard input is empty; write one path a line")
+            paths += _expand_paths(listed)
+        elif glob.has_magic(argument) and not os.path.lexists(argument):
+            matches = sorted(glob.glob(argument, recursive=True), key=Path)  # noqa: PTH207 - takes absolute patterns
+            if not matches:
+                raise UsageError(f"{argument}: the pattern matches nothing; check it, and the folder you are in")
+            paths += _expand_paths(matches)
+        else:
+            paths += _expand_paths([argument])
+    first: dict[str, str] = {}
+    for path in paths:
+        first.setdefault(absolute_path(path), path)
+    return list(first.values())
+
+
+def absolute_path(path: str) -> str:
+    """Make a path absolute and free of ``..``, links as they are: two links to one file are two images."""
+    return os.path.abspath(path)  # noqa: PTH100 - Path.resolve() follows links, Path.absolute() keeps ``..``
+
+
+def _expand_paths(paths: Iterable[str]) -> list[str]:
+    files: list[str] = []
+    for path in paths:
+        if not path:
+            raise UsageError('an input is empty (""); give a path, or . for the folder you are in')
+        files += _images_below(path) if Path(path).is_dir() else [path]
+    return files
+
+
+def _images_below(folder: str) -> list[str]:
+    from iqa_runtime.images.loading import IMAGE_SUFFIXES
+
+    def refuse(error: OSError) -> None:
+        raise FileError(f"{error.filename}: cannot list the folder ({error.strerror}); check its permissions")
+
+    found = [
+        os.path.join(parent, name)  # noqa: PTH118 - Path would drop a leading ./
+        for parent, _, names in os.walk(folder, onerror=refuse)
+        for name in names
+        if name.lower().endswith(IMAGE_SUFFIXES)
+    ]
+    if not found:
+        raise UsageError(
+            f"{folder}: no image in this folder; files ending in {', '.join(IMAGE_SUFFIXES)} are looked for"
+        )
+    return sorted(found, key=Path)
+
+
+def pair_references(images: Sequence[str], reference: str) -> str | list[str]:
+    """Choose the reference of every image.
+
+    Parameters
+    ----------
+    images
+        Paths of the images.
+    reference
+        A file is the reference of all. A folder pairs by literal file name: ``shots/kite.jpg`` belongs to
+        ``<reference>/kite.jpg``, whether that exists or not; a missing one becomes an error when it is read.
+
+    Raises
+    ------
+    UsageError
+        If `reference` is empty.
+    FileError
+        If it does not exist.
+    """
+    if not reference:
+        raise UsageError('the reference is empty (""); give a path, or . for the folder you are in')
+    folder = Path(reference)
+    if not folder.exists():
+        raise FileError(
+            f"{reference}: no such reference; give an image, or a folder with one per image by the same name"
+        )
+    if folder.is_dir():
+        return [str(folder / Path(image).name) for image in images]
+    return reference

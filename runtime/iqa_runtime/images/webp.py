@@ -1,0 +1,50 @@
+"""Walk the RIFF chunks of a WebP file (RFC 9649, section 2)."""
+
+from __future__ import annotations
+
+import struct
+
+from iqa_runtime.errors import ImageError
+from iqa_runtime.images.header import DAMAGED, ImageHeader
+from iqa_runtime.images.tiff_directory import exif_orientation
+
+_WEBP_ANIMATION, _WEBP_ALPHA = 0x02, 0x10
+
+
+def inspect_webp(data: bytes) -> ImageHeader:
+    """Walk the RIFF chunks of a still image; bytes after the RIFF container are ignored."""
+    end = 8 + struct.unpack_from("<I", data, 4)[0]
+    if end > len(data):
+        raise ImageError(f"truncated WebP: it should have {end} bytes and has {len(data)}; {DAMAGED}")
+    canvas: tuple[int, int] | None = None
+    frame: tuple[int, int] | None = None
+    alpha, orientation, position = False, 1, 12
+    while position < end:
+        kind, length = struct.unpack_from("<4sI", data, position)
+        body, position = position + 8, position + 8 + length + length % 2
+        if body + length > end:
+            raise ImageError(f"truncated WebP: it ends inside the chunk at byte {body - 8}; {DAMAGED}")
+        if kind == b"VP8X":
+            flags, width_low, width_high, height_low, height_high = struct.unpack_from("<B3xHBHB", data, body)
+            if flags & _WEBP_ANIMATION:
+                raise ImageError("an animated WebP; a score is of one image: extract a frame")
+            alpha |= bool(flags & _WEBP_ALPHA)
+            canvas = width_low + (width_high << 16) + 1, height_low + (height_high << 16) + 1
+        elif kind == b"VP8 " and frame is None:
+            width, height = struct.unpack_from("<6xHH", data, body)
+            frame = width & 0x3FFF, height & 0x3FFF
+        elif kind == b"VP8L" and frame is None:
+            (bits,) = struct.unpack_from("<xI", data, body)
+            frame = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+            alpha |= bool(bits >> 28 & 1)
+        elif kind == b"EXIF":
+            orientation = exif_orientation(data[body : body + length].removeprefix(b"Exif\x00\x00"))
+    if frame is None or canvas not in (None, frame):
+        raise ImageError(f"corrupt WebP: no image data of the size its header says; {DAMAGED}")
+    return ImageHeader(
+        format="WebP",
+        width=frame[0],
+        height=frame[1],
+        orientation=orientation,
+        alpha="straight" if alpha else "none",
+    )

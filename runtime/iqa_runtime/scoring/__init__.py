@@ -1,0 +1,1 @@
+"""Scoring: from decoded images to crops, through the model, to scores and maps."""

@@ -1,0 +1,161 @@
+"""Patch plans: where the crops of an image lie.
+
+Positions depend on the plan and the size of the image alone, so that the same file always gets the same crops. A side
+shorter than the crop has one offset, ``-((size - side) // 2)``: the crop hangs over both edges alike and
+`iqa_runtime.kernels` fills what lies outside by reflection.
+
+========== ==========================================================================================================
+``five``   The four corners, then the centre (top ``height // 2 - size // 2``, left alike), as YOTO's authors average
+           them; when a side equals the crop, corners coincide and still count.
+``grid``   Every `stride` pixels, row by row; the last row and column are moved in to the edge, so that the crops cover
+           the whole image.
+``random`` `count` crops, uniform over the image, from a generator whose stream NumPy has frozen.
+``center`` One crop in the middle.
+========== ==========================================================================================================
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.contract import PatchPlan
+from iqa_runtime.errors import UsageError
+
+MAX_CROPS = 1_000_000
+"""Most crops of one image: what a mistyped stride or count would ask beyond this could neither be held nor awaited."""
+
+_MAX_SEED = 2**32 - 1
+_SPELLING = re.compile(r"(?P<kind>five|center|grid|random)(?::(?P<first>[0-9]{1,10}))?(?::(?P<second>[0-9]{1,10}))?")
+
+
+def check_patch_plan(plan: PatchPlan) -> PatchPlan:
+    """Return `plan` if it can be followed.
+
+    Raises
+    ------
+    UsageError
+        If a field its kind needs is missing or out of range, or one of another kind is set.
+    """
+    if plan.size < 1:
+        raise UsageError(f"patch plan {plan.kind!r}: size is {plan.size}; it must be at least 1 pixel")
+    needed = {"grid": {"stride"}, "random": {"count", "seed"}}.get(plan.kind, set())
+    for field in ("count", "seed", "stride"):
+        if (getattr(plan, field) is not None) != (field in needed):
+            raise UsageError(f"patch plan {plan.kind!r}: {field} is {'missing' if field in needed else 'of no use'}")
+    if plan.stride is not None and not 1 <= plan.stride <= plan.size:
+        raise UsageError(
+            f"patch plan 'grid': stride is {plan.stride}; it must be 1 to {plan.size} (the crop's side), "
+            "or parts of the image would go unseen"
+        )
+    if plan.count is not None and not 1 <= plan.count <= MAX_CROPS:
+        raise UsageError(f"patch plan 'random': count is {plan.count}; it must be 1 to {MAX_CROPS}")
+    if plan.seed is not None and not 0 <= plan.seed <= _MAX_SEED:
+        raise UsageError(f"patch plan 'random': seed is {plan.seed}; it must be 0 to {_MAX_SEED}")
+    return plan
+
+
+def parse_patch_plan(text: str, base: PatchPlan) -> PatchPlan:
+    """Read a plan as it is written on a command line.
+
+    Parameters
+    ----------
+    text
+        ``five``, ``center``, ``grid`` (crops side by side), ``grid:STRIDE``, ``random:COUNT`` (seed 0) or
+        ``random:COUNT:SEED``.
+    base
+        The plan of the contract; its crop size stays.
+
+    Raises
+    ------
+    UsageError
+        If the text is none of these or a number is out of range.
+    """
+    match = _SPELLING.fullmatch(text)
+    kind, first, second = match.group("kind", "first", "second") if match else (None, None, None)
+    size = base.size
+    if kind == "five" and first is None:
+        return check_patch_plan(PatchPlan(kind="five", size=size))
+    if kind == "center" and first is None:
+        return check_patch_plan(PatchPlan(kind="center", size=size))
+    if kind == "grid" and second is None:
+        return check_patch_plan(PatchPlan(kind="grid", size=size, stride=int(first or size)))
+    if kind == "random" and first is not None:
+        return check_patch_plan(PatchPlan(kind="random", size=size, count=int(first), seed=int(second or 0)))
+    raise UsageError(
+        f"crops {text!r} is no patch plan; write five, center, grid, grid:STRIDE, random:COUNT or random:COUNT:SEED"
+    )
+
+
+def format_patch_plan(plan: PatchPlan) -> str:
+    """Write a plan the way `parse_patch_plan` reads it; the crop size is not part of it."""
+    numbers = {"grid": (plan.stride,), "random": (plan.count, plan.seed)}.get(plan.kind, ())
+    return ":".join([plan.kind, *map(str, numbers)])
+
+
+def positions(plan: PatchPlan, height: int, width: int) -> NDArray[np.int64]:
+    """Return the top left corners of all crops of an image.
+
+    Parameters
+    ----------
+    plan
+        What crops to cut.
+    height, width
+        Size of the image in pixels, at least 1 each.
+
+    Returns
+    -------
+    NDArray[np.int64]
+        Shape (N, 2), rows of (top, left), negative where the image is smaller than a crop.
+
+    Raises
+    ------
+    UsageError
+        If the plan cannot be followed, the image is empty, or there would be more than `MAX_CROPS` crops.
+    """
+    check_patch_plan(plan)
+    if height < 1 or width < 1:
+        raise UsageError(f"an image of {width} x {height} pixels has no crops")
+    if plan.kind == "grid" and plan.stride is not None:
+        tops, lefts = (_grid_offsets(side, plan.size, plan.stride) for side in (height, width))
+        if len(tops) * len(lefts) > MAX_CROPS:
+            raise UsageError(
+                f"crops {format_patch_plan(plan)}: an image of {width} x {height} would have "
+                f"{len(tops) * len(lefts)} crops, more than {MAX_CROPS}; choose a longer stride"
+            )
+        return np.array([(top, left) for top in tops for left in lefts], dtype=np.int64)
+    if plan.kind == "random":
+        # RandomState, because NumPy promises to keep its stream for ever; that of default_rng may change.
+        generator = np.random.RandomState(plan.seed)
+        columns = [_random_offsets(generator, side, plan.size, plan.count or 1) for side in (height, width)]
+        return np.stack(columns, axis=1)
+    (top, bottom, middle), (left, right, centre) = (_edge_offsets(side, plan.size) for side in (height, width))
+    if plan.kind == "center":
+        return np.array([(middle, centre)], dtype=np.int64)
+    return np.array([(top, left), (top, right), (bottom, left), (bottom, right), (middle, centre)], dtype=np.int64)
+
+
+def _overhang(side: int, size: int) -> int:
+    return -((size - side) // 2)
+
+
+def _edge_offsets(side: int, size: int) -> tuple[int, int, int]:
+    """First, last and middle offset."""
+    if side < size:
+        return (_overhang(side, size),) * 3
+    return 0, side - size, side // 2 - size // 2
+
+
+def _grid_offsets(side: int, size: int, stride: int) -> list[int]:
+    if side < size:
+        return [_overhang(side, size)]
+    last = side - size
+    return [*range(0, last, stride), last]
+
+
+def _random_offsets(generator: np.random.RandomState, side: int, size: int, count: int) -> NDArray[np.int64]:
+    if side < size:
+        return np.full(count, _overhang(side, size), dtype=np.int64)
+    return generator.randint(0, side - size + 1, size=count, dtype=np.int64)

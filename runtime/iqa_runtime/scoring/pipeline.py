@@ -1,0 +1,229 @@
+"""From prepared images to scores: crops of many images share batches, memory stays bounded, order stays as given."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.backends import Backend
+from iqa_runtime.contract import Contract
+from iqa_runtime.errors import BackendError, IqaError, UsageError
+from iqa_runtime.results import Score
+from iqa_runtime.scoring.batches import Batch, Batches
+from iqa_runtime.scoring.crops import CropInput
+from iqa_runtime.scoring.maps import MapAccumulator, RestoredAccumulator
+from iqa_runtime.scoring.preparation import Prepared, Subject, without_frames
+from iqa_runtime.scoring.references import FeatureStore
+
+_UNDER_WAY = 2
+"""Batches that the backend has while the next is filled: one it works on, one to go on with."""
+
+_WAITING = 64
+"""Images that wait for a batch to be filled, beyond those whose crops are in one: files may fail one after another."""
+
+_Owner = tuple["_Tally", int, int]
+"""Whose an item is: the image's tally, and top and left of the first crop."""
+
+
+class _Tally:
+    """What is known so far about one image."""
+
+    def __init__(
+        self, prepared: Prepared, items: int, area: MapAccumulator | None, picture: RestoredAccumulator | None
+    ) -> None:
+        self.path, self.width, self.height = prepared.path, prepared.width, prepared.height
+        self.seconds, self.error = prepared.seconds, prepared.error
+        self.items = items
+        self.scores: list[float] = []
+        self.map = area
+        self.restored = picture
+
+    @property
+    def is_complete(self) -> bool:
+        return self.error is not None or len(self.scores) == self.items
+
+
+class Pipeline:
+    """Everything between a prepared image and its score.
+
+    One pipeline serves any number of threads: a call of `score` has its own buffers.
+
+    Parameters
+    ----------
+    contract
+        Of the artefact.
+    backend
+        Backend of the artefact's graph, active when `score` is called.
+    encoder
+        That of the reference encoder, for artefacts with cached reference features.
+    batch_size
+        Items handed to the backend at a time.
+    maps
+        Whether to make quality maps.
+    restored
+        Whether to put together restored images.
+
+    Raises
+    ------
+    UsageError
+        If maps or restored images are wanted and there are none, or a batch does not fit into memory.
+    ArtefactError
+        If the contract contradicts itself.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        backend: Backend,
+        encoder: Backend | None,
+        *,
+        batch_size: int,
+        maps: bool,
+        restored: bool,
+    ) -> None:
+        self._contract = contract
+        self._backend = backend
+        self._batch_size = batch_size
+        self._image = CropInput.of_contract(contract, "image")
+        self._reference = CropInput.of_contract(contract, "reference") if contract.input("reference") else None
+        self._features = None if encoder is None else FeatureStore(encoder, self._image)
+        self._maps = [output.name for output in contract.maps] if maps else []
+        if maps and "quality_map" not in self._maps:
+            raise UsageError("this artefact has no quality map; export it with iqa-export --maps")
+        if maps and self._image.stacked:
+            raise UsageError("this artefact scores several crops as one and has no map of each; leave maps out")
+        self._restored = [output.name for output in contract.extras if restored and output.name == "restored"]
+        if restored and not self._restored:
+            raise UsageError("this artefact restores nothing; export one that does with iqa-export --restored")
+        # Maps and restored images are as large as their images and wait with them; and an encoder runs on the same
+        # threads as the network.
+        self._under_way = 0 if self._maps or self._restored or encoder is not None else _UNDER_WAY
+        # Memory is taken page by page as it is written to, so this costs nothing and finds out before any work is done.
+        _ = [Batch[_Owner](batch_size, backend) for _ in range(1 + self._under_way)]
+
+    def score(self, images: Iterable[Prepared]) -> Iterator[Score]:
+        """Score images in order, the next batch being filled while the backend works on the last two.
+
+        A result comes with the first image that is taken after the last batch with a crop of its own has ended, or
+        when too many batches are under way.
+        """
+        batches = Batches[_Owner](self._batch_size, self._backend)
+        waiting: deque[_Tally] = deque()
+        try:
+            for prepared in images:
+                waiting.append(self._start(prepared, batches))
+                # Held on to, the pixels would stay while the next image is awaited.
+                del prepared
+                if len(waiting) > _WAITING + (2 + self._under_way) * self._batch_size:
+                    self._begin(batches)
+                self._collect(batches, self._under_way)
+                while waiting and waiting[0].is_complete:
+                    yield self._result(waiting.popleft())
+            self._begin(batches)
+            self._collect(batches, 0)
+            for tally in waiting:
+                yield self._result(tally)
+        finally:
+            batches.cancel()
+
+    def _start(self, prepared: Prepared, batches: Batches[_Owner]) -> _Tally:
+        """Put all crops of an image into batches, beginning each once it is full."""
+        subject = prepared.subject
+        if subject is None:
+            return _Tally(prepared, 0, None, None)
+        area = MapAccumulator(subject.height, subject.width, self._image.side) if self._maps else None
+        picture = RestoredAccumulator(subject.image, self._image.side) if self._restored else None
+        tally = _Tally(prepared, len(subject.positions), area, picture)
+        placed = 0
+        while placed < tally.items and tally.error is None:
+            batch = batches.filling
+            count = min(batch.size - len(batch.owners), tally.items - placed)
+            began = perf_counter()
+            try:
+                self._fill(batch, subject, slice(placed, placed + count))
+            except IqaError as error:
+                tally.error = without_frames(error)
+                break
+            corners = subject.positions[placed : placed + count, 0].tolist()
+            batch.owners += [(tally, top, left) for top, left in corners]
+            placed += count
+            tally.seconds += perf_counter() - began
+            if len(batch.owners) == batch.size:
+                self._begin(batches)
+                self._collect(batches, self._under_way)
+        return tally
+
+    def _fill(self, batch: Batch[_Owner], subject: Subject, items: slice) -> None:
+        """Write items of one image, and what they are compared with, behind those already in the batch."""
+        used = len(batch.owners)
+        slots = slice(used, used + items.stop - items.start)
+        self._image.fill(batch.tensors["image"][slots], subject.image, subject.cuts[items])
+        if subject.reference is None:
+            return
+        placed = subject.reference_positions[items]
+        if self._features is not None:
+            self._features.fill(batch.tensors["reference_features"][slots], subject.reference, placed)
+        elif self._reference is not None:
+            self._reference.fill(batch.tensors["reference"][slots], subject.reference.image, placed)
+
+    def _begin(self, batches: Batches[_Owner]) -> None:
+        batches.begin([self._contract.score.name, *self._maps, *self._restored])
+
+    def _collect(self, batches: Batches[_Owner], under_way: int) -> None:
+        """Hand the values of batches that have ended to their images; wait for some if more are under way."""
+        while batches.has_ended or batches.under_way > under_way:
+            owners, running = batches.oldest()
+            seconds = 0.0
+            try:
+                outputs, seconds = running.result()
+            except BackendError as error:
+                for tally, _, _ in owners:
+                    tally.error = tally.error or without_frames(error)
+            else:
+                for index, (tally, top, left) in enumerate(owners):
+                    self._take(tally, top, left, {name: values[index] for name, values in outputs.items()})
+            for tally, _, _ in owners:
+                tally.seconds += seconds / len(owners)
+
+    def _take(self, tally: _Tally, top: int, left: int, values: dict[str, NDArray[np.float32]]) -> None:
+        """Take the outputs of one item into its image's tally."""
+        if tally.error is not None:
+            return
+        wrong = [name for name, value in values.items() if not np.isfinite(value).all()]
+        if wrong:
+            tally.error = BackendError(
+                f"output {wrong[0]!r} of crop {len(tally.scores) + 1} is not finite; the artefact or its precision is "
+                "unsound, export it again as fp32"
+            )
+            return
+        tally.scores.append(float(values[self._contract.score.name]))
+        if tally.map is not None:
+            tally.map.add(top, left, values["quality_map"], values.get("weight_map"))
+        if tally.restored is not None:
+            tally.restored.add(top, left, values["restored"])
+
+    def _result(self, tally: _Tally) -> Score:
+        score = self._contract.score
+        scored = tally.error is None
+        return Score(
+            path=tally.path,
+            # Summed exactly, so that the order of crops could not matter either.
+            value=math.fsum(tally.scores) / tally.items if scored else None,
+            range=(score.low, score.high),
+            higher_is_better=score.higher_is_better,
+            trained=self._contract.weights.trained,
+            backend=f"{self._backend.name} {self._backend.provider}",
+            width=tally.width,
+            height=tally.height,
+            patches=tally.items * self._image.per_item if scored else 0,
+            patch_scores=tuple(tally.scores) if scored else (),
+            milliseconds=1000 * tally.seconds,
+            map=tally.map.result() if scored and tally.map is not None else None,
+            restored=tally.restored.result() if scored and tally.restored is not None else None,
+            error=tally.error,
+        )

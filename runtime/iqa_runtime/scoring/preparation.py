@@ -1,0 +1,226 @@
+"""From sources to images with their crops placed: the part of scoring that decoding threads do ahead of the model."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.contract import Contract, PatchPlan
+from iqa_runtime.errors import IqaError, UsageError
+from iqa_runtime.images.loading import Source, load_image
+from iqa_runtime.kernels_numpy import cut
+from iqa_runtime.scoring.patch_plans import format_patch_plan, positions
+from iqa_runtime.scoring.references import Reference, ReferenceStore
+
+_SMALL_BYTES = 4 * 2**20
+"""Of the crops of one image, as bytes of pixels: 27 crops of 224 x 224."""
+
+_THREADS = "iqa-decode"
+
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
+
+
+def prefetch(
+    function: Callable[[_Argument], _Result], arguments: Iterable[_Argument], workers: int, ahead: int
+) -> Generator[_Result, None, None]:
+    """Yield ``function(argument)`` in order, worked ahead by a pool of threads.
+
+    At most ``ahead + 1`` arguments are taken beyond what was yielded, so that arguments may be endless. Closing the
+    generator, or an exception from `arguments` or `function`, cancels what has not begun and ends the threads.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix=_THREADS)
+    begun: deque[Future[_Result]] = deque()
+    try:
+        for argument in arguments:
+            begun.append(pool.submit(function, argument))
+            if len(begun) > ahead:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        # A dropped generator may be ended by the garbage collector, in any thread, and none can wait for itself.
+        pool.shutdown(wait=not threading.current_thread().name.startswith(_THREADS), cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is cropped, and where.
+
+    Attributes
+    ----------
+    image
+        uint8, RGB: the picture, or nothing but its crops, one below the other.
+    height, width
+        Of the picture.
+    positions
+        Top left corners of the crops in the picture, shape (items, crops per item, 2).
+    cuts
+        Their top left corners in `image`, of the same shape.
+    reference
+        What the image is compared with; None if nothing is, or it is inside the artefact.
+    reference_positions
+        Of the same shape as `positions`; empty without a reference.
+    """
+
+    image: NDArray[np.uint8]
+    height: int
+    width: int
+    positions: NDArray[np.int64]
+    cuts: NDArray[np.int64]
+    reference: Reference | None
+    reference_positions: NDArray[np.int64]
+
+    def crops_alone(self, side: int) -> Subject:
+        """Return the same crops, of `side` pixels, without the rest of the picture.
+
+        What waits for the model is then small. Nothing changes where the crops together are larger than the picture.
+        """
+        corners = self.positions.reshape(-1, 2)
+        if len(corners) * side * side * self.image.shape[2] >= self.image.nbytes:
+            return self
+        image = np.concatenate([cut(self.image, top, left, side, side) for top, left in corners.tolist()])
+        cuts = np.zeros_like(corners)
+        cuts[:, 0] = side * np.arange(len(corners))
+        return replace(self, image=image, cuts=cuts.reshape(self.positions.shape))
+
+
+@dataclass(slots=True)
+class Prepared:
+    """An image ready to be cropped, or the error that prevents it."""
+
+    path: str | None
+    seconds: float = 0.0
+    width: int | None = None
+    height: int | None = None
+    subject: Subject | None = None
+    error: IqaError | None = None
+
+
+class Preparer:
+    """Decodes images and references and places their crops. Safe to use from several threads.
+
+    Parameters
+    ----------
+    contract
+        Of the artefact.
+    patch_plan
+        Where crops lie.
+    pixel_limit
+        Most pixels an image may have.
+
+    Raises
+    ------
+    UsageError
+        If the plan's number of crops never makes whole items.
+    """
+
+    def __init__(self, contract: Contract, patch_plan: PatchPlan, *, pixel_limit: int) -> None:
+        self._contract = contract
+        self._patch_plan = patch_plan
+        self._pixel_limit = pixel_limit
+        self._references = ReferenceStore(pixel_limit)
+        if patch_plan.kind != "grid":  # the other kinds give the same number of crops for every image
+            self._place(patch_plan.size, patch_plan.size)
+
+    @property
+    def crops_are_small(self) -> bool:
+        """Whether the crops of an image, whatever its size, are small enough for many images to wait for the model."""
+        plan = self._patch_plan
+        count = {"five": 5, "center": 1, "random": plan.count}.get(plan.kind)
+        return not self._contract.needs_reference and count is not None and 3 * count * plan.size**2 <= _SMALL_BYTES
+
+    def prepare(self, source: Source, reference: Source | None, *, crops_alone: bool = False) -> Prepared:
+        """Decode one image, and its reference; what is wrong with them goes into the result.
+
+        Parameters
+        ----------
+        source, reference
+            As in `Scorer.score`.
+        crops_alone
+            Whether the rest of the picture may be forgotten.
+        """
+        began = perf_counter()
+        prepared = Prepared(os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else None)
+        try:
+            image = load_image(source, pixel_limit=self._pixel_limit)
+            prepared.height, prepared.width = image.shape[:2]
+            prepared.subject = self._subject(image, reference)
+            if crops_alone:
+                prepared.subject = prepared.subject.crops_alone(self._patch_plan.size)
+        except IqaError as error:
+            prepared.error = without_frames(error)
+        prepared.seconds = perf_counter() - began
+        return prepared
+
+    def _subject(self, image: NDArray[np.uint8], source: Source | None) -> Subject:
+        height, width = image.shape[:2]
+        self._check_baked_size(height, width)
+        placed = self._place(height, width)
+        subject = Subject(
+            image=image,
+            height=height,
+            width=width,
+            positions=placed,
+            cuts=placed,
+            reference=None,
+            reference_positions=placed[:0],
+        )
+        if not self._contract.needs_reference:
+            return subject
+        if source is None:
+            raise UsageError("this artefact compares with a reference image and none was given for this image")
+        reference = self._references.get(source)
+        other_height, other_width = reference.image.shape[:2]
+        if self._contract.task == "fr":
+            _check_equal_sizes(f"{width} x {height}", f"{other_width} x {other_height}", "its reference")
+        other_placed = self._place(other_height, other_width)
+        if placed.shape != other_placed.shape:
+            raise UsageError(
+                f"crops {format_patch_plan(self._patch_plan)}: {placed.size // 2} of the image, "
+                f"{other_placed.size // 2} of its reference of another size; choose a plan with a fixed "
+                "number, such as random:20"
+            )
+        return replace(subject, reference=reference, reference_positions=other_placed)
+
+    def _place(self, height: int, width: int) -> NDArray[np.int64]:
+        """Return positions by item: (items, crops per item, 2)."""
+        corners = positions(self._patch_plan, height, width)
+        per_item = self._contract.crops_per_item
+        if len(corners) % per_item:
+            raise UsageError(
+                f"crops {format_patch_plan(self._patch_plan)}: {len(corners)} crops, but this artefact takes "
+                f"{per_item} at a time; choose a multiple, such as "
+                f"random:{per_item * math.ceil(len(corners) / per_item)}"
+            )
+        return corners.reshape(-1, per_item, 2)
+
+    def _check_baked_size(self, height: int, width: int) -> None:
+        options = self._contract.options
+        if self._contract.baked_reference is not None and {"baked_width", "baked_height"} <= options.keys():
+            baked = f"{options['baked_width']} x {options['baked_height']}"
+            _check_equal_sizes(f"{width} x {height}", baked, "the reference in this artefact")
+
+
+def _check_equal_sizes(size: str, other: str, name: str) -> None:
+    if size != other:
+        raise UsageError(f"image is {size}, {name} {other}; full-reference scores need equal sizes")
+
+
+def without_frames(error: IqaError) -> IqaError:
+    """Drop the tracebacks of an error that will be kept: their frames hold images and file contents."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

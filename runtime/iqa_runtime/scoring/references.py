@@ -1,0 +1,211 @@
+"""Reference images: decoded once, encoded once, and both forgotten again when others are in use."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Hashable
+from concurrent.futures import Future
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.backends import Backend
+from iqa_runtime.contract import PLAN_SUFFIX, Contract, FileDigest
+from iqa_runtime.errors import ArtefactError, FileError
+from iqa_runtime.images.loading import Source, load_image
+from iqa_runtime.scoring.crops import CropInput
+
+DECODED_REFERENCES = 4
+"""Decoded references kept: one serves a whole run, a few serve pairs that come grouped by reference."""
+
+FEATURE_BYTES = 256 * 2**20
+"""Encoded references kept, in bytes."""
+
+
+class Reference:
+    """A decoded reference image, H x W x 3 RGB."""
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self.image = image
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Digest of size and pixels; equal pictures have equal features, whatever file they come from."""
+        digest = hashlib.blake2b(repr(self.image.shape).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(self.image).data)
+        return digest.digest()
+
+
+class ReferenceStore:
+    """Decoded references, the most recently used ones kept. Safe to use from several threads.
+
+    Parameters
+    ----------
+    pixel_limit
+        Most pixels an image may have.
+    """
+
+    def __init__(self, pixel_limit: int) -> None:
+        self._pixel_limit = pixel_limit
+        self._lock = Lock()
+        self._entries: OrderedDict[Hashable, Future[Reference]] = OrderedDict()
+
+    def get(self, source: Source) -> Reference:
+        """Return a reference, decoding it if it is not at hand; threads that want the same one wait for the first.
+
+        Raises
+        ------
+        FileError, ImageError, UsageError
+            As `iqa_runtime.images.loading.load_image`.
+        """
+        key = _source_key(source)
+        if key is None:
+            return Reference(load_image(source, pixel_limit=self._pixel_limit))
+        with self._lock:
+            known = self._entries.get(key)
+            future = known or self._entries.setdefault(key, Future())
+            self._entries.move_to_end(key)
+            if len(self._entries) > DECODED_REFERENCES:
+                self._entries.popitem(last=False)
+        if known is None:
+            try:
+                future.set_result(Reference(load_image(source, pixel_limit=self._pixel_limit)))
+            except BaseException as error:
+                future.set_exception(error)
+                with self._lock:
+                    self._entries.pop(key, None)
+        return future.result()
+
+
+def _source_key(source: Source) -> Hashable | None:
+    """Return what identifies the content of a source cheaply; None for what is not worth keeping.
+
+    Arrays need no decoding, and keeping one would tie the result to a buffer the caller may fill again.
+    """
+    if isinstance(source, bytes):
+        return hashlib.blake2b(source, digest_size=16).digest()
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            status = Path(source).stat()
+        except (OSError, ValueError):
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return None
+
+
+class FeatureStore:
+    """Features of reference crops, computed when first wanted. Safe to use from several threads.
+
+    Kept item by item, the most recently used ones up to a number of bytes: memory stays bounded for a grid of any
+    number of crops, and a reference used again costs nothing as long as its items fit.
+
+    Parameters
+    ----------
+    encoder
+        Active backend of the graph ``reference`` -> ``reference_features``.
+    crops
+        How the reference is cropped.
+    capacity
+        Bytes of features to keep.
+    """
+
+    def __init__(self, encoder: Backend, crops: CropInput, capacity: int = FEATURE_BYTES) -> None:
+        self._encoder = encoder
+        self._crops = crops
+        self._capacity = capacity
+        self._lock = Lock()
+        self._rows: OrderedDict[tuple[bytes, bytes], NDArray[np.float32]] = OrderedDict()
+        self._bytes = 0
+
+    def fill(self, out: NDArray[Any], reference: Reference, positions: NDArray[np.int64]) -> None:
+        """Write the features of one reference's crops into the items of `out`.
+
+        Parameters
+        ----------
+        out
+            Items of a buffer, shape (items, ...).
+        reference
+            The image to encode.
+        positions
+            Top left corners, shape (items, crops per item, 2).
+
+        Raises
+        ------
+        BackendError
+            If the encoder fails.
+        """
+        keys = [(reference.digest, item.tobytes()) for item in positions]
+        missing = []
+        with self._lock:
+            for index, key in enumerate(keys):
+                row = self._rows.get(key)
+                if row is None:
+                    missing.append(index)
+                else:
+                    out[index] = row
+                    self._rows.move_to_end(key)
+        if not missing:
+            return
+        crops = self._crops.buffer(len(missing))
+        self._crops.fill(crops, reference.image, positions[missing])
+        features = self._encoder.infer({"reference": crops}, ["reference_features"])["reference_features"]
+        out[missing] = features
+        with self._lock:
+            for index, row in zip(missing, features, strict=True):
+                self._keep(keys[index], row)
+
+    def _keep(self, key: tuple[bytes, bytes], row: NDArray[np.float32]) -> None:
+        if key not in self._rows and row.nbytes <= self._capacity:
+            self._rows[key] = row.copy()
+            self._bytes += row.nbytes
+            while self._bytes > self._capacity:
+                self._bytes -= self._rows.popitem(last=False)[1].nbytes
+
+
+def encoder_path(artefact: Path, contract: Contract) -> Path:
+    """Return the reference encoder of an artefact after checking that it is the file the contract means.
+
+    That of an engine is an engine too, known by the digest in its description; opening it compares file and digest.
+
+    Raises
+    ------
+    ArtefactError
+        If the contract names none, or the file beside the artefact has another digest.
+    FileError
+        If it is not there.
+    """
+    wanted = contract.reference_encoder
+    if wanted is None or Path(wanted.file).name != wanted.file:
+        raise ArtefactError(f"{artefact}: the contract names no reference encoder beside it; export the model again")
+    path = artefact.parent / wanted.file
+    if artefact.suffix.lower() == PLAN_SUFFIX:
+        # Here and not above, so that scorers of ONNX files don't load what they never need.
+        from iqa_runtime.artefacts.engine_file import encoder_plan, read_plan_file
+
+        path = encoder_plan(artefact)
+        digest = read_plan_file(path).plan.sha256
+        if digest.lower() != wanted.sha256.lower():
+            raise ArtefactError(
+                f"{path}: SHA-256 is {digest}, {artefact.name} was built with {wanted.sha256}; use the two engines of "
+                "one build"
+            )
+        return path
+    try:
+        digest = FileDigest.of_file(path).sha256
+    except OSError as error:
+        raise FileError(
+            f"{path}: cannot read the reference encoder of {artefact.name} ({error.strerror}); "
+            "keep both files of the export in one folder"
+        ) from error
+    if digest != wanted.sha256.lower():
+        raise ArtefactError(
+            f"{path}: SHA-256 is {digest}, {artefact.name} was exported with {wanted.sha256}; "
+            "use the two files of one export"
+        )
+    return path

@@ -1,0 +1,78 @@
+"""Bundled artefacts by name, as a fresh installation scores with them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iqa_runtime import Scorer, UsageError, read_contract
+from iqa_runtime.artefacts import bundled
+from iqa_runtime.artefacts.bundled import BUNDLED, find_artefact
+
+PHOTOGRAPHS = Path(__file__).parents[3] / "examples" / "photographs"
+LADDERS = ("brushes_blur", "mountains_noise", "stream_jpeg")
+MOST_BYTES = 24 * 10**6
+
+
+def iqa_run(*arguments: str | Path) -> list[dict[str, object]]:
+    start = "from iqa_runtime.commands.run import main; main()"
+    command = [sys.executable, "-c", start, *map(str, arguments), "--format", "jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_names():
+    assert find_artefact("edge") == find_artefact("edge-nr")
+    assert find_artefact("edge", reference=True) == find_artefact("edge-fr")
+    for name in BUNDLED:
+        contract = read_contract(find_artefact(name))
+        assert (contract.model, contract.variant, contract.task) == ("yoto", "edge", name.removeprefix("edge-"))
+        assert contract.weights.trained
+        assert "synthetic" in contract.weights.trained_on
+
+
+def test_a_path_is_a_path(tmp_path, monkeypatch):
+    assert find_artefact("other.onnx") == Path("other.onnx")
+    assert find_artefact(tmp_path / "edge-nr") == tmp_path / "edge-nr"
+    monkeypatch.chdir(tmp_path)
+    Path("edge").write_bytes(b"")
+    assert find_artefact("edge") == Path("edge")
+
+
+def test_an_installation_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundled, "_FOLDER", tmp_path)
+    with pytest.raises(UsageError, match="without bundled models; give the path"):
+        find_artefact("edge")
+
+
+def test_size():
+    package = Path(bundled.__file__).parents[1]
+    weights = package.parents[1] / "export" / "iqa_export" / "weights"
+    total = sum(file.stat().st_size for folder in (package / "models", weights) for file in folder.iterdir())
+    assert total <= MOST_BYTES
+
+
+@pytest.mark.parametrize("ladder", LADDERS)
+def test_severity_orders_scores(ladder):
+    """Each step down the ladder scores lower, without a reference and with the undamaged photograph as one."""
+    photograph = PHOTOGRAPHS / f"{ladder.split('_')[0]}.jpg"
+    steps = [photograph, *(PHOTOGRAPHS / f"{ladder}_{step}.jpg" for step in (1, 2, 3))]
+    with Scorer("edge") as scorer:
+        values = [result.value for result in scorer.score_many(steps)]
+    assert values == sorted(values, reverse=True)
+    with Scorer("edge-fr") as scorer:
+        values = [result.value for result in scorer.score_many(steps, [photograph] * len(steps))]
+    assert values == sorted(values, reverse=True)
+
+
+def test_command():
+    photograph = PHOTOGRAPHS / "stream.jpg"
+    worst = PHOTOGRAPHS / "stream_jpeg_3.jpg"
+    with Scorer("edge") as alone, Scorer("edge-fr") as compared:
+        expected = alone.score(worst).value, compared.score(worst, photograph).value
+    [without] = iqa_run("edge", worst)
+    [against] = iqa_run("edge", worst, "--reference", photograph)
+    assert (without["score"], against["score"]) == expected

@@ -1,0 +1,441 @@
+"""OpenVINO: scores, bits, precision, refusals; and the rule by which a backend is chosen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from typer.testing import CliRunner
+
+from iqa_runtime import (
+    ArtefactError,
+    BackendError,
+    DependencyError,
+    FileError,
+    Scorer,
+    UsageError,
+    backends,
+)
+from iqa_runtime.backends import GraphSpec, TensorSpec, choose_backend
+from iqa_runtime.backends.openvino import OpenVinoBackend
+from iqa_runtime.commands import check
+from iqa_runtime.commands import run as cli
+from iqa_runtime.commands.check import check_installation
+
+pytestmark = pytest.mark.openvino
+
+Noise = Callable[..., NDArray[np.uint8]]
+
+FLOAT32_SUM = 1e-5
+"""Two libraries add the same float32 products in another order; scores here are of order one."""
+
+BFLOAT16_EPSILON = 2.0**-8
+"""Relative distance of neighbouring bfloat16 numbers, half of it the error of one rounding."""
+
+SIGNATURE = GraphSpec((TensorSpec("image", (3, 32, 32), "float32"),), (TensorSpec("score", ()),))
+
+
+def make(artefact: Path, **changes: Any) -> OpenVinoBackend:
+    return OpenVinoBackend(artefact, SIGNATURE, **{"device": "cpu", "threads": 1, **changes})
+
+
+def crops(items: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((items, 3, 32, 32), dtype=np.float32)
+
+
+def infer(artefact: Path, items: int = 6, **changes: Any) -> NDArray[np.float32]:
+    with make(artefact, **changes) as backend:
+        return backend.infer({"image": crops(items)}, ["score"])["score"]
+
+
+def quantised(artefacts: Any) -> Path:
+    """Score = mean of a convolution whose input and weights are symmetric int8, as in graphs made for TensorRT."""
+    random = np.random.default_rng(1)
+    constants = [
+        numpy_helper.from_array(random.integers(-127, 128, (16, 3, 3, 3)).astype(np.int8), "weight_int8"),
+        numpy_helper.from_array(np.full(16, 0.01, np.float32), "weight_scale"),
+        numpy_helper.from_array(np.zeros(16, np.int8), "weight_zero"),
+        numpy_helper.from_array(np.float32(1 / 127), "scale"),
+        numpy_helper.from_array(np.int8(0), "zero"),
+        numpy_helper.from_array(np.array([1, 2, 3], np.int64), "axes"),
+    ]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["image", "scale", "zero"], ["image_int8"]),
+        helper.make_node("DequantizeLinear", ["image_int8", "scale", "zero"], ["rounded"]),
+        helper.make_node("DequantizeLinear", ["weight_int8", "weight_scale", "weight_zero"], ["weight"], axis=0),
+        helper.make_node("Conv", ["rounded", "weight"], ["features"]),
+        helper.make_node("Relu", ["features"], ["positive"]),
+        helper.make_node("ReduceMean", ["positive", "axes"], ["score"], keepdims=0),
+    ]
+    path: Path = artefacts.write("quantised", nodes, constants, artefacts.contract(precision="int8", target="tensorrt"))
+    return path
+
+
+def weight_only(artefacts: Any) -> Path:
+    """Score = mean square of a dense layer whose weights are int8 and whose input is float."""
+    random = np.random.default_rng(2)
+    constants = [
+        numpy_helper.from_array(random.integers(-127, 128, (1024, 512)).astype(np.int8), "weight_int8"),
+        numpy_helper.from_array(np.full(512, 3e-4, np.float32), "weight_scale"),
+        numpy_helper.from_array(np.zeros(512, np.int8), "weight_zero"),
+        numpy_helper.from_array(np.array([0, 3, -1], np.int64), "rows"),
+        numpy_helper.from_array(np.array([1, 2], np.int64), "axes"),
+    ]
+    nodes = [
+        helper.make_node("Reshape", ["image", "rows"], ["planes"]),
+        helper.make_node("DequantizeLinear", ["weight_int8", "weight_scale", "weight_zero"], ["weight"], axis=1),
+        helper.make_node("MatMul", ["planes", "weight"], ["features"]),
+        helper.make_node("Mul", ["features", "features"], ["squares"]),
+        helper.make_node("ReduceMean", ["squares", "axes"], ["score"], keepdims=0),
+    ]
+    path: Path = artefacts.write("weight_only", nodes, constants, artefacts.contract())
+    return path
+
+
+@pytest.mark.parametrize("kind", ["mean", "difference", "packed", "cached", "baked", "mapped", "deep"])
+def test_scores_are_those_of_onnx_runtime(artefacts: Any, noise: Noise, kind: str) -> None:
+    path = getattr(artefacts, kind)()
+    image, reference = noise(64, 80, 1), noise(64, 80, 2)
+    results = []
+    for name in ("onnxruntime", "openvino"):
+        with Scorer(path, backend=name, threads=2) as scorer:
+            results.append(scorer.score(image, reference if scorer.contract.needs_reference else None))
+            assert scorer.backend_name == name
+    expected, got = results
+    np.testing.assert_allclose(got.patch_scores, expected.patch_scores, rtol=0, atol=FLOAT32_SUM)
+    assert got.patches == expected.patches
+
+
+def test_maps_and_restored_images_come_too(artefacts: Any, noise: Noise) -> None:
+    image = noise(48, 50)
+    for path, wanted in ((artefacts.mapped(), {"maps": True}), (artefacts.restoring(), {"restored": True})):
+        with Scorer(path, backend="openvino", **wanted) as scorer, Scorer(path, **wanted) as other:
+            got, expected = scorer.score(image), other.score(image)
+        for name in ("map", "restored"):
+            if getattr(expected, name) is not None:
+                np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=0, atol=FLOAT32_SUM)
+
+
+def test_a_float16_graph_runs(artefacts: Any) -> None:
+    with Scorer(artefacts.mean(dtype="float16"), backend="openvino") as scorer:
+        got = scorer.score(np.full((32, 32, 3), 51, np.uint8))
+    assert got.value == pytest.approx(0.2, abs=2.0**-12)  # half a float16 step below 0.25
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("graph", ["deep", "quantised"])
+def test_bits_do_not_depend_on_batch_threads_or_order(artefacts: Any, graph: str, precision: str) -> None:
+    path = artefacts.deep() if graph == "deep" else quantised(artefacts)
+    if precision == "bfloat16" and not has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
+    image = crops(9)
+    with make(path, precision=precision) as backend:
+        expected = np.concatenate([backend.infer({"image": image[[i]]}, ["score"])["score"] for i in range(9)])
+    order = np.random.default_rng(3).permutation(9)
+    for threads in (1, 2, 5):
+        with make(path, precision=precision, threads=threads) as backend:
+            np.testing.assert_array_equal(backend.infer({"image": image}, ["score"])["score"], expected)
+            np.testing.assert_array_equal(backend.infer({"image": image[order]}, ["score"])["score"], expected[order])
+    assert len(set(expected.tolist())) == 9
+
+
+def test_callers_in_several_threads_do_not_mix(artefacts: Any) -> None:
+    image = crops(24)
+    with make(artefacts.deep(), threads=2) as backend:
+        expected = backend.infer({"image": image}, ["score"])["score"]
+        with ThreadPoolExecutor(6) as callers:
+            parts = callers.map(lambda i: backend.infer({"image": image[[i]]}, ["score"])["score"], range(24))
+            np.testing.assert_array_equal(np.concatenate(list(parts)), expected)
+
+
+def test_a_later_run_leaves_earlier_outputs_alone(artefacts: Any) -> None:
+    with make(artefacts.mean()) as backend:
+        (first,) = backend._run({"image": np.full((1, 3, 32, 32), 0.25, np.float32)}, ["score"])
+        backend._run({"image": np.full((1, 3, 32, 32), 0.75, np.float32)}, ["score"])
+    assert first.tolist() == [0.25]
+
+
+def has_bfloat16() -> bool:
+    from iqa_runtime.backends.openvino import _import_openvino
+
+    return "BF16" in _import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def test_float32_unless_bfloat16_is_asked_for(artefacts: Any) -> None:
+    if not has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
+    path = artefacts.deep()
+    full, rounded = infer(path), infer(path, precision="bfloat16")
+    # Eight layers deep, errors of single roundings add up; the scores' own spread is what they must not drown.
+    spread = np.ptp(full)
+    assert BFLOAT16_EPSILON / 64 * spread < np.abs(rounded - full).max() < 64 * BFLOAT16_EPSILON * spread
+    assert (make(path).provider, make(path, precision="bfloat16").provider) == ("CPU (float32)", "CPU (bfloat16)")
+
+
+def test_a_processor_without_bfloat16_is_an_error(tmp_path: Path) -> None:
+    core = SimpleNamespace(get_property=Mock(return_value=["FP32", "INT8"]))
+    make(tmp_path)._check_precision(core)
+    with pytest.raises(BackendError, match="no bfloat16"):
+        make(tmp_path, precision="bfloat16")._check_precision(core)
+
+
+def test_float_inputs_of_int8_weights_are_not_rounded(artefacts: Any) -> None:
+    path = weight_only(artefacts)
+    weight = numpy_helper.to_array(onnx.load(path).graph.initializer[0]).astype(np.float64) * 3e-4
+    expected = ((crops(6).reshape(6, 3, -1).astype(np.float64) @ weight) ** 2).mean(axis=(1, 2))
+    np.testing.assert_allclose(infer(path), expected, rtol=FLOAT32_SUM)
+
+
+def test_settings_against_crashes_and_silent_rounding_are_given(
+    artefacts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from iqa_runtime.backends.openvino import _import_openvino
+
+    core, given = _import_openvino().Core, []
+    original = core.compile_model
+
+    def recording(self: Any, model: Any, device: str, settings: dict[str, Any]) -> Any:
+        given.append(settings)
+        return original(self, model, device, settings)
+
+    monkeypatch.setattr(core, "compile_model", recording)
+    infer(artefacts.mean(), threads=2)
+    (settings,) = given
+    assert settings["SNIPPETS_MODE"] == "DISABLE"
+    assert settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] == 0
+    assert settings["ENABLE_CPU_PINNING"] is False
+    assert (settings["NUM_STREAMS"], settings["INFERENCE_NUM_THREADS"]) == (2, 2)
+
+
+def test_the_import_reports_to_nobody(tmp_path: Path, artefacts: Any) -> None:
+    code = (
+        "import sys, threading; from iqa_runtime import Scorer; Scorer(sys.argv[1], backend='openvino', threads=1);"
+        "print('openvino_telemetry' in sys.modules, threading.active_count())"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    finished = subprocess.run(
+        [sys.executable, "-c", code, str(artefacts.mean())],
+        env={**os.environ, "HOME": str(home), "LOCALAPPDATA": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert finished.stdout.split() == ["False", "1"]
+    assert list(home.iterdir()) == []
+
+
+def rename_input(model: Any) -> None:
+    model.graph.input[0].name = "pixels"
+    model.graph.node[0].input[0] = "pixels"
+
+
+def shrink_input(model: Any) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 16
+
+
+def fix_batch(model: Any) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def rename_output(model: Any) -> None:
+    model.graph.output[0].name = "beauty"
+    model.graph.node[-1].output[0] = "beauty"
+
+
+def unknown_operator(model: Any) -> None:
+    model.graph.node[0].op_type = "Beautify"
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (rename_input, "'pixels'"),
+        (shrink_input, "16"),
+        (fix_batch, r"\[1,3,32,32\]"),
+        (rename_output, "'beauty'"),
+        (unknown_operator, "cannot load it.*Beautify"),
+    ],
+)
+def test_a_graph_that_is_not_its_contract(artefacts: Any, capfd: Any, change: Any, complaint: str) -> None:
+    path = artefacts.mean()
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    with pytest.raises(ArtefactError, match=complaint) as caught:
+        Scorer(path, backend="openvino")
+    assert "\n" not in str(caught.value)
+    assert ".cpp" not in str(caught.value)
+    assert capfd.readouterr().out == ""
+
+
+def test_a_graph_of_another_number_format(artefacts: Any) -> None:
+    with pytest.raises(ArtefactError, match=r"f16 .*float32"):
+        infer(artefacts.mean(dtype="float16"))
+
+
+def test_a_file_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"gone\.onnx"):
+        make(tmp_path / "gone.onnx").activate()
+
+
+@pytest.mark.parametrize(("option", "value"), [("device", "gpu"), ("device", "cuda"), ("precision", "float16")])
+def test_what_it_does_not_have_is_refused(tmp_path: Path, option: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"{option} '{value}'"):
+        make(tmp_path, **{option: value})
+
+
+def test_a_failing_run_is_a_backend_error_and_harms_no_later_one(artefacts: Any) -> None:
+    with make(artefacts.mean()) as backend:
+        with pytest.raises(BackendError, match="OpenVINO failed"):
+            backend._run({"image": np.zeros((1, 3, 4, 4), np.float32)}, ["score"])
+        assert backend.infer({"image": np.ones((2, 3, 32, 32), np.float32)}, ["score"])["score"].tolist() == [1, 1]
+    with pytest.raises(UsageError, match="deactivated"):
+        backend._run({}, ["score"])
+
+
+@pytest.mark.parametrize(
+    ("module", "complaint"),
+    [(None, r"pip install \"iqa-deploy\[openvino\]\""), (ModuleType("openvino"), "in part only")],
+)
+def test_the_library_is_missing_or_broken(
+    artefacts: Any, monkeypatch: pytest.MonkeyPatch, module: ModuleType | None, complaint: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", module)
+    with pytest.raises(DependencyError, match=complaint):
+        infer(artefacts.mean())
+
+
+def test_an_imported_library_without_a_spec_counts_as_installed(
+    artefacts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", ModuleType("openvino"))
+    choice = choose_backend(Path("a.onnx"), artefacts.contract(target="openvino"))
+    assert choice.backend is OpenVinoBackend
+
+
+BOTH = ("onnxruntime", "openvino")
+
+
+@pytest.mark.parametrize(
+    ("installed", "target", "device", "expected"),
+    [
+        (BOTH, "any", "cpu", "onnxruntime"),
+        (BOTH, "onnxruntime", "cpu", "onnxruntime"),
+        (BOTH, "openvino", "cpu", "openvino"),
+        (BOTH, "tensorrt", "cpu", "openvino"),
+        (BOTH, "tensorrt", "cuda:1", "onnxruntime"),
+        (("openvino",), "any", "cpu", "openvino"),
+        (("openvino",), "onnxruntime", "cpu", "openvino"),
+        (("onnxruntime",), "openvino", "cpu", "onnxruntime"),
+        ((), "openvino", "cpu", "openvino"),
+        ((), "any", "cpu", "onnxruntime"),
+    ],
+)
+def test_the_best_installed_backend_is_chosen(
+    artefacts: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    installed: tuple[str, ...],
+    target: str,
+    device: str,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(backends, "find_spec", lambda name: name if name in installed else None)
+    choice = choose_backend(Path("a.onnx"), artefacts.contract(target=target), device=device)
+    made_for = {"any": BOTH, "onnxruntime": ("onnxruntime",)}.get(target, ("openvino",))
+    assert choice.backend.name == expected
+    assert (choice.complaint is None) == (expected in made_for)
+
+
+def test_bfloat16_is_openvinos_and_never_silent(artefacts: Any) -> None:
+    path, plain = Path("a.onnx"), artefacts.contract()
+    judged = artefacts.contract(precision="bf16", target="openvino")
+    choice = choose_backend(path, plain, precision="bfloat16")
+    assert (choice.backend, choice.precision) == (OpenVinoBackend, "bfloat16")
+    assert "judged in float32" in (choice.complaint or "")
+    choice = choose_backend(path, judged)
+    assert (choice.backend, choice.precision, choice.complaint) == (OpenVinoBackend, "bfloat16", None)
+    assert "judged in bfloat16" in (choose_backend(path, judged, precision="float32").complaint or "")
+    with pytest.raises(UsageError, match="'onnxruntime' does not compute in it"):
+        choose_backend(path, plain, "onnxruntime", precision="bfloat16")
+    with pytest.raises(UsageError, match="'int4'"):
+        choose_backend(path, plain, precision="int4")
+
+
+def test_a_choice_makes_backends_in_its_precision(artefacts: Any) -> None:
+    path = artefacts.mean()
+    for precision in ("float32", "bfloat16"):
+        choice = choose_backend(path, artefacts.contract(), "openvino", precision=precision)
+        backend = choice.create(path, SIGNATURE, device="cpu", threads=3)
+        assert (backend.provider, backend.threads) == (f"CPU ({precision})", 3)
+
+
+def test_check_compiles_in_a_process_of_its_own_first(artefacts: Any) -> None:
+    steps = {step.name: step for step in check_installation(artefacts.mean(), backend="openvino", threads=1)}
+    assert all(step.passed for step in steps.values())
+    assert list(steps).index("compiling") < list(steps).index("backend")
+    assert "CPU (float32)" in steps["backend"].detail
+    assert "openvino" in steps["libraries"].detail
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "complaint"),
+    [("import os; os.abort()", 60, "crashed a process of its own"), ("import time; time.sleep(60)", 1, "not done")],
+)
+def test_check_survives_a_crash(
+    artefacts: Any, monkeypatch: pytest.MonkeyPatch, code: str, seconds: int, complaint: str
+) -> None:
+    monkeypatch.setattr(check, "_OPEN", code)
+    monkeypatch.setattr(check, "_OPEN_SECONDS", seconds)
+    *_, last = check_installation(artefacts.mean(), backend="openvino")
+    assert (last.name, last.passed) == ("compiling", False)
+    assert complaint in last.detail
+
+
+def test_the_target_of_the_artefact_chooses_and_the_result_says_what_ran(artefacts: Any, noise: Noise) -> None:
+    ran = {}
+    for target in ("any", "onnxruntime", "openvino", "tensorrt"):
+        with Scorer(artefacts.mean(target, target=target)) as scorer:
+            ran[target] = scorer.score(noise(32, 32)).backend
+    assert ran == {
+        "any": "onnxruntime CPUExecutionProvider",
+        "onnxruntime": "onnxruntime CPUExecutionProvider",
+        "openvino": "openvino CPU (float32)",
+        "tensorrt": "openvino CPU (float32)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "complaint"),
+    [
+        ("openvino", {"backend": "onnxruntime"}, "made for openvino and runs on onnxruntime"),
+        ("any", {"precision": "bfloat16"}, "judged in float32 and runs in bfloat16"),
+    ],
+)
+def test_running_otherwise_than_judged_is_a_warning(
+    artefacts: Any, save_png: Any, noise: Noise, target: str, options: dict[str, str], complaint: str
+) -> None:
+    if "precision" in options and not has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
+    path = artefacts.mean(target=target)
+    with pytest.warns(UserWarning, match=complaint):
+        Scorer(path, **options).close()
+    image = save_png(path.with_name("noise.png"), noise(32, 32))
+    arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+    result = CliRunner().invoke(cli.app, [str(path), str(image), *arguments])
+    assert result.exit_code == 0
+    assert complaint in result.stderr
+    assert options.get("backend", "openvino CPU (bfloat16)") in result.stderr.splitlines()[-1]

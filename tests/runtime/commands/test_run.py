@@ -1,0 +1,491 @@
+"""The command iqa-run, in this process and as a process of its own."""
+
+import csv
+import dataclasses
+import functools
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from iqa_runtime import Scorer, read_contract
+from iqa_runtime.artefacts.contract_json import contract_to_json
+from iqa_runtime.commands.rows import KEYS
+from iqa_runtime.commands.run import app, main
+
+COMMAND = (sys.executable, "-c", "from iqa_runtime.commands.run import main; main()")
+GREYS = {"a.png": 51, "sp ace/ü.png": 102, "x/a.png": 204}
+DEADLINE = 60.0
+"""Seconds a process may take before the test gives up on it: far above what an overloaded host needs."""
+MANY = 600
+"""Images of a run that is to be interrupted."""
+
+
+def gray(path, value, size=(48, 64)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, data = cv2.imencode(".png", np.full((*size, 3), value, np.uint8))
+    path.write_bytes(data.tobytes())
+    return path
+
+
+@pytest.fixture
+def shots(tmp_path, monkeypatch):
+    """Three plain images of brightness value / 255 beside a file that is none; they lie in the working folder."""
+    for name, value in GREYS.items():
+        gray(tmp_path / "shots" / name, value)
+    (tmp_path / "shots/notes.txt").write_text("not an image")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "shots"
+
+
+@pytest.fixture
+def broken(shots):
+    """An image cut short among the others."""
+    data = (shots / "a.png").read_bytes()
+    (shots / "broken.png").write_bytes(data[: len(data) // 2])
+    return shots / "broken.png"
+
+
+def run(*arguments, **options):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], **options)
+
+
+def start(*arguments, **options):
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.PIPE, **options}
+    # Where tests run in the background of a shell the signal is ignored, and children inherit that.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([*COMMAND, *map(str, arguments)], preexec_fn=heed, **options)
+
+
+def finish(process, stdin=b""):
+    out, err = process.communicate(stdin, timeout=DEADLINE)
+    return process.returncode, out.decode(), err.decode()
+
+
+def lines(text):
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+def scores(rows):
+    return {row["path"]: row["score"] for row in rows}
+
+
+TOLERANCE = 1e-5
+"""For a float32 mean of 3072 equal values of at most 1: the rounding of a sum in any sensible order stays below it."""
+EXPECTED = {f"shots/{name}": pytest.approx(value / 255, abs=TOLERANCE) for name, value in GREYS.items()}
+
+
+@pytest.mark.usefixtures("broken")
+def test_folder_gives_a_row_an_image_in_every_format(artefacts):
+    model = artefacts.mean()
+    results = {form: run(model, "shots", "--format", form) for form in ("json", "jsonl", "csv")}
+    assert [result.exit_code for result in results.values()] == [1, 1, 1]
+    rows = json.loads(results["json"].stdout)
+    in_lines = lines(results["jsonl"].stdout)
+    in_csv = list(csv.DictReader(io.StringIO(results["csv"].stdout, newline="")))
+    assert all(tuple(row) == KEYS for row in [*rows, *in_lines, *in_csv])
+    expected = ["shots/a.png", "shots/broken.png", "shots/sp ace/ü.png", "shots/x/a.png"]
+    assert [[row["path"] for row in found] for found in (rows, in_lines, in_csv)] == [expected] * 3
+    assert scores(rows) == scores(in_lines) == EXPECTED | {"shots/broken.png": None}
+    assert [row["score"] for row in in_csv] == ["" if row["score"] is None else repr(row["score"]) for row in rows]
+    first, second = rows[:2]
+    assert (first["range"], first["direction"], first["width"], first["height"]) == ([0.0, 1.0], "higher", 64, 48)
+    assert (first["patches"], first["error"]) == (5, None)
+    assert first["milliseconds"] > 0
+    assert "broken.png" in second["error"]
+    assert (in_csv[0]["range"], in_csv[0]["error"], in_csv[1]["error"]) == ("0.0 1.0", "", second["error"])
+
+
+@pytest.mark.usefixtures("broken")
+def test_summary_goes_to_standard_error_alone(artefacts):
+    result = run(artefacts.mean(), "shots")
+    assert "4 images, 1 failed" in result.stderr
+    assert f"score mean {sum(GREYS.values()) / 3 / 255:.4f}, min 0.2000, max 0.8000" in result.stderr
+    assert "0 to 1, higher is better" in result.stderr
+    assert len(lines(result.stdout)) == 4
+
+
+@pytest.mark.usefixtures("shots")
+def test_run_without_failures_exits_0(artefacts):
+    assert run(artefacts.mean(), "shots").exit_code == 0
+
+
+@pytest.mark.usefixtures("shots")
+def test_named_file_is_a_row_whatever_it_is(artefacts):
+    result = run(artefacts.mean(), "shots/notes.txt", "gone.jpg", "shots/a.png", "--format", "json")
+    notes, gone, good = json.loads(result.stdout)
+    assert (notes["path"], gone["path"], good["error"]) == ("shots/notes.txt", "gone.jpg", None)
+    assert notes["error"]
+    assert gone["error"]
+    assert result.exit_code == 1
+
+
+@pytest.mark.usefixtures("shots")
+def test_list_on_standard_input(artefacts):
+    code, out, _ = finish(start(artefacts.mean(), "-"), "shots/sp ace/ü.png\nshots/a.png\n".encode())
+    assert code == 0
+    assert scores(lines(out)) == {path: EXPECTED[path] for path in ("shots/sp ace/ü.png", "shots/a.png")}
+
+
+@pytest.mark.usefixtures("shots")
+def test_rows_are_utf_8_whatever_the_locale(artefacts):
+    ascii_only = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    code, out, _ = finish(start(artefacts.mean(), "shots/sp ace/*.png", "--format", "jsonl", env=ascii_only))
+    assert (code, lines(out)[0]["score"]) == (0, EXPECTED["shots/sp ace/ü.png"])
+    code, out, _ = finish(start(artefacts.mean(), "shots/sp ace/*.png", "--format", "table", env=ascii_only))
+    assert code == 0
+    assert "0.4000" in out
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("rows.csv", "path,score"), ("rows.JSON", "["), ("rows.jsonl", '{"path"'), ("rows", '{"path"')],
+)
+def test_format_follows_the_suffix_of_the_output(artefacts, name, first):
+    result = run(artefacts.mean(), "shots", "--output", name)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert Path(name).read_text().startswith(first)
+
+
+@pytest.mark.usefixtures("shots")
+def test_untrained_artefact_says_so(artefacts):
+    result = run(artefacts.untrained(), "shots", "--format", "table")
+    assert "UNTRAINED" in result.stdout
+    assert result.stderr.count("untrained") == 2
+    assert all(tuple(row) == KEYS for row in lines(run(artefacts.untrained(), "shots").stdout))
+
+
+@pytest.mark.usefixtures("shots")
+def test_one_reference_serves_all(artefacts):
+    result = run(artefacts.difference(task="nar"), "shots", "--reference", "shots/a.png")
+    rows = lines(result.stdout)
+    assert [row["score"] for row in rows] == pytest.approx([0, 0.2, 0.6], abs=TOLERANCE)
+    assert {row["direction"] for row in rows} == {"lower"}
+
+
+@pytest.mark.usefixtures("broken")
+def test_reference_folder_pairs_by_name_and_a_missing_one_is_an_error_row(artefacts, tmp_path):
+    gray(tmp_path / "clean/a.png", 255)
+    result = run(artefacts.difference(), "shots", "--reference", "clean", "--format", "json")
+    rows = {row["path"]: row for row in json.loads(result.stdout)}
+    assert rows["shots/a.png"]["score"] == pytest.approx(0.8, abs=TOLERANCE)
+    assert rows["shots/x/a.png"]["score"] == pytest.approx(0.2, abs=TOLERANCE)
+    assert "clean/ü.png" in rows["shots/sp ace/ü.png"]["error"]
+    assert rows["shots/broken.png"]["score"] is None
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_resume_scores_what_is_missing_or_failed(artefacts, broken, form):
+    model, output = artefacts.mean(), Path(f"rows.{form}")
+    assert run(model, "shots/a.png", "shots/broken.png", "--output", output).exit_code == 1
+    before = output.read_text().splitlines()
+    gray(broken, 255)
+    output.write_text(output.read_text() + {"jsonl": '{"path": "cut sho', "csv": "cut sho"}[form])
+    result = run(model, "shots", "--output", output, "--resume")
+    assert result.exit_code == 0
+    assert "1 already scored, 3 left" in result.stderr
+    header = form == "csv"
+    after = output.read_text().splitlines()
+    assert after[: 1 + header] == before[: 1 + header]
+    assert len(after) == 4 + header
+    assert not any("cut sho" in line for line in after)
+    assert "4 already scored, 0 left" in run(model, "shots", "--output", output, "--resume").stderr
+    assert output.read_text().splitlines() == after
+
+
+@pytest.mark.usefixtures("shots")
+def test_resume_refuses_rows_of_another_kind_of_score(artefacts):
+    run(artefacts.mean(), "shots/a.png", "--output", "rows.csv")
+    before = Path("rows.csv").read_text()
+    other = artefacts.difference(task="nar")
+    result = run(other, "shots", "--reference", "shots/a.png", "--output", "rows.csv", "--resume")
+    assert (result.exit_code, Path("rows.csv").read_text()) == (2, before)
+
+
+@pytest.mark.usefixtures("shots")
+def test_crops_replace_the_plan(artefacts):
+    rows = lines(run(artefacts.mean(), "shots", "--crops", "random:7:3", "--batch-size", 3, "--threads", 1).stdout)
+    assert {row["patches"] for row in rows} == {7}
+
+
+@pytest.mark.usefixtures("broken")
+def test_maps_are_named_by_input_and_only_of_what_has_a_score(artefacts):
+    result = run(artefacts.mapped(), "shots", "--maps", "out/maps")
+    maps = {str(path.relative_to("out/maps")) for path in Path("out/maps").rglob("*") if path.is_file()}
+    assert maps == {"a.png.png", "sp ace/ü.png.png", "x/a.png.png"}
+    assert len(lines(result.stdout)) == 4
+    picture = cv2.imdecode(np.fromfile("out/maps/a.png.png", np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape[0] > 48
+
+
+@pytest.mark.usefixtures("broken")
+def test_restored_images_are_named_by_input(artefacts):
+    result = run(artefacts.restoring(), "shots", "--restored", "out/restored", "--crops", "grid")
+    pictures = {str(path.relative_to("out/restored")) for path in Path("out/restored").rglob("*") if path.is_file()}
+    assert pictures == {"a.png.png", "sp ace/ü.png.png", "x/a.png.png"}
+    assert result.exit_code == 1
+    picture = cv2.imdecode(np.fromfile("out/restored/a.png.png", np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == cv2.imdecode(np.fromfile("shots/a.png", np.uint8), cv2.IMREAD_COLOR).shape
+    assert picture.min() >= 178
+
+
+@pytest.mark.usefixtures("shots")
+def test_maps_keep_their_names_when_a_run_is_resumed(artefacts):
+    model = artefacts.mapped()
+    run(model, "shots/x/a.png", "--output", "rows.csv")
+    run(model, "shots", "--output", "rows.csv", "--resume", "--maps", "maps")
+    assert {path.name for path in Path("maps").rglob("*.png")} == {"a.png.png", "ü.png.png"}
+    assert not Path("maps/x").exists()
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--bogus"],
+        ["{mean}"],
+        ["{mean}", "empty"],
+        ["{mean}", "shots/*.gif"],
+        ["{mean}", "shots", "--format", "xml"],
+        ["{mean}", "shots", "--resume"],
+        ["{mean}", "shots", "--resume", "--output", "rows.json"],
+        ["{mean}", "shots", "--crops", "many"],
+        ["{mean}", "shots", "--batch-size", "0"],
+        ["{mean}", "shots", "--device", "abacus"],
+        ["{mean}", "shots", "--backend", "abacus"],
+        ["{mean}", "shots", "--reference", "shots/a.png"],
+        ["{mean}", "shots", "--reference", ""],
+        ["{mean}", "shots", ""],
+        ["{mean}", "shots", "--batch-size", "100000000"],
+        ["{mean}", "shots", "--threads", "100000000"],
+        ["{cached}", "shots", "--reference", "shots/a.png", "--threads", "100000000"],
+        ["{restoring}", "shots", "--maps", "out", "--restored", "./out/"],
+        ["{mean}", "shots", "--maps", "maps"],
+        ["{mean}", "shots", "--restored", "restored"],
+        ["{mean}", "shots", "--output", "nowhere/rows.csv"],
+        ["{mean}", "shots", "--output", "shots/a.png/rows.json"],
+        ["{mean}", "shots", "--info"],
+        ["{mean}", "--info", "--check"],
+        ["{mean}", "--info", "--format", "csv"],
+        ["{difference}", "shots"],
+        ["{difference}", "shots", "--reference", "gone"],
+        ["shots/a.png", "shots"],
+        ["gone.onnx", "shots"],
+        ["gone.onnx", "--info"],
+    ],
+)
+def test_usage_error_is_one_line_and_exit_code_2(arguments, artefacts, monkeypatch, capsys):
+    Path("empty").mkdir()
+    models = {name: getattr(artefacts, name)() for name in ("mean", "difference", "cached", "restoring")}
+    monkeypatch.setattr(sys, "argv", ["iqa-run", *(argument.format(**models) for argument in arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    assert err.startswith("iqa-run: ")
+    assert err.count("\n") == 1
+    assert not Path("maps").exists()
+
+
+@pytest.mark.usefixtures("shots")
+def test_mistake_leaves_the_output_of_an_earlier_run_alone(artefacts):
+    Path("rows.csv").write_text("earlier")
+    assert run(artefacts.difference(), "shots", "--output", "rows.csv").exit_code == 2
+    assert Path("rows.csv").read_text() == "earlier"
+
+
+READ = ["shots/a.png", "clean/a.png", "m.onnx", "m.reference.onnx"]
+
+
+@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json", "table"])
+@pytest.mark.parametrize("link", [None, Path.symlink_to, Path.hardlink_to])
+@pytest.mark.usefixtures("shots")
+def test_output_never_replaces_what_the_run_reads(artefacts, tmp_path, name, form, link):
+    model = artefacts.cached("m")
+    for path in (model, model.with_name("m.reference.onnx")):
+        path.rename(tmp_path / path.name)
+    for shot in GREYS:
+        gray(tmp_path / "clean" / Path(shot).name, 9)
+    before = Path(name).read_bytes()
+    output = Path("shots/../link" if link else f"shots/../{name}")
+    if link:
+        link(Path("link"), Path(name).resolve())
+    result = run("m.onnx", "shots", "--reference", "clean", "--output", output, "--format", form)
+    assert (result.exit_code, Path(name).read_bytes()) == (2, before)
+    assert f"{output} would overwrite" in result.stderr
+    assert name in result.stderr
+    assert {path.name for path in Path().iterdir()} == {"m.onnx", "m.reference.onnx", "shots", "clean", "artefacts"} | (
+        {"link"} if link else set()
+    )
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--maps", "mapped"), ("--restored", "restoring")])
+def test_pictures_never_replace_what_the_run_reads(artefacts, shots, option, kind):
+    before = gray(shots / "a.png.png", 7).read_bytes()
+    result = run(getattr(artefacts, kind)(), "shots", option, shots, "--output", "rows.csv")
+    assert (result.exit_code, (shots / "a.png.png").read_bytes()) == (2, before)
+    assert f"{option}: {shots / 'a.png.png'} would overwrite an image to score (shots/a.png.png)" in result.stderr
+    assert not Path("rows.csv").exists()
+    # A picture of an earlier run may be replaced.
+    (shots / "a.png.png").rename("a.png.png")
+    assert run(getattr(artefacts, kind)(), "shots", option, ".").exit_code == 0
+    assert Path("a.png.png").read_bytes() != before
+
+
+@pytest.mark.usefixtures("shots")
+def test_pictures_never_replace_the_rows(artefacts):
+    Path("maps").mkdir()
+    Path("maps/a.png.png").write_text("earlier")
+    result = run(artefacts.mapped(), "shots", "--maps", "maps", "--output", "maps/a.png.png")
+    assert (result.exit_code, Path("maps/a.png.png").read_text()) == (2, "earlier")
+
+
+@pytest.mark.usefixtures("shots")
+def test_rows_join_with_the_list_they_came_from(artefacts):
+    listed = ["./shots/a.png", "shots//x/a.png", "http://example.org/a.png"]
+    code, out, _ = finish(start(artefacts.mean(), "-"), "\n".join(listed).encode())
+    assert (code, [row["path"] for row in lines(out)]) == (1, listed)
+    assert "URLs are not fetched" in lines(out)[2]["error"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to every folder")
+@pytest.mark.usefixtures("shots")
+def test_folder_without_write_permission_is_a_usage_error(artefacts):
+    Path("locked").mkdir(0o500)
+    assert run(artefacts.mean(), "shots", "--output", "locked/rows.json").exit_code == 2
+
+
+@pytest.mark.usefixtures("shots")
+def test_full_disk_is_one_line(artefacts):
+    for arguments in (["--output", "/dev/full"], []):
+        with Path("/dev/full").open("wb") as full:
+            process = start(artefacts.mean(), "shots", "--format", "jsonl", *arguments, stdout=full)
+            _, err = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 2
+        assert b"No space left" in err
+        assert err.count(b"\n") == 1
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("form", ["jsonl", "csv", "json", "table"])
+def test_closed_pipe_is_quiet(artefacts, form):
+    reader, writer = os.pipe()
+    process = start(artefacts.mean(), "shots", "--format", form, stdout=writer)
+    os.close(writer)
+    os.close(reader)
+    _, err = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, err) == (141, b"")
+
+
+def test_interrupted_run_keeps_its_rows_and_resumes(artefacts, tmp_path):
+    model, folder, output = artefacts.mean(), tmp_path / "many", tmp_path / "rows.jsonl"
+    for index in range(MANY):
+        gray(folder / f"{index:03}.png", index % 256)
+    # Crops enough to keep each image busy for a moment, so that the signal finds the run half done, even if this
+    # process has to wait seconds for its turn.
+    process = start(model, folder, "--output", output, "--crops", "random:3000")
+    end = time.monotonic() + DEADLINE
+    while not (output.exists() and output.read_text().count("\n") >= 2):
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    kept = lines(output.read_text())
+    assert (code, "interrupted" in err, "Traceback" in err) == (130, True, False)
+    assert 2 <= len(kept) < MANY
+    assert run(model, folder, "--output", output, "--resume").exit_code == 0
+    assert lines(output.read_text())[: len(kept)] == kept
+    expected = [index % 256 / 255 for index in range(MANY)]
+    assert [row["score"] for row in lines(output.read_text())] == pytest.approx(expected, abs=TOLERANCE)
+
+
+def on_terminal(*arguments, **streams):
+    """Run with the named streams on a terminal; return what it shows."""
+    ours, theirs = pty.openpty()
+    process = start(*arguments, **dict.fromkeys(streams, theirs))
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    except OSError:  # how Linux says that the other side has closed
+        pass
+    process.communicate(timeout=DEADLINE)
+    os.close(ours)
+    return shown.decode()
+
+
+@pytest.mark.usefixtures("shots")
+def test_terminal_gets_a_table_and_a_bar(artefacts):
+    assert "0.4000" in on_terminal(artefacts.mean(), "shots", stdout=True)
+    assert "scoring" in on_terminal(artefacts.mean(), "shots", stderr=True)
+    shown = on_terminal(artefacts.mean(), "shots", "--format", "jsonl", stdout=True, stderr=True)
+    assert "scoring" not in shown
+    assert shown.count('{"path"') == 3
+
+
+@pytest.mark.parametrize("kind", ["mean", "difference", "packed", "cached", "baked", "mapped", "untrained"])
+def test_check_passes_for_every_kind_of_artefact(artefacts, kind):
+    result = run(getattr(artefacts, kind)(), "--check")
+    assert (result.exit_code, "FAIL" in result.stdout) == (0, False)
+    assert "CPUExecutionProvider" in result.stdout
+    assert ("untrained" in result.stdout) == (kind == "untrained")
+
+
+def test_check_names_what_is_wrong(artefacts):
+    model = artefacts.cached()
+    model.with_name("cached.reference.onnx").unlink()
+    result = run(model, "--check")
+    assert result.exit_code == 1
+    assert "cached.reference.onnx" in result.stdout.split("FAIL")[1]
+
+
+def test_check_notices_scores_that_differ(artefacts, monkeypatch):
+    values = iter([0.25, 0.75])
+    original = Scorer.score
+
+    def unsteady(self, *arguments):
+        return dataclasses.replace(original(self, *arguments), value=next(values, 0.5))
+
+    monkeypatch.setattr(Scorer, "score", unsteady)
+    result = run(artefacts.mean(), "--check")
+    assert result.exit_code == 1
+    assert "FAIL  score" in result.stdout
+
+
+def test_info_shows_the_contract(artefacts):
+    model = artefacts.cached()
+    assert run(model, "--info", "--format", "json").stdout == contract_to_json(read_contract(model)) + "\n"
+    shown = dict(line.split(maxsplit=1) for line in run(model, "--info").stdout.splitlines())
+    assert (shown["model"], shown["plan.kind"], shown["score.higher_is_better"]) == ("tiny", "five", "False")
+    assert shown["inputs.1.name"] == "reference_features"
+    assert shown["reference_encoder.file"] == "cached.reference.onnx"
+
+
+def test_help_loads_nothing_heavy():
+    probe = """if True:
+        import sys
+        from iqa_runtime.commands.run import main
+        sys.argv = ["iqa-run", "--help"]
+        try:
+            main()
+        except SystemExit as end:
+            print(end.code, {"cv2", "onnxruntime", "rich", "torch", "onnx"} & set(sys.modules))
+    """
+    shown = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=DEADLINE)
+    assert shown.stdout.endswith("0 set()\n")

@@ -1,0 +1,384 @@
+"""Headers, and files that are no image, not whole, or of a kind without a rule. Nothing is decoded here."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+
+from iqa_runtime.errors import ImageError
+from iqa_runtime.images.formats import ImageHeader, inspect_header
+from iqa_runtime.images.tiff_directory import exif_orientation
+
+WIDTH, HEIGHT = 90, 61  # neither is a multiple of a JPEG block, nor of a byte of 1-bit pixels
+
+
+def texture(mode: str = "RGB") -> Image.Image:
+    generator = np.random.default_rng(5)
+    pixels = generator.integers(0, 256, (HEIGHT, WIDTH, 4), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def jpeg_with_segment(data: bytes, marker: int, body: bytes) -> bytes:
+    """Insert a segment behind SOI."""
+    return data[:2] + struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body + data[2:]
+
+
+def scan_starts(data: bytes) -> list[int]:
+    """Find where each scan begins: at its Huffman tables where it brings any."""
+    scans = [place for place in range(len(data)) if data.startswith(b"\xff\xda", place)]
+    tables = [data.find(b"\xff\xc4", before, scan) for before, scan in zip([0, *scans], scans, strict=False)]
+    return [scan if table < 0 else table for table, scan in zip(tables, scans, strict=True)]
+
+
+def thumbnail_exif() -> bytes:
+    """Make an APP1 body whose thumbnail is a JPEG of its own, end marker included."""
+    thumbnail = encode(texture().resize((16, 12)), "JPEG")
+    tags = struct.pack("<HHHIIHHIII", 2, 0x0201, 4, 1, 38, 0x0202, 4, 1, len(thumbnail), 0)
+    return b"Exif\0\0" + b"II\x2a\0" + struct.pack("<I", 8) + tags + thumbnail
+
+
+FILES = {
+    "baseline.jpg": encode(texture(), "JPEG", quality=90),
+    "gray.jpg": encode(texture("L"), "JPEG"),
+    "progressive.jpg": encode(texture(), "JPEG", progressive=True, quality=90),
+    "thumbnail.jpg": jpeg_with_segment(encode(texture(), "JPEG"), 0xE1, thumbnail_exif()),
+    "restarts.jpg": encode(texture(), "JPEG", restart_marker_blocks=2),
+    "rgb.png": encode(texture(), "PNG"),
+    "palette.png": encode(texture("P"), "PNG"),
+    "lossy.webp": encode(texture(), "WEBP"),
+    "lossless.webp": encode(texture(), "WEBP", lossless=True),
+    "extended.webp": encode(texture("RGBA"), "WEBP"),
+    "rgb.bmp": encode(texture(), "BMP"),
+    "one_bit.bmp": encode(texture("1"), "BMP"),
+    "raw.tif": encode(texture(), "TIFF"),
+    "lzw.tif": encode(texture(), "TIFF", compression="tiff_lzw"),
+    "deflate.tif": encode(texture("L"), "TIFF", compression="tiff_adobe_deflate"),
+    "jpeg.tif": encode(texture(), "TIFF", compression="jpeg"),
+}
+FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WebP", "bmp": "BMP", "tif": "TIFF"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_format_and_size_come_from_the_content(name: str) -> None:
+    header = inspect_header(FILES[name])
+    assert (header.format, header.width, header.height) == (FORMATS[name.rsplit(".")[-1]], WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_cut_anywhere_is_refused(name: str) -> None:
+    data = FILES[name]
+    for cut in [len(data) * step // 20 for step in range(20)]:
+        with pytest.raises(ImageError):
+            inspect_header(data[:cut])
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith(".tif")])
+def test_a_file_without_its_last_byte_is_refused(name: str) -> None:
+    with pytest.raises(ImageError, match="truncated"):
+        inspect_header(FILES[name][:-1])
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith(".tif")])
+def test_bytes_after_the_image_are_ignored(name: str) -> None:
+    assert inspect_header(FILES[name] + b"\xff\xd8motion photo") == inspect_header(FILES[name])
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "empty"),
+        (b"GIF89a" + bytes(20), "GIF"),
+        (b"\0\0\0\x18ftypheic" + bytes(20), "HEIC"),
+        (b"\0\0\0\x1cftypavif" + bytes(20), "AVIF"),
+        (b"\0\0\0\x20ftypisom" + bytes(20), "video"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\xff\x0a\xfa\x1f", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"%PDF-1.7\n", "PDF"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"P6\n2 2\n255\n" + bytes(12), "Netpbm"),
+        (b"II\x2b\0\x08\0\0\0", "BigTIFF"),
+        (b"PK\x03\x04", "ZIP"),
+        (b"<!DOCTYPE html><p>404 Not Found", "HTML"),
+        (b"\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (b"plain text", "no image of a known format"),
+        (bytes(100), "no image of a known format"),
+    ],
+)
+def test_another_format_is_named(data: bytes, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        inspect_header(data)
+
+
+@pytest.mark.parametrize("name", ["baseline.jpg", "rgb.png", "lossy.webp", "rgb.bmp", "raw.tif"])
+@pytest.mark.parametrize("length", [4, 8, 11, 20])
+def test_a_header_alone_is_refused(name: str, length: int) -> None:
+    with pytest.raises(ImageError):
+        inspect_header(FILES[name][:length])
+
+
+class TestJpeg:
+    def test_the_end_marker_of_a_thumbnail_is_not_the_end(self) -> None:
+        data = FILES["thumbnail.jpg"]
+        inside = data.index(b"\xff\xd9") + 2
+        assert inside < len(data)
+        for cut in (inside, inside + 100, len(data) - 2):
+            with pytest.raises(ImageError, match="truncated JPEG"):
+                inspect_header(data[:cut])
+
+    def test_a_cut_file_closed_with_an_end_marker_is_caught_by_its_restart_markers(self) -> None:
+        data = FILES["restarts.jpg"]
+        with pytest.raises(ImageError, match="image data is missing"):
+            inspect_header(data[: len(data) * 3 // 4] + b"\xff\xd9")
+
+    def test_a_lost_block_is_caught_by_the_restart_markers(self) -> None:
+        data = FILES["restarts.jpg"]
+        first, third = data.index(b"\xff\xd1"), data.index(b"\xff\xd3")
+        with pytest.raises(ImageError, match="image data is missing"):
+            inspect_header(data[:first] + data[third:])
+
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    @pytest.mark.parametrize("progressive", [False, True])
+    @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+    @pytest.mark.parametrize("interval", [1, 3, 7])
+    def test_whole_files_with_restart_markers_pass(
+        self, mode: str, progressive: bool, subsampling: str, interval: int
+    ) -> None:
+        options: dict[str, object] = {"progressive": progressive, "restart_marker_blocks": interval}
+        if mode == "RGB":
+            options["subsampling"] = subsampling
+        data = encode(texture(mode), "JPEG", **options)
+        assert b"\xff\xd0" in data
+        assert inspect_header(data).width == WIDTH
+
+    def test_a_progressive_file_without_its_later_components_is_refused(self) -> None:
+        data = encode(texture(), "JPEG", subsampling="4:4:4", progressive=False)
+        scan = data.index(b"\xff\xda")
+        one_component = data[: scan + 2] + struct.pack(">H6B", 8, 1, 1, 0, 0, 63, 0) + data[scan + 14 :]
+        with pytest.raises(ImageError, match="before the whole image"):
+            inspect_header(one_component)
+
+    @pytest.mark.parametrize(("mode", "scans"), [("RGB", 10), ("L", 6), ("CMYK", 18)])
+    def test_a_progressive_file_without_its_later_scans_is_refused(self, mode: str, scans: int) -> None:
+        data = encode(texture(mode), "JPEG", progressive=True)
+        starts = scan_starts(data)
+        assert len(starts) == scans
+        for start in starts[1:]:
+            with pytest.raises(ImageError, match="before the whole image"):
+                inspect_header(data[:start] + b"\xff\xd9")
+
+    @pytest.mark.parametrize("skipped", range(10))
+    def test_a_progressive_file_without_one_of_its_scans_is_refused(self, skipped: int) -> None:
+        data = encode(texture(), "JPEG", progressive=True)
+        starts = [*scan_starts(data), len(data) - 2]
+        with pytest.raises(ImageError, match="before the whole image"):
+            inspect_header(data[: starts[skipped]] + data[starts[skipped + 1] :])
+
+    def test_another_image_inside_the_image_data_is_refused(self) -> None:
+        data = FILES["baseline.jpg"]
+        with pytest.raises(ImageError, match="no valid marker"):
+            inspect_header(data[: len(data) // 2] + data)
+
+    def test_garbage_between_segments_is_refused(self) -> None:
+        data = FILES["baseline.jpg"]
+        table = data.index(b"\xff\xdb")
+        with pytest.raises(ImageError, match="no valid marker"):
+            inspect_header(data[:table] + b"\0\0\0" + data[table:])
+
+    def test_fill_bytes_before_a_marker_are_allowed(self) -> None:
+        data = FILES["baseline.jpg"]
+        table = data.index(b"\xff\xdb")
+        assert inspect_header(data[:table] + b"\xff\xff" + data[table:]).width == WIDTH
+
+    @pytest.mark.parametrize(
+        ("marker", "depth", "says"), [(0xC3, 8, "lossless"), (0xC9, 8, "arithmetic"), (0xC1, 12, "12 bits")]
+    )
+    def test_kinds_no_decoder_reads_are_named(self, marker: int, depth: int, says: str) -> None:
+        data = bytearray(FILES["baseline.jpg"])
+        frame = data.index(b"\xff\xc0")
+        data[frame + 1], data[frame + 4] = marker, depth
+        with pytest.raises(ImageError, match=says):
+            inspect_header(bytes(data))
+
+    def test_inks_of_unknown_polarity_are_refused(self) -> None:
+        data = encode(texture("CMYK"), "JPEG")
+        assert inspect_header(data).width == WIDTH
+        with pytest.raises(ImageError, match="Adobe marker"):
+            inspect_header(data.replace(b"Adobe", b"Nobdy"))
+
+    def test_a_hostile_number_of_scans_is_refused(self) -> None:
+        data = FILES["gray.jpg"]
+        scan = data.index(b"\xff\xda")
+        with pytest.raises(ImageError, match="scans"):
+            inspect_header(data[:-2] + data[scan:-2] * 100 + b"\xff\xd9")
+
+    def test_zero_height_is_refused(self) -> None:
+        data = bytearray(FILES["baseline.jpg"])
+        frame = data.index(b"\xff\xc0")
+        data[frame + 5 : frame + 7] = b"\0\0"
+        with pytest.raises(ImageError, match="90 x 0 pixels"):
+            inspect_header(bytes(data))
+
+
+class TestPng:
+    def test_every_flipped_byte_is_caught(self) -> None:
+        data = FILES["palette.png"]
+        for position in range(0, len(data), 37):
+            damaged = bytearray(data)
+            damaged[position] ^= 0x10
+            with pytest.raises(ImageError):
+                inspect_header(bytes(damaged))
+
+    def test_an_animation_is_refused(self) -> None:
+        frames = [texture(), texture().rotate(180)]
+        with pytest.raises(ImageError, match="animated PNG"):
+            inspect_header(encode(frames[0], "PNG", save_all=True, append_images=frames[1:]))
+
+    def test_no_image_data_is_refused(self) -> None:
+        data = FILES["rgb.png"]
+        with pytest.raises(ImageError, match="no image data"):
+            inspect_header(data[:33] + png_chunk(b"IEND", b""))
+
+
+class TestWebp:
+    def test_an_animation_is_refused(self) -> None:
+        frames = [texture(), texture().rotate(180)]
+        with pytest.raises(ImageError, match="animated WebP"):
+            inspect_header(encode(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
+
+    def test_a_canvas_of_another_size_is_refused(self) -> None:
+        data = bytearray(FILES["extended.webp"])
+        assert data[12:16] == b"VP8X"
+        data[24] ^= 1
+        with pytest.raises(ImageError, match="size its header says"):
+            inspect_header(bytes(data))
+
+    @pytest.mark.parametrize(("mode", "alpha"), [("RGB", "none"), ("RGBA", "straight")])
+    @pytest.mark.parametrize("lossless", [False, True])
+    def test_alpha_is_told(self, mode: str, alpha: str, lossless: bool) -> None:
+        assert inspect_header(encode(texture(mode), "WEBP", lossless=lossless)).alpha == alpha
+
+
+class TestBmp:
+    @pytest.mark.parametrize(("field", "value"), [(14, 16), (28, 2), (30, 4)])
+    def test_unknown_kinds_are_refused(self, field: int, value: int) -> None:
+        data = bytearray(FILES["rgb.bmp"])
+        data[field] = value
+        with pytest.raises(ImageError, match="a BMP"):
+            inspect_header(bytes(data))
+
+    def test_a_negative_width_is_refused(self) -> None:
+        data = FILES["rgb.bmp"]
+        with pytest.raises(ImageError, match="-90 x 61"):
+            inspect_header(data[:18] + struct.pack("<i", -WIDTH) + data[22:])
+
+    def test_run_lengths_must_reach_their_end_code(self) -> None:
+        runs = (bytes([WIDTH, 7, 0, 0]) * HEIGHT)[:-2] + b"\0\1"
+        header = struct.pack("<IiiHHIIiiII", 40, WIDTH, HEIGHT, 1, 8, 1, len(runs), 0, 0, 256, 0)
+        offset = 14 + len(header) + 1024
+        data = b"BM" + struct.pack("<IHHI", offset + len(runs), 0, 0, offset) + header + bytes(1024) + runs
+        assert inspect_header(data) == ImageHeader(format="BMP", width=WIDTH, height=HEIGHT)
+        with pytest.raises(ImageError, match="truncated BMP"):
+            inspect_header(data[:-1] + b"\0")
+
+
+class TestTiff:
+    def test_several_pages_are_refused(self) -> None:
+        data = encode(texture(), "TIFF", save_all=True, append_images=[texture()])
+        with pytest.raises(ImageError, match="several pages"):
+            inspect_header(data)
+
+    def test_a_thumbnail_page_is_ignored_and_a_first_thumbnail_refused(self) -> None:
+        buffer = io.BytesIO()
+        with TiffImagePlugin.AppendingTiffWriter(buffer, new=True) as writer:
+            texture().save(writer, "TIFF")
+            writer.newFrame()
+            texture().resize((20, 14)).save(writer, "TIFF", tiffinfo={254: 1})
+        data = buffer.getvalue()
+        assert inspect_header(data).width == WIDTH
+        with pytest.raises(ImageError, match="raw"):
+            inspect_header(encode(texture(), "TIFF", tiffinfo={254: 1}))
+
+    @pytest.mark.parametrize(
+        ("mode", "says"), [("F", "floating-point"), ("I", "floating-point or signed"), ("LA", "2 channels")]
+    )
+    def test_kinds_without_a_rule_are_named(self, mode: str, says: str) -> None:
+        image = texture("L").convert(mode) if mode != "LA" else texture("LA")
+        with pytest.raises(ImageError, match=says):
+            inspect_header(encode(image, "TIFF"))
+
+    def test_fax_compression_is_refused(self) -> None:
+        with pytest.raises(ImageError, match="compression 4"):
+            inspect_header(encode(texture("1"), "TIFF", compression="group4"))
+
+    def test_an_undeclared_fourth_channel_is_refused(self) -> None:
+        with pytest.raises(ImageError, match="not declared to be alpha"):
+            inspect_header(encode(texture("RGBX"), "TIFF"))
+
+    def test_an_endless_chain_of_pages_ends(self) -> None:
+        data = bytearray(encode(texture("L"), "TIFF", tiffinfo={254: 0}))
+        (start,) = struct.unpack_from("<I", data, 4)
+        (count,) = struct.unpack_from("<H", data, start)
+        thumbnail = len(data)
+        struct.pack_into("<I", data, start + 2 + 12 * count, thumbnail)
+        data += struct.pack("<HHHIII", 1, 254, 4, 1, 1, thumbnail)
+        with pytest.raises(ImageError, match="no end"):
+            inspect_header(bytes(data))
+
+    def test_a_tag_of_absurd_length_is_refused(self) -> None:
+        tag = struct.pack("<HHII", 273, 4, 0xFFFFFFFF, 0)
+        with pytest.raises(ImageError, match="4294967295 values"):
+            inspect_header(b"II\x2a\0" + struct.pack("<IH", 8, 1) + tag + bytes(4))
+
+    def test_missing_strips_are_refused(self) -> None:
+        data = encode(texture("L"), "TIFF")
+        taller = data.replace(struct.pack("<HHII", 278, 4, 1, HEIGHT), struct.pack("<HHII", 278, 4, 1, HEIGHT - 1))
+        assert taller != data
+        with pytest.raises(ImageError, match="1 of 2 blocks"):
+            inspect_header(taller)
+
+    def test_compression_tables_must_be_in_the_file(self) -> None:
+        data = FILES["jpeg.tif"]
+        tables = data.index(struct.pack("<HH", 347, 7))
+        length, where = struct.unpack_from("<II", data, tables + 4)
+        beyond = len(data) - length + 1
+        assert where < beyond
+        with pytest.raises(ImageError, match="truncated"):
+            inspect_header(data[: tables + 8] + struct.pack("<I", beyond) + data[tables + 12 :])
+
+
+class TestExif:
+    def block(self, orientation: int, order: str = "<") -> bytes:
+        mark = {"<": b"II", ">": b"MM"}[order]
+        return mark + struct.pack(f"{order}HIHHHIHHI", 42, 8, 1, 274, 3, 1, orientation, 0, 0)
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_both_byte_orders(self, order: str) -> None:
+        assert exif_orientation(self.block(6, order)) == 6
+
+    @pytest.mark.parametrize("orientation", [0, 9, 65535])
+    def test_values_without_a_meaning_are_upright(self, orientation: int) -> None:
+        assert exif_orientation(self.block(orientation)) == 1
+
+    def test_damaged_metadata_is_upright(self) -> None:
+        whole = self.block(6)
+        assert [exif_orientation(whole[:cut]) for cut in range(len(whole) - 8)] == [1] * (len(whole) - 8)
+        assert exif_orientation(b"XX" + whole[2:]) == 1
+
+    def test_the_first_block_counts(self) -> None:
+        first, second = (b"Exif\0\0" + self.block(value) for value in (6, 3))
+        data = jpeg_with_segment(jpeg_with_segment(FILES["baseline.jpg"], 0xE1, second), 0xE1, first)
+        assert inspect_header(data).orientation == 6

@@ -1,0 +1,118 @@
+"""Working ahead in threads: order, bounded look-ahead, the end of the threads; what is kept of an error."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from iqa_runtime import PatchPlan, read_contract
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
+from iqa_runtime.scoring.crops import CropInput
+from iqa_runtime.scoring.patch_plans import parse_patch_plan
+from iqa_runtime.scoring.preparation import Preparer, prefetch
+
+
+def decode_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("iqa-decode")]
+
+
+def test_prefetch_keeps_order_when_later_work_ends_first() -> None:
+    def work(number: int) -> int:
+        time.sleep(0.002 * (number % 3 == 0))
+        return number
+
+    assert list(prefetch(work, range(40), 4, 4)) == list(range(40))
+
+
+def test_prefetch_works_ahead_while_the_caller_is_busy() -> None:
+    begun = threading.Semaphore(0)
+
+    def work(number: int) -> int:
+        begun.release()
+        return number
+
+    stream = prefetch(work, range(10), 2, 2)
+    next(stream)
+    assert all(begun.acquire(timeout=5) for _ in range(3))
+    stream.close()
+
+
+def test_prefetch_takes_no_more_than_its_look_ahead() -> None:
+    taken = itertools.count()
+    stream = prefetch(lambda number: number, taken, 2, 3)
+    for _ in range(5):
+        next(stream)
+    # 5 given out, 3 ahead; the next one taken shows how many were.
+    assert next(taken) == 8
+    stream.close()
+
+
+def test_prefetch_ends_its_threads_when_closed() -> None:
+    stream = prefetch(lambda number: number, itertools.count(), 2, 2)
+    next(stream)
+    assert decode_threads()
+    stream.close()
+    assert not decode_threads()
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
+def test_what_the_arguments_raise_comes_through(interruption: type[BaseException]) -> None:
+    def arguments() -> Iterator[int]:
+        yield 1
+        raise interruption
+
+    with pytest.raises(interruption):
+        list(prefetch(lambda number: number, arguments(), 1, 1))
+    assert not decode_threads()
+
+
+def test_positions_come_by_item(artefacts: Any, noise: Any) -> None:
+    plan = PatchPlan(kind="random", size=artefacts.side, count=8, seed=0)
+    contract = read_contract(artefacts.packed(per_item=4))
+    prepared = Preparer(contract, plan, pixel_limit=DEFAULT_PIXEL_LIMIT).prepare(noise(40, 50), None)
+    assert prepared.subject is not None
+    assert prepared.subject.positions.shape == (2, 4, 2)
+    assert (prepared.width, prepared.height, prepared.error) == (50, 40, None)
+
+
+def test_a_kept_error_holds_on_to_no_frames(artefacts: Any, noise: Any, save_png: Any, tmp_path: Any) -> None:
+    contract = artefacts.contract()
+    content = save_png(tmp_path / "image.png", noise(40, 40)).read_bytes()
+    broken = bytearray(content)
+    broken[len(broken) // 2] ^= 255
+    for source in (bytes(broken), tmp_path / "missing.png"):
+        error = Preparer(contract, contract.patch_plan, pixel_limit=DEFAULT_PIXEL_LIMIT).prepare(source, None).error
+        assert error is not None
+        link: BaseException | None = error
+        while link is not None:
+            assert link.__traceback__ is None
+            link = link.__cause__ or link.__context__
+
+
+@pytest.mark.parametrize(
+    ("plan", "height", "width", "less"),
+    [("five", 90, 81, True), ("random:8", 90, 81, False), ("grid", 90, 81, False), ("five", 7, 4000, True)],
+)
+def test_crops_alone_are_the_same_crops(
+    artefacts: Any, noise: Any, plan: str, height: int, width: int, less: bool
+) -> None:
+    contract = artefacts.contract()
+    crop = CropInput.of_contract(contract, "image")
+    preparer = Preparer(contract, parse_patch_plan(plan, contract.patch_plan), pixel_limit=DEFAULT_PIXEL_LIMIT)
+    image = noise(height, width)
+    whole, alone = (preparer.prepare(image, None, crops_alone=chosen).subject for chosen in (False, True))
+    assert whole is not None
+    assert alone is not None
+    assert (alone.image.nbytes < image.nbytes) is less
+    assert (alone.height, alone.width) == (height, width)
+    np.testing.assert_array_equal(alone.positions, whole.positions)
+    cut = [crop.buffer(len(whole.positions)) for _ in range(2)]
+    for out, subject in zip(cut, (whole, alone), strict=True):
+        crop.fill(out, subject.image, subject.cuts)
+    np.testing.assert_array_equal(*cut)

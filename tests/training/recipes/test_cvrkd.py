@@ -1,0 +1,261 @@
+"""CVRKD-IQA's teacher and student on a few pictures. They are fitted on small crops, which the network averages too."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from iqa_export.checkpoints import KeyMap, load_into, random_checkpoint, read_checkpoint
+from iqa_export.models.cvrkd import CROP, CROPS, Cvrkd, CvrkdOutput
+from iqa_export.models.resnet import ResNet50
+from iqa_export.systems.cvrkd import CvrkdSystem
+from iqa_runtime.errors import FileError, UsageError
+from iqa_training.configuration import LoopConfig, read_config
+from iqa_training.datasets.items import Item
+from iqa_training.distortions import distort
+from iqa_training.loop import fit
+from iqa_training.recipes import build_recipe
+from iqa_training.recipes.base import Batch, Recipe
+from iqa_training.recipes.cvrkd import (
+    CvrkdStudentRecipe,
+    CvrkdTeacherRecipe,
+    StudentSettings,
+    TeacherSettings,
+)
+from iqa_training.run.state import Run
+
+SIDE = 256
+USED_PARAMETERS = 39.94e6
+"""Of the authors' checkpoint, those that their network computes with."""
+ROUNDED = 0.005e6
+"""To the two decimals above."""
+CONFIGS = Path(__file__).parents[3] / "training" / "configs"
+
+
+class Pictures:
+    """Photographs of several contents, blurred and noisy, that lie in memory."""
+
+    def __init__(self, *names: str) -> None:
+        self._items = []
+        folder = Path(__file__).parents[3] / "calibration" / "iqa_calibration" / "photographs"
+        for name in names:
+            photograph = cv2.imread(str(folder / f"{name}.jpg"), cv2.IMREAD_COLOR_RGB)
+            pristine = np.ascontiguousarray(photograph[:SIDE, :SIDE])
+            for kind, severity in (("gaussian_blur", 5), ("white_noise", 2)):
+                degraded = distort(pristine, kind, severity, np.random.default_rng(0))
+                self._items.append(Item(degraded, pristine, 1 - severity / 5, name, kind))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def item(self, index: int) -> Item:
+        return self._items[index]
+
+
+class SmallTeacher(CvrkdTeacherRecipe):
+    crop = 64
+
+
+class SmallStudent(CvrkdStudentRecipe):
+    crop = 64
+
+
+class StandIn(torch.nn.Module):
+    """In place of a network: returns what the test gives it."""
+
+    def __init__(self, output: CvrkdOutput) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, image, reference) -> CvrkdOutput:
+        return self.output
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """The weights that start at random."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Pictures:
+    return Pictures("dogs", "fig")
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> Path:
+    """A checkpoint as torchvision's."""
+    file = tmp_path_factory.mktemp("cvrkd") / "resnet50.safetensors"
+    entries = random_checkpoint(ResNet50(), 0, KeyMap()).entries
+    safetensors.torch.save_file(entries, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> Path:
+    """A checkpoint with the authors' keys."""
+    file = tmp_path_factory.mktemp("cvrkd") / "teacher.safetensors"
+    entries = random_checkpoint(Cvrkd(), 0, CvrkdSystem().key_map("teacher")).entries
+    safetensors.torch.save_file(entries, file)
+    return file
+
+
+def fixed_batch(recipe: Recipe, source: Pictures) -> Batch:
+    examples = [recipe.example(source, index, np.random.default_rng(index)) for index in (0, 3)]
+    return {name: torch.from_numpy(np.stack([example[name] for example in examples])) for name in examples[0]}
+
+
+def trained(recipe: Recipe, source: Pictures, folder: Path) -> tuple[float, float, set[str]]:
+    """Fit; return the loss of a fixed batch before and after, and the names of all tensors that did not move."""
+    batch = fixed_batch(recipe, source)
+    before = {name: tensor.clone() for name, tensor in recipe.network.state_dict().items()}
+    losses = []
+
+    def measure() -> None:
+        recipe.network.eval()
+        with torch.no_grad():
+            losses.append(recipe.losses(batch)["total"].item())
+
+    measure()
+    # Unfrozen statistics, to see that the frozen trunk keeps its own all the same; no decay, which moves everything.
+    settings = LoopConfig(
+        epochs=2,
+        batch=2,
+        learning_rate=2e-5,
+        weight_decay=0,
+        drop_every=1,
+        freeze_normalisation=False,
+        validate_every=2,
+    )
+    fit(Run(recipe=recipe, train=source, validation=Pictures("meadow"), loop=settings, seed=0, folder=folder))
+    measure()
+    after = recipe.network.state_dict()
+    return losses[0], losses[1], {name for name in before if torch.equal(before[name], after[name])}
+
+
+def check_checkpoint(recipe: Recipe, file: Path) -> None:
+    """It has the authors' keys, and loads as strictly as export does it."""
+    system = CvrkdSystem()
+    checkpoint = read_checkpoint(file)
+    assert {"feature_extractor.conv1.weight", "lda1_process.0.bias", "regressor.l2.weight"} <= set(checkpoint.entries)
+    network = system.build(recipe.variant)
+    load_into(network, checkpoint, system.key_map(recipe.variant))
+    state = network.state_dict()
+    for name, tensor in recipe.network.named_parameters():
+        assert torch.equal(state[name], tensor)
+
+
+@pytest.mark.slow
+def test_teacher(pictures, encoder, tmp_path):
+    recipe = SmallTeacher(TeacherSettings(), {"encoder": encoder})
+    before, after, still = trained(recipe, pictures, tmp_path)
+    assert after < before
+    assert still == {name for name in recipe.network.state_dict() if name.startswith("trunk.")}
+    check_checkpoint(recipe, tmp_path / "best.safetensors")
+    # What each epoch left for the next: a tenth, as `drop_every` says.
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    assert rates == pytest.approx([2e-6, 2e-7])
+
+
+@pytest.mark.slow
+def test_student(pictures, teacher, tmp_path):
+    recipe = SmallStudent(StudentSettings(), {"teacher": teacher})
+    taught = {name: tensor.clone() for name, tensor in recipe._teacher.state_dict().items()}
+    before, after, still = trained(recipe, pictures, tmp_path)
+    assert after < before
+    assert still == {name for name in recipe.network.state_dict() if name.startswith("trunk.")}
+    assert all(torch.equal(tensor, taught[name]) for name, tensor in recipe._teacher.state_dict().items())
+    check_checkpoint(recipe, tmp_path / "best.safetensors")
+
+
+def test_teacher_sees_aligned_crops(pictures, encoder):
+    recipe = CvrkdTeacherRecipe(TeacherSettings(flip=True), {"encoder": encoder})
+    pristine = pictures.item(0).reference
+    same = Item(pristine, pristine, 0.25, "same", None)
+    pictures = Pictures()
+    pictures._items.append(same)
+    example = recipe.example(pictures, 0, np.random.default_rng(0))
+    assert example["image"].shape == (CROPS, 3, CROP, CROP)
+    assert np.array_equal(example["image"], example["reference"])
+    assert len({crop.tobytes() for crop in example["image"]}) == CROPS
+    # A quarter of the way from 1 to 5.
+    assert example["label"] == 2
+
+
+def test_student_sees_aligned_crops_beside_a_photograph(pictures, teacher):
+    recipe = CvrkdStudentRecipe(StudentSettings(), {"teacher": teacher})
+    pristine, plain = pictures.item(0).reference, np.full((SIDE, SIDE, 3), 7, np.uint8)
+    source = Pictures()
+    source._items += [Item(pristine, pristine, 1.0, "dogs", None), Item(plain, plain, 1.0, "plain", None)]
+    examples = [recipe.example(source, 0, np.random.default_rng(seed)) for seed in range(8)]
+    assert all(np.array_equal(example["image"], example["aligned"]) for example in examples)
+    assert not any(np.array_equal(example["image"], example["reference"]) for example in examples)
+    assert {bool((example["reference"] == 7).all()) for example in examples} == {False, True}
+
+
+def test_student_takes_photographs_of_a_folder(pictures, teacher, tmp_path):
+    for value in (50, 200):
+        cv2.imwrite(str(tmp_path / f"{value}.png"), np.full((240, 300, 3), value, np.uint8))
+    recipe = CvrkdStudentRecipe(StudentSettings(photographs=str(tmp_path)), {"teacher": teacher})
+    drawn = {int(recipe.example(pictures, 0, np.random.default_rng(seed))["reference"].mean()) for seed in range(8)}
+    assert drawn == {50, 200}
+
+
+def test_folder_without_photographs(teacher, tmp_path):
+    with pytest.raises(FileError, match="0 photographs"):
+        CvrkdStudentRecipe(StudentSettings(photographs=str(tmp_path)), {"teacher": teacher})
+
+
+def test_student_adds_its_losses(teacher):
+    """Tokens differ by 1 in the block before last and by 2 in the last; scores by 3 and 1 from their labels."""
+    recipe = CvrkdStudentRecipe(StudentSettings(distillation_weight=0.5), {"teacher": teacher})
+    tokens = torch.zeros(18, 2, 49, 256)
+    taught = tokens.clone()
+    taught[-2], taught[-1] = 1, 2
+    recipe.network = StandIn(CvrkdOutput(torch.tensor([4.0, 2.0]), tokens, tokens))
+    recipe._teacher = StandIn(CvrkdOutput(torch.zeros(2), tokens, taught))
+    crops = torch.zeros(2, CROPS, 3, 8, 8, dtype=torch.uint8)
+    batch = {"image": crops, "reference": crops, "aligned": crops, "label": torch.tensor([1.0, 3.0])}
+    losses = {name: value.item() for name, value in recipe.losses(batch).items()}
+    assert losses == {"absolute_error": 2, "distillation": 5, "total": 4.5}
+    recipe._settings = StudentSettings(distilled_blocks=1)
+    assert recipe.losses(batch)["distillation"].item() == 4
+
+
+def test_student_starts_from_the_trunk_of_its_teacher(teacher):
+    recipe = CvrkdStudentRecipe(StudentSettings(), {"teacher": teacher})
+    published = read_checkpoint(teacher).entries
+    assert torch.equal(recipe.network.trunk.conv1.weight, published["feature_extractor.conv1.weight"])
+    assert not torch.equal(recipe.network.last.weight, published["regressor.l2.weight"])
+
+
+@pytest.mark.parametrize("name", ["cvrkd-teacher", "cvrkd-student"])
+def test_configuration_is_the_papers(name, encoder, teacher):
+    config = read_config(CONFIGS / f"{name}.yaml")
+    file = {"encoder": encoder} if name == "cvrkd-teacher" else {"teacher": teacher}
+    optimizer = build_recipe(name, config.recipe, file).optimizer(config.loop)
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert not isinstance(optimizer, torch.optim.AdamW)
+    [group] = optimizer.param_groups
+    assert (group["lr"], group["weight_decay"], config.loop.epochs, config.loop.drop_every) == (2e-5, 5e-4, 100, 30)
+    # All but the trunk's.
+    count = sum(tensor.numel() for tensor in group["params"])
+    assert count + 23_508_032 == pytest.approx(USED_PARAMETERS, abs=ROUNDED)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("cvrkd-teacher", {}, "cvrkd-teacher does not train the ResNet-50 trunk: give --weights encoder=FILE"),
+        ("cvrkd-student", {}, "cvrkd-student: give --weights teacher=FILE"),
+        ("cvrkd-student", {"distilled_blocks": 19}, "distilled_blocks"),
+    ],
+)
+def test_what_is_refused(name, settings, message):
+    with pytest.raises(UsageError, match=message):
+        build_recipe(name, settings, {})

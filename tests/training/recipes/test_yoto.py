@@ -1,0 +1,230 @@
+"""YOTO's recipe at edge size on photographs that lie in memory."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from iqa_export.checkpoints import load_into, read_checkpoint
+from iqa_export.models.mobilenet import MobileNetV2
+from iqa_export.systems.yoto import YotoSystem
+from iqa_runtime.errors import UsageError
+from iqa_training.configuration import LoopConfig
+from iqa_training.datasets.items import Item
+from iqa_training.distortions import distort
+from iqa_training.loop import fit
+from iqa_training.losses.regression import decorrelation
+from iqa_training.recipes import build_recipe
+from iqa_training.recipes.base import Batch, Recipe
+from iqa_training.recipes.yoto import YotoRecipe, YotoSettings, blurred
+from iqa_training.run.state import Run
+
+SIDE = 240
+ALONE = {
+    f"cross_scale.{pair}.attention.{layer}.{kind}"
+    for pair in ("13", "23")
+    for layer in ("query", "key")
+    for kind in ("weight", "bias")
+}
+"""The coarsest map has one token a window: a softmax over one is 1, whatever asks and is asked."""
+INERT = "attention.key.bias", "whole.key.bias", "quadrant.key.bias"
+"""A number added to every key changes no softmax over the keys, so nothing but rounding moves these."""
+
+
+class Pictures:
+    """Four contents, each slightly and strongly distorted."""
+
+    def __init__(self, references: bool = True) -> None:
+        self._items = []
+        folder = Path(__file__).parents[3] / "calibration" / "iqa_calibration" / "photographs"
+        for name in ("dogs", "fig", "meadow", "sunset"):
+            photograph = cv2.imread(str(folder / f"{name}.jpg"), cv2.IMREAD_COLOR_RGB)
+            pristine = np.ascontiguousarray(photograph[:SIDE, :SIDE])
+            for kind, severity, label in (("gaussian_blur", 5, 0.1), ("white_noise", 1, 0.9)):
+                degraded = distort(pristine, kind, severity, np.random.default_rng(0))
+                self._items.append(Item(degraded, pristine if references else None, label, name, kind))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def item(self, index: int) -> Item:
+        return self._items[index]
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """The weights that start at random."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Pictures:
+    return Pictures()
+
+
+@pytest.fixture
+def encoder(tmp_path) -> Path:
+    """An encoder as torchvision publishes it, untrained."""
+    file = tmp_path / "mobilenet_v2.pth"
+    torch.save(MobileNetV2().state_dict() | {"classifier.1.bias": torch.zeros(1000)}, file)
+    return file
+
+
+def batch_of(recipe: Recipe, source: Pictures, indices=(0, 3)) -> Batch:
+    examples = [recipe.validation_example(source, index) for index in indices]
+    return {name: torch.from_numpy(np.stack([example[name] for example in examples])) for name in examples[0]}
+
+
+def errors(recipe: Recipe, batch: Batch) -> dict[str, float]:
+    """Return the squared error of each task on a batch."""
+    recipe.network.eval()
+    with torch.no_grad():
+        return {task: (score - batch["label"]).square().mean().item() for task, score in recipe.predict(batch).items()}
+
+
+def run(recipe: Recipe, source: Pictures, folder: Path, epochs: int) -> set[str]:
+    """Fit; return the names of the tensors that stayed as they were."""
+    before = {name: tensor.clone() for name, tensor in recipe.network.state_dict().items()}
+    # Without decay, which moves what has no gradient.
+    loop = LoopConfig(epochs=epochs, batch=2, learning_rate=1e-3, weight_decay=0.0, clip=1.0, validate_every=epochs)
+    fit(Run(recipe=recipe, train=source, validation=source, loop=loop, seed=0, folder=folder))
+    return {name for name, tensor in recipe.network.state_dict().items() if torch.equal(tensor, before[name])}
+
+
+@pytest.mark.slow
+def test_both_tasks_learn_in_one_network(pictures, tmp_path):
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode="mix"), {})
+    batch = batch_of(recipe, pictures)
+    before = errors(recipe, batch)
+    still = run(recipe, pictures, tmp_path, 4)
+    after = errors(recipe, batch)
+    assert set(before) == {"nr", "fr"}
+    assert all(after[task] < before[task] for task in before)
+    parameters = {name for name, _ in recipe.network.named_parameters() if not name.endswith(INERT)}
+    # The last features of an encoder that starts at random are so near zero that comparing them teaches nothing.
+    parameters -= {name for name in parameters if name.startswith("comparison.2.")}
+    assert still & parameters == ALONE & parameters
+    system = YotoSystem()
+    exported = system.build("edge")
+    load_into(exported, read_checkpoint(tmp_path / "best.safetensors"), system.key_map("edge"))
+    state = exported.state_dict()
+    for name, tensor in recipe.network.named_parameters():
+        assert torch.equal(state[name], tensor)
+
+
+@pytest.mark.slow
+def test_goes_on_from_a_network_and_learns_that_blur_is_worse(pictures, tmp_path):
+    started = YotoRecipe(YotoSettings(variant="edge", mode="both"), {})
+    run(started, pictures, tmp_path / "first", 1)
+    best = tmp_path / "first" / "best.safetensors"
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode="both", ranking=10.0), {"network": best})
+    trained = read_checkpoint(best).entries
+    for name, tensor in recipe.exported().items():
+        assert torch.equal(tensor, trained[name])
+
+    def violation() -> float:
+        torch.manual_seed(0)
+        recipe.network.eval()
+        with torch.no_grad():
+            return recipe.losses(batch_of(recipe, pictures, (1, 3)))["ranking_nr"].item()
+
+    before = violation()
+    run(recipe, pictures, tmp_path / "second", 4)
+    assert violation() < before
+
+
+def test_blurring(pictures):
+    """Means over boxes: flat stays flat, edges of the picture too, and detail goes."""
+    flat = torch.full((1, 3, 32, 32), 93, dtype=torch.uint8)
+    torch.testing.assert_close(blurred(flat), flat.float())
+    picture = torch.from_numpy(pictures.item(1).distorted).permute(2, 0, 1)[None]
+    assert blurred(picture).shape == picture.shape
+    assert blurred(picture).diff().abs().mean() < picture.float().diff().abs().mean() / 2
+
+
+@pytest.mark.slow
+def test_without_references(encoder, tmp_path):
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode="nr", frozen_layers=3), {"encoder": encoder})
+    source = Pictures(references=False)
+    batch = batch_of(recipe, source)
+    before = errors(recipe, batch)
+    still = run(recipe, source, tmp_path, 2)
+    assert errors(recipe, batch)["nr"] < before["nr"]
+    frozen = {name for name, _ in recipe.network.named_parameters() if name.startswith("comparison.")}
+    frozen |= {name for name in still if name.startswith(tuple(f"encoder.features.{layer}." for layer in range(3)))}
+    assert len(frozen) == 3 * 3 + sum(1 for _ in recipe.network.encoder.features[:3].state_dict())
+    parameters = {name for name, _ in recipe.network.named_parameters() if not name.endswith(INERT)}
+    assert still & parameters == (ALONE | frozen) & parameters
+
+
+@pytest.mark.parametrize("mode", ["nr", "fr", "mix", "both"])
+def test_modes(pictures, mode):
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode=mode), {})
+    recipe.network.eval()
+    assert recipe.needs_reference == (mode != "nr")
+    batch = batch_of(recipe, pictures)
+    assert ("reference" in batch) == (mode != "nr")
+    with torch.no_grad():
+        scores = recipe.predict(batch)
+        losses = {recipe.losses(batch)["total"].item() for _ in range(20 if mode == "mix" else 1)}
+    assert list(scores) == {"nr": ["nr"], "fr": ["fr"]}.get(mode, ["nr", "fr"])
+    each = [(score - batch["label"]).square().mean().item() for score in scores.values()]
+    # In turn, each about half of the time; together, their sum.
+    expected = [sum(each)] if mode == "both" else each
+    assert sorted(losses) == pytest.approx(sorted(expected))
+
+
+@pytest.mark.parametrize("mode", ["fr", "mix", "both"])
+def test_the_reference_side_has_its_segment_as_the_exported_edge_variant(pictures, mode):
+    """The exporter knows the edge variant as joint alone, so that is what every mode trains."""
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode=mode), {})
+    recipe.network.eval()
+    batch = batch_of(recipe, pictures)
+    with torch.no_grad():
+        before = recipe.predict(batch)
+        for segment in recipe.network.segment:
+            segment.weight[1] += 1
+        after = recipe.predict(batch)
+    changed = {task: not torch.equal(before[task], after[task]) for task in before}
+    assert changed == {task: task == "fr" for task in before}
+
+
+def test_decorrelation_is_added(pictures):
+    plain, weighted = (
+        YotoRecipe(YotoSettings(variant="edge", mode="nr", decorrelation=weight), {}) for weight in (0.0, 0.5)
+    )
+    weighted.network.load_state_dict(plain.network.state_dict())
+    batch = batch_of(plain, pictures)
+    for recipe in (plain, weighted):
+        recipe.network.eval()
+    with torch.no_grad():
+        score = plain.predict(batch)["nr"]
+        difference = weighted.losses(batch)["total"] - plain.losses(batch)["total"]
+    assert difference.item() == pytest.approx(0.5 * decorrelation(score, batch["label"]).item(), abs=1e-6)
+
+
+def test_picture_and_reference_are_cut_alike():
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode="mix"), {})
+
+    class Same(Pictures):
+        def item(self, index: int) -> Item:
+            item = super().item(index)
+            return Item(item.reference, item.reference, 1.0, item.content, None)
+
+    examples = [recipe.example(Same(), 0, np.random.default_rng(seed)) for seed in range(5)]
+    assert all(np.array_equal(example["image"], example["reference"]) for example in examples)
+    assert len({example["image"].tobytes() for example in examples}) == 5
+    assert examples[0]["image"].shape == (3, 224, 224)
+
+
+def test_data_without_references():
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode="fr"), {})
+    with pytest.raises(UsageError, match="dogs: this recipe compares with references and the data set has none"):
+        recipe.example(Pictures(references=False), 0, np.random.default_rng(0))
+
+
+def test_frozen_layers_are_those_of_a_trained_encoder():
+    with pytest.raises(UsageError, match="frozen_layers: of use for the edge variant with --weights encoder=FILE"):
+        build_recipe("yoto", {"variant": "edge", "frozen_layers": 3}, {})

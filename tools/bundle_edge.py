@@ -1,0 +1,78 @@
+"""Make the package's resources of a trained edge model: ``python tools/bundle_edge.py runs/edge/best.safetensors``.
+
+Weights are rounded to float16 once, before anything else is made of them: the file for PyTorch is half as large, and
+the graphs, in float32, compute what PyTorch computes from that file.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+import iqa_runtime
+from iqa_export.checkpoints import read_checkpoint
+from iqa_export.exporting import Request, export
+from iqa_export.report import Report
+from iqa_export.systems import GraphChoice, find_system
+from iqa_export.systems.yoto import EDGE_WEIGHTS
+from iqa_runtime.contract import Task
+from iqa_runtime.errors import UsageError
+
+VARIANT = "edge"
+
+
+def bundle(checkpoint: Path, weights: Path, models: Path) -> list[Report]:
+    """Write the weights and both graphs.
+
+    Parameters
+    ----------
+    checkpoint
+        What ``iqa-train yoto`` wrote for the edge variant.
+    weights
+        The safetensors file to write, float16.
+    models
+        Folder for ``edge-nr.onnx`` and ``edge-fr.onnx``.
+
+    Raises
+    ------
+    UsageError
+        If a weight is too large for float16.
+    FileError, CheckpointError, ParityError
+        If the checkpoint cannot be used.
+    """
+    system = find_system("yoto")
+    trained = read_checkpoint(checkpoint)
+    rounded = {
+        name: value.half().contiguous() if value.is_floating_point() else value
+        for name, value in trained.entries.items()
+    }
+    broken = [name for name, value in rounded.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise UsageError(f"{checkpoint}: beyond float16: {', '.join(broken)}")
+    # A normalisation's variance that rounds to zero would divide by epsilon alone.
+    for name, value in rounded.items():
+        if name.endswith("running_var"):
+            rounded[name] = value.clamp(min=torch.finfo(torch.float16).tiny)
+    safetensors.torch.save_file(rounded, weights, trained.metadata)
+    weights.chmod(0o644)  # it is written for its owner alone, and goes into a package
+    reports = []
+    tasks: tuple[Task, ...] = system.tasks[VARIANT]
+    for task in tasks:
+        request = Request(
+            system=system,
+            choice=GraphChoice(variant=VARIANT, task=task, maps=True),
+            checkpoint=read_checkpoint(weights),
+            output=models / f"{VARIANT}-{task}.onnx",
+            patch_plan=system.patch_plan,
+        )
+        reports.append(export(request))
+        request.output.with_name(f"{request.output.stem}.report.json").unlink()
+    return reports
+
+
+if __name__ == "__main__":
+    for report in bundle(Path(sys.argv[1]), EDGE_WEIGHTS, Path(iqa_runtime.__file__).parent / "models"):
+        print(report.contract.task, report.graphs[0], report.failures())

@@ -1,0 +1,183 @@
+"""The command ``iqa-eval``."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.commands.run import INTERRUPTED, NOT_RUN, PARSE_ERROR, SOME_FAILED
+from iqa_runtime.errors import DependencyError, FileError, IqaError, UsageError
+from iqa_runtime.files.overwriting import Named, check_targets
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def eval_command(
+    artefact: Annotated[
+        Path, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or a bundled one: edge-nr, edge-fr.")
+    ],
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Data set; docs/datasets.md lists them.")],
+    root: Annotated[Path, typer.Option(metavar="DIR", help="Where it lies, in its published layout.")],
+    split: Annotated[
+        str, typer.Option(metavar="PART", help="all, train, test, or official:PART where one is published.")
+    ] = "all",
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and of the bootstrap.")] = 0,
+    types: Annotated[
+        str | None, typer.Option(metavar="TYPE,...", help="Only these distortion types. Default: all.")
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TYPE,...", help="A row for these types taken together; may be repeated."),
+    ] = None,
+    baselines: Annotated[bool, typer.Option("--baselines", help="PSNR, SSIM and GMSD on the same images too.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write report (.json), scatter plot (.png) and scores (.csv) here."),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N. Default: cpu; cuda for an engine (.plan).")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Default: the best one installed for the artefact.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16 (openvino); default: what the artefact was judged in.")
+    ] = None,
+) -> int:
+    """Judge an artefact on a data set with human scores: SRCC, PLCC, KRCC, RMSE, by distortion type, with intervals."""
+    # Here and not above, so that --help and usage errors don't wait for SciPy and matplotlib.
+    try:
+        from rich.console import Console
+
+        from iqa_training.datasets import read_dataset, select
+        from iqa_training.evaluation.judge import check_groups, image_groups, judge, measure, select_types
+        from iqa_training.evaluation.plots import write_scatter
+        from iqa_training.evaluation.report import Artefact, Images, Report, write_scores
+        from iqa_training.evaluation.statistics import RESAMPLES
+    except ImportError as error:
+        raise DependencyError(f'{error}; install training: pip install "iqa-deploy[cpu,train]"') from error
+    from iqa_runtime.scorer import Scorer
+
+    chosen_types = None if types is None else _names("--types", types)
+    groups = _groups(group or [])
+    chosen = select(read_dataset(dataset, root), split, seed=seed)
+    samples = select_types(chosen.samples, chosen_types)
+    check_groups(samples, groups)
+    artefact = find_artefact(artefact)
+    files = _output_files(output, f"{artefact.stem}.{dataset}")
+    read: list[Named] = [("the artefact", artefact), ("the labels", root)]
+    read += [("an image to score", sample.distorted) for sample in samples]
+    read += [("a reference", sample.reference) for sample in samples if sample.reference is not None]
+    check_targets([("--output", file) for file in files], read)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        scorer = Scorer(artefact, backend=backend, device=device, precision=precision, threads=threads)
+    for warning in caught:
+        _say(str(warning.message))
+    with scorer:
+        if not scorer.contract.weights.trained:
+            _say("the artefact is untrained (random weights): its scores only show that the pipeline runs")
+        with _progress("scoring", len(samples)) as advance:
+            judged = judge(scorer, samples, baselines=baselines, advance=advance)
+        count = len(image_groups(judged.samples, groups)) * len(judged.methods)
+        with _progress("resampling", count) as advance:
+            rows = measure(judged, groups, resamples=RESAMPLES, seed=seed, advance=advance)
+        report = Report(
+            artefact=Artefact.of_scorer(artefact, scorer),
+            images=Images.of_dataset(chosen, part=split, seed=seed, types=chosen_types),
+            backend=scorer.backend_name,
+            provider=scorer.provider,
+            device=scorer.device,
+            computed_in=scorer.precision,
+            groups=groups,
+            resamples=RESAMPLES,
+            bootstrap_seed=seed,
+            rows=tuple(rows),
+            failures=judged.failures,
+        )
+    if files:
+        report_file, plot_file, scores_file = files
+        report.write(report_file)
+        write_scatter(plot_file, judged, rows, report.title)
+        write_scores(scores_file, judged)
+        _say(f"wrote {', '.join(map(str, files))}")
+    # Only a terminal has a width to fold into.
+    report.show(Console(width=None if sys.stdout.isatty() else 1_000_000))
+    for failure in judged.failures:
+        _say(failure.error if failure.image in failure.error else f"{failure.image}: {failure.error}")
+    return SOME_FAILED if judged.failures else 0
+
+
+def main() -> NoReturn:
+    """Run the command and exit: 0 done, 1 some images failed, 2 not run, 130 interrupted; errors go to stderr."""
+    try:
+        code = app(prog_name="iqa-eval", standalone_mode=False) or 0
+    except PARSE_ERROR as error:
+        _say(getattr(error, "format_message", error.__str__)())
+        code = NOT_RUN
+    except IqaError as error:
+        _say(str(error))
+        code = NOT_RUN
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _names(option: str, text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise UsageError(f"{option} {text}: give names of distortion types, each once, with commas between them")
+    return names
+
+
+def _groups(texts: list[str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        name, separator, types = text.partition("=")
+        if not (name and separator and types) or name in groups:
+            raise UsageError(f"--group {text}: give each group once, as NAME=TYPE,TYPE")
+        groups[name] = _names(f"--group {name}", types)
+    return groups
+
+
+def _output_files(folder: Path | None, stem: str) -> list[Path]:
+    """Return report, plot and scores to write, their folder made before the work begins; nothing without a folder."""
+    if folder is None:
+        return []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot make the folder ({error.strerror}); choose another --output") from error
+    return [folder / f"{stem}.{suffix}" for suffix in ("json", "png", "csv")]
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _say(message: str) -> None:
+    """Write a line to standard error, whatever characters a path brings along."""
+    encoding = sys.stderr.encoding or "utf-8"
+    print(f"iqa-eval: {message}".encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

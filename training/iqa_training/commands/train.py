@@ -1,0 +1,72 @@
+"""The command ``iqa-train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from iqa_runtime.commands.shared import run_app
+from iqa_runtime.errors import DependencyError, UsageError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def train_command(
+    recipe: Annotated[str, typer.Argument(help="Recipe to train by; docs/training.md lists them.")],
+    config: Annotated[Path, typer.Option(metavar="FILE", help="YAML file with the settings of the run.")],
+    data: Annotated[
+        Path, typer.Option(metavar="PATH", help="Root of the data set; for a synthetic one, a folder of photographs.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the run; a run that is there is resumed.")],
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE=FILE", help="Checkpoint to start from, as encoder=FILE; may be repeated."),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where a synthetic set is kept. Default: OUT/cache.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the trained weights, kept in the checkpoint and its artefacts.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: cuda where there is one.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: PyTorch's.")] = None,
+) -> None:
+    """Train a network by a recipe of the four papers; the best checkpoint goes on to iqa-export --weights."""
+    # Here and not above, so that --help and usage errors don't wait for torch.
+    try:
+        from iqa_training.run.job import train
+    except ImportError as error:
+        raise DependencyError(f'{error}; install training: pip install "iqa-deploy[cpu,train]"') from error
+    train(
+        recipe,
+        config=config,
+        data=data,
+        out=out,
+        weights=_roles(weights or []),
+        cache=cache,
+        licence=licence,
+        device=device,
+        threads=threads,
+    )
+
+
+def _roles(texts: list[str]) -> dict[str, Path]:
+    roles = {}
+    for text in texts:
+        role, separator, file = text.partition("=")
+        if not (role and separator and file) or role in roles:
+            raise UsageError(f"--weights {text}: give each role once, as encoder=FILE")
+        roles[role] = Path(file)
+    return roles
+
+
+def main() -> NoReturn:
+    """Run the command and exit."""
+    run_app(app, "iqa-train")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A training run: what it is, where it stands, how it is carried out."""
