@@ -71,8 +71,8 @@ def to_int8_accepted(
     Cost is the multiplications and additions that stay float32, a measure of time that needs no target at hand. If the
     gate refuses the whole placement, parts are ranked by the square of their effect on the score over their cost:
     rounding errors of different parts are nearly independent, so squares of effects add up, and to keep what weighs
-    most for its cost is the greedy solution of the knapsack problem of removing enough of that sum. Bisection finds the shortest
-    beginning of the ranking with which the gate accepts. Of the parts in it some may be there only for their rank; the
+    most for its cost is the greedy solution of the knapsack problem of removing enough of that sum. Bisection finds the
+    shortest beginning of the ranking with which the gate accepts. Of the parts in it some may be there only for their rank; the
     costliest first, each is quantised again and stays so if the gate still accepts. The ranking and the two steps are
     our choice.
 
