@@ -25,7 +25,8 @@ from iqa_export.report import GraphReport, Report
 from iqa_export.samples import crop_items, sample_inputs
 from iqa_export.systems import GraphChoice, System
 from iqa_runtime import __version__
-from iqa_runtime.contract import REFERENCE_ENCODER_SUFFIX, Contract, FileDigest, PatchPlan, TensorInput, Weights
+from iqa_runtime.artefacts.files import REFERENCE_ENCODER_SUFFIX
+from iqa_runtime.contract import BakedReference, Contract, FileDigest, PatchPlan, TensorInput, Weights
 from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.images.loading import load_image
 from iqa_runtime.scoring.patch_plans import positions
@@ -219,13 +220,12 @@ def _write_baked(request: Request, network: nn.Module, photograph: Path, artefac
     items = crop_items(pixels, system.crop_input("reference"), plan)
     with torch.no_grad():
         features = torch.cat([encoder.eval()(torch.from_numpy(item[None])) for item in items])
+    height, width = pixels.shape[:2]
+    file = FileDigest.of_file(photograph)
     contract = replace(
-        _contract(request, (system.crop_input("image", crops),)), baked_reference=FileDigest.of_file(photograph)
+        _contract(request, (system.crop_input("image", crops),)),
+        baked_reference=BakedReference(file=file.file, sha256=file.sha256, width=width, height=height),
     )
-    if choice.task == "fr":
-        height, width = pixels.shape[:2]
-        size = {"baked_width": str(width), "baked_height": str(height)}
-        contract = replace(contract, options=contract.options | size)
     contract, macs = _write_artefact(request, system.baked(network, choice, features), contract, artefact)
     return _Written(artefact=artefact, contract=contract, macs=macs, baked=items)
 
@@ -236,7 +236,7 @@ def _write_artefact(request: Request, module: nn.Module, contract: Contract, pat
     model = to_onnx(module, contract.inputs, outputs, opset=request.opset)
     macs = finishing.count_macs(model)
     contract = replace(contract, opset=opset_of(model), gmac=macs / 1e9 if macs else None)
-    finishing.embed_contract(model, contract)
+    contract = finishing.embed_contract(model, contract)
     finishing.save(model, path)
     return contract, macs
 

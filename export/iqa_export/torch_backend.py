@@ -19,10 +19,12 @@ from torch import nn
 from iqa_export.checkpoints import Checkpoint, load_into, random_checkpoint, read_checkpoint
 from iqa_export.systems import GraphChoice, System, find_system
 from iqa_export.torch_layers import TracedLayers
-from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.artefacts.contract_json import contract_from_json
+from iqa_runtime.artefacts.graph_file import GraphFile
+from iqa_runtime.artefacts.onnx_metadata import read_metadata
 from iqa_runtime.backends.base import Backend
 from iqa_runtime.backends.tensor_spec import GraphSpec
-from iqa_runtime.contract import Contract, FileDigest
+from iqa_runtime.contract import METADATA_KEY, Contract, FileDigest
 from iqa_runtime.errors import ArtefactError, BackendError, FileError, UsageError
 
 
@@ -34,7 +36,7 @@ class PyTorchBackend(Backend):
 
     Parameters
     ----------
-    artefact, signature, threads
+    graph, spec, threads
         As in `Backend`; PyTorch's own number of threads is left as it is, because it belongs to the whole process.
     device
         ``cpu``, ``cuda`` or ``cuda:N``.
@@ -47,15 +49,15 @@ class PyTorchBackend(Backend):
 
     name: ClassVar[str] = "pytorch"
 
-    def __init__(self, artefact: Path, signature: GraphSpec, *, device: str, threads: int) -> None:
-        super().__init__(artefact, signature, device=device, threads=threads)
+    def __init__(self, graph: GraphFile, spec: GraphSpec, *, device: str, threads: int) -> None:
+        super().__init__(graph, spec, device=device, threads=threads)
         if re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device) is None:
             raise UsageError(f"device {device!r}: PyTorch runs on cpu, cuda or cuda:N")
-        self._contract = read_contract(artefact)
+        self._contract = contract_from_json(read_metadata(graph.take())[METADATA_KEY], source=str(graph.path))
         if self._contract.reference_encoder is not None or self._contract.baked_reference is not None:
             raise UsageError(
-                f"{artefact}: the network as published takes the reference itself, this artefact its features; export "
-                "it without --cache-reference and --reference-image"
+                f"{graph.path}: the network as published takes the reference itself, this artefact its features; "
+                "export it without --cache-reference and --reference-image"
             )
         self._network: nn.Module | None = None
         self._traced: TracedLayers | None = None
@@ -87,8 +89,8 @@ class PyTorchBackend(Backend):
     def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
         network = self._network
         if network is None:
-            raise UsageError(f"{self.artefact}: the backend was deactivated while in use")
-        tensors = [torch.from_numpy(inputs[spec.name]).to(self.device, torch.float32) for spec in self.signature.inputs]
+            raise UsageError(f"{self.path}: the backend was deactivated while in use")
+        tensors = [torch.from_numpy(inputs[spec.name]).to(self.device, torch.float32) for spec in self.spec.inputs]
         # On a GPU, PyTorch would round the inputs of convolutions to ten bits of mantissa.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             values = network(*tensors)
@@ -96,7 +98,7 @@ class PyTorchBackend(Backend):
         return [found[name].cpu().numpy() for name in outputs]
 
     def _run_layers(self, inputs: dict[str, NDArray[Any]], names: list[str]) -> list[NDArray[Any]]:
-        tensors = [torch.from_numpy(inputs[spec.name]).to(torch.float32) for spec in self.signature.inputs]
+        tensors = [torch.from_numpy(inputs[spec.name]).to(torch.float32) for spec in self.spec.inputs]
         found = self._layers().run(tensors, names)
         return [found[name].numpy() for name in names]
 
@@ -143,16 +145,16 @@ class PyTorchBackend(Backend):
             checkpoint = read_checkpoint(self._file_of_weights(system, self._contract))
         if checkpoint.sha256 != wanted.sha256:
             raise ArtefactError(
-                f"{self.artefact}: SHA-256 of its weights is {wanted.sha256}, that of {checkpoint.file} "
+                f"{self.path}: SHA-256 of its weights is {wanted.sha256}, that of {checkpoint.file} "
                 f"{checkpoint.sha256}; put the file it was exported from beside it"
             )
         return checkpoint
 
     def _file_of_weights(self, system: System, contract: Contract) -> Path:
-        beside = self.artefact.parent / contract.weights.file
+        beside = self.path.parent / contract.weights.file
         if beside.is_file():
             return beside
         packaged = system.bundled.get(contract.variant)
         if packaged is None or FileDigest.of_file(packaged).sha256 != contract.weights.sha256:
-            raise FileError(f"{beside}: the weights of {self.artefact.name} are not there; put a copy beside it")
+            raise FileError(f"{beside}: the weights of {self.path.name} are not there; put a copy beside it")
         return packaged

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.contract import Range, range_in_words
 from iqa_runtime.errors import IqaError
 
 
@@ -22,7 +23,7 @@ class Score:
     value
         Mean over the crops; None if there is an error.
     range
-        Nominal (low, high): the range of the labels the network was trained on.
+        Nominal (low, high): the range of the labels the network was trained on; None where it has no end.
     higher_is_better
         Direction.
     trained
@@ -49,7 +50,7 @@ class Score:
 
     path: str | None
     value: float | None
-    range: tuple[float, float]
+    range: Range
     higher_is_better: bool
     trained: bool
     backend: str = field(default="", compare=False)
@@ -74,7 +75,7 @@ class Score:
         -------
         dict
             Keys ``path score range direction width height patches milliseconds error``, in this order; ``range`` is a
-            list of two numbers, ``error`` the message.
+            list of two numbers or nulls, ``error`` the message.
         """
         return {
             "path": self.path,
@@ -92,6 +93,7 @@ class Score:
         name = "image" if self.path is None else self.path
         if self.value is None:
             return f"{name}: no score: {self.error}"
-        low, high = self.range
         note = "" if self.trained else " (untrained: random weights, the value means nothing)"
-        return f"{name}: {self.value:.4f} in [{low:g}, {high:g}], {self.direction} is better{note}"
+        low, high = self.range
+        ends = range_in_words(self.range) if low is None or high is None else f"in [{low:g}, {high:g}]"
+        return f"{name}: {self.value:.4f} {ends}, {self.direction} is better{note}"

@@ -13,9 +13,8 @@ from typing import Any, Self, TypeGuard, cast
 
 import numpy as np
 
-from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.artefacts.opening import read_contract
-from iqa_runtime.backends import GraphSpec, choose_backend
+from iqa_runtime.artefacts.opening import Artefact, open_artefact
+from iqa_runtime.backends import Backend, GraphSpec, choose_backend
 from iqa_runtime.contract import Contract, PatchPlan
 from iqa_runtime.cpu import available_cpus
 from iqa_runtime.errors import ArtefactError, UsageError
@@ -24,7 +23,6 @@ from iqa_runtime.results import Score
 from iqa_runtime.scoring.patch_plans import check_patch_plan, parse_patch_plan
 from iqa_runtime.scoring.pipeline import Pipeline
 from iqa_runtime.scoring.preparation import Preparer, prefetch
-from iqa_runtime.scoring.references import encoder_path
 
 MAX_THREADS = 1024
 """More than the cores of any host: beyond it, a mistyped number would only take memory."""
@@ -47,9 +45,10 @@ class Scorer:
     ----------
     artefact
         An ``.onnx`` or ``.plan`` file written by ``iqa-export``, or the name of a bundled one: ``edge-nr`` (also
-        ``edge``), ``edge-fr``.
+        ``edge``), ``edge-fr``; or what `iqa_runtime.artefacts.opening.open_artefact` has opened.
     backend
-        Name of the backend; None for the best one here, by the rule of `iqa_runtime.backends.choose_backend`.
+        Name of the backend, or a subclass of `iqa_runtime.backends.Backend`; None for the best one here, by the rule of
+        `iqa_runtime.backends.choose_backend`.
     device
         Where to run, in the backend's words: ``cpu``, ``cuda``, ``cuda:1``. What is asked for is what is used, or an
         error. None for ``cpu``, and for ``cuda`` where the artefact is an engine.
@@ -103,9 +102,9 @@ class Scorer:
 
     def __init__(
         self,
-        artefact: str | os.PathLike[str],
+        artefact: str | os.PathLike[str] | Artefact,
         *,
-        backend: str | None = None,
+        backend: str | type[Backend] | None = None,
         device: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
@@ -119,27 +118,23 @@ class Scorer:
         _check_number("threads", threads, MAX_THREADS)
         _check_number("batch_size", batch_size, MAX_BATCH_SIZE)
         _check_number("pixel_limit", pixel_limit)
-        path = find_artefact(artefact)
-        self._contract = read_contract(path, trust=trust)
-        key = None if trust is None else Path(trust)
-        choice = choose_backend(path, self._contract, backend, device=device, precision=precision)
+        if isinstance(artefact, Artefact):
+            if trust is not None:
+                raise UsageError(f"{artefact.path}: it is open already; give trust where it is opened")
+        else:
+            artefact = open_artefact(artefact, trust=trust)
+        self._contract = artefact.contract
+        choice = choose_backend(artefact, backend, device=device, precision=precision)
         if choice.complaint is not None:
-            warnings.warn(f"{path}: {choice.complaint}", stacklevel=2)
-        self._patch_plan = _choose_patch_plan(path, self._contract, crops)
+            warnings.warn(f"{artefact.path}: {choice.complaint}", stacklevel=2)
+        self._patch_plan = _choose_patch_plan(artefact.path, self._contract, crops)
         self._threads = threads or min(available_cpus(), MAX_THREADS)
         self._device, self._precision = choice.device, choice.precision
-        self._backend = choice.create(
-            path, GraphSpec.of_artefact(self._contract), device=self._device, threads=self._threads, trust=key
-        )
+        self._backend = choice.create(artefact.graph, GraphSpec.of_artefact(self._contract), threads=self._threads)
         self._encoder = None
-        if self._contract.input("reference_features") is not None:
-            self._encoder = choice.create(
-                encoder_path(path, self._contract),
-                GraphSpec.of_reference_encoder(self._contract),
-                device=self._device,
-                threads=self._threads,
-                trust=key,
-            )
+        if artefact.encoder is not None:
+            spec = GraphSpec.of_reference_encoder(self._contract)
+            self._encoder = choice.create(artefact.encoder, spec, threads=self._threads)
         self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
         self._preparer = Preparer(self._contract, self._patch_plan, pixel_limit=pixel_limit)
         self._pipeline = Pipeline(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,7 +17,9 @@ from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_export.torch_backend import PyTorchBackend
 from iqa_runtime import ArtefactError, FileError, Scorer, UsageError, read_contract
 from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.backends import GraphSpec, backend_class
+from iqa_runtime.artefacts.opening import open_artefact, open_graph
+from iqa_runtime.backends import GraphSpec, choose_backend
+from tiny_contract import tiny_contract, unread
 
 SCORE_SHARE = 1e-4
 """Of the score: the parity that export promises."""
@@ -44,7 +47,7 @@ def changed(tmp_path):
 
 @pytest.mark.parametrize("name", ["edge-nr", "edge-fr"])
 def test_it_scores_as_the_artefact_does(name):
-    assert backend_class(Path("x.onnx"), "pytorch") is PyTorchBackend
+    assert choose_backend(open_artefact(find_artefact(name)), "pytorch").backend is PyTorchBackend
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (230, 240, 3), np.uint8) for _ in range(2)]
     pair = pictures if name == "edge-fr" else pictures[:1]
@@ -85,7 +88,7 @@ def noise(contract, seed=0):
 def test_nearly_all_layers_are_those_of_the_artefact(name):
     source = find_artefact(name)
     contract, graph = read_contract(source), Graph(source)
-    with PyTorchBackend(source, GraphSpec.of_artefact(contract), device="cpu", threads=1) as backend:
+    with PyTorchBackend(open_graph(source), GraphSpec.of_artefact(contract), device="cpu", threads=1) as backend:
         layers, known = backend.layer_tensors(), graph.source(1).shapes
         common = [tensor for tensor in graph.floats if tensor in layers and layers[tensor] == known.get(tensor)]
         item = noise(contract)
@@ -114,6 +117,7 @@ def test_layers_are_compared_by_the_command(tmp_path):
     assert 0 < layers[0]["relative"] < LAYER_SHARE
 
 
-def test_an_engine_is_not_for_it(tmp_path):
-    with pytest.raises(UsageError, match=r"does not read \.plan"):
-        backend_class(tmp_path / "x.plan", "pytorch")
+def test_an_engine_is_not_for_it():
+    engine = SimpleNamespace()
+    with pytest.raises(UsageError, match="'pytorch' reads ONNX files, no engines"):
+        choose_backend(unread(tiny_contract(32), "x.plan", engine), "pytorch")

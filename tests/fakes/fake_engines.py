@@ -14,7 +14,8 @@ import fake_cuda
 import fake_tensorrt
 from fake_cuda import FakeCudaRuntime
 from fake_tensorrt import Fake
-from iqa_runtime.artefacts.engine_file import BatchRange, PlanFile, json_path
+from iqa_runtime.artefacts.engine_file import BatchRange, EngineFile
+from iqa_runtime.artefacts.files import description_path
 from iqa_runtime.artefacts.host_key import current_host
 from iqa_runtime.contract import FileDigest
 
@@ -54,4 +55,4 @@ def describe(plan: Path, **changes: Any) -> None:
     }
     if "host" not in changes:
         fields["host"] = current_host("tensorrt")
-    json_path(plan).write_bytes(PlanFile(**(fields | changes)).to_json())
+    description_path(plan).write_bytes(EngineFile(**(fields | changes)).to_json())

@@ -81,14 +81,14 @@ class ParserError:
         return self._operator
 
 
-def parsed(model: str, network: INetworkDefinition | None) -> tuple[list[ParserError], str]:
-    """Fill a network from a file; return what is wrong with it and the digest of its weights."""
+def parsed(model: bytes, network: INetworkDefinition | None) -> tuple[list[ParserError], str]:
+    """Fill a network from an ONNX file; return what is wrong with it and the digest of its weights."""
     import onnx
 
     try:
-        graph = onnx.load(model).graph
+        graph = onnx.load_model_from_string(model).graph
     except Exception as error:  # onnx raises what it likes
-        return [ParserError(ErrorCode.MODEL_DESERIALIZE_FAILED, f"cannot read {model}: {error}")], ""
+        return [ParserError(ErrorCode.MODEL_DESERIALIZE_FAILED, f"cannot read it: {error}")], ""
     errors = []
     for index, node in enumerate(graph.node):
         if node.op_type in fake.unsupported:
@@ -118,7 +118,7 @@ class OnnxParser:
     def get_error(self, index: int) -> ParserError:
         return self._errors[index]
 
-    def parse_from_file(self, model: str) -> bool:
+    def parse(self, model: bytes, path: str | None = None) -> bool:
         self._errors, _ = parsed(model, self._network)
         for error in self._errors:
             report_error(self._logger, error.desc())

@@ -227,6 +227,6 @@ class OnnxParserRefitter:
     def get_error(self, index: int) -> ParserError:
         return self._errors[index]
 
-    def refit_from_file(self, model: str) -> bool:
+    def refit_from_bytes(self, model: bytes, path: str | None = None) -> bool:
         self._errors, self._refitter._weights = parsed(model, None)
         return not self._errors

@@ -1,7 +1,11 @@
 """The contract of a network of a few nodes, for tests that need one and care about little in it."""
 
+from pathlib import Path
 from typing import Any
 
+from iqa_runtime.artefacts.engine_file import EngineFile
+from iqa_runtime.artefacts.graph_file import GraphFile
+from iqa_runtime.artefacts.opening import Artefact
 from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, TensorInput, Weights
 
 
@@ -29,3 +33,8 @@ def tiny_contract(
         "exporter": "test",
     }
     return Contract(**(fields | changes))
+
+
+def unread(contract: Contract, name: str = "a.onnx", engine: EngineFile | None = None) -> Artefact:
+    """Return an artefact of that contract with nothing in its file, for what looks at the contract alone."""
+    return Artefact(path=Path(name), contract=contract, graph=GraphFile(Path(name), b"", engine))

@@ -12,7 +12,7 @@ import pytest
 from iqa_export.engine import EngineOptions, build_engine
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.host_key import Flavour
-from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.artefacts.opening import open_graph, read_contract
 from iqa_runtime.backends import GraphSpec
 from iqa_runtime.backends.tensorrt import TensorRtBackend
 
@@ -58,8 +58,8 @@ def test_images_are_compared_with_their_references(
 
 def test_every_stage_of_a_run_takes_time(engine: BuildEngine) -> None:
     plan = engine("fp32")
-    signature = GraphSpec.of_artefact(read_contract(plan))
-    with TensorRtBackend(plan, signature, device="cuda", threads=1) as backend:
-        batch = np.zeros((backend.items_per_run, *signature.inputs[0].item_shape), np.float32)
+    spec = GraphSpec.of_artefact(read_contract(plan))
+    with TensorRtBackend(open_graph(plan), spec, device="cuda", threads=1) as backend:
+        batch = np.zeros((backend.items_per_run, *spec.inputs[0].item_shape), np.float32)
         times = backend.stage_times({"image": batch})
     assert min(times.host_to_device, times.compute, times.device_to_host) > 0

@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from iqa_runtime.artefacts.contract_json import contract_to_json
+from iqa_calibration.graphs.finishing import embed_contract
 from iqa_runtime.contract import (
-    METADATA_KEY,
+    BakedReference,
     Contract,
     ExtraOutput,
     FileDigest,
@@ -120,8 +120,7 @@ class ArtefactFactory:
         settings: dict[str, Any] = {
             "task": "fr",
             "inputs": (_crops("image", per_item=5),),
-            "baked_reference": FileDigest(file="clean.png", sha256="0" * 64),
-            "options": {"baked_width": str(width), "baked_height": str(height)},
+            "baked_reference": BakedReference(file="clean.png", sha256="0" * 64, width=width, height=height),
         }
         return self.write(name, nodes, [_axes(1, 2, 3, 4)], self.contract(**{**settings, **changes}))
 
@@ -254,7 +253,7 @@ class ArtefactFactory:
         outputs += [_value(item.name, ("batch", *item.shape), dtype) for item in contract.extras]
         graph = helper.make_graph(list(nodes), name, inputs, outputs, list(constants))
         path = self.folder / f"{name}.onnx"
-        _save(graph, path, {METADATA_KEY: contract_to_json(contract)})
+        _save(graph, path, contract)
         return path
 
 
@@ -280,11 +279,11 @@ def _value(name: str, shape: Sequence[int | str], dtype: str = "float32") -> onn
     return helper.make_tensor_value_info(name, _ELEMENT_TYPES[dtype], list(shape))
 
 
-def _save(graph: onnx.GraphProto, path: Path, metadata: dict[str, str] | None = None) -> None:
+def _save(graph: onnx.GraphProto, path: Path, contract: Contract | None = None) -> None:
     # The IR version of opset 20, so that every ONNX Runtime the package admits can read it.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    if metadata:
-        helper.set_model_props(model, metadata)
+    if contract is not None:
+        embed_contract(model, contract)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 

@@ -10,7 +10,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.artefacts.opening import Artefact
 from iqa_runtime.commands.shared import run_app
+from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import DependencyError, FileError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
 from iqa_runtime.files.overwriting import Named, check_targets
@@ -60,7 +62,7 @@ def compare_command(
         from iqa_calibration.comparing.layers import compare_layers
         from iqa_calibration.comparing.report import CompareReport
         from iqa_calibration.comparing.scores import compare_scores
-        from iqa_calibration.comparing.sources import check_sides, check_trust, trust_of
+        from iqa_calibration.comparing.sources import check_sides, open_both
         from iqa_calibration.progress import stages
     except ImportError as error:
         raise DependencyError(f'{error}; install calibration: pip install "iqa-deploy[cpu,calibration]"') from error
@@ -69,36 +71,37 @@ def compare_command(
         find_artefact(first, reference=reference is not None),
         find_artefact(second, reference=reference is not None),
     )
-    check_trust(files, trust)
     paths = expand_inputs(images, sys.stdin.buffer)
     references = None if reference is None else pair_references(paths, reference)
     _check_outputs([("--json", json), ("--html", html)], files, paths, references)
+    artefacts = open_both(*files, trust=trust)
     if layers:
-        check_sides(files, trust)
-    keys = [trust_of(file, trust) for file in files]
+        check_sides(artefacts)
     sides: list[dict[str, Any]] = [
-        {"backend": backend, "device": device, "precision": precision, "trust": keys[0]},
-        {"backend": second_backend, "device": second_device, "precision": second_precision, "trust": keys[1]},
+        {"backend": backend, "device": device, "precision": precision},
+        {"backend": second_backend, "device": second_device, "precision": second_precision},
     ]
+    first_file, second_file = (
+        FileDigest(file=artefact.path.name, sha256=artefact.graph.sha256) for artefact in artefacts
+    )
     console = Console(stderr=True)
     with stages(console) as tell:
         with (
-            _open(files[0], crops=crops, threads=threads, **sides[0]) as left,
-            _open(files[1], crops=crops, threads=threads, **sides[1]) as right,
+            _open(artefacts[0], crops=crops, threads=threads, **sides[0]) as left,
+            _open(artefacts[1], crops=crops, threads=threads, **sides[1]) as right,
         ):
-            scores = compare_scores(left, right, files, paths, references, progress=tell)
+            scores = compare_scores(left, right, (first_file, second_file), paths, references, progress=tell)
             threads = left.threads
         report = CompareReport(scores=scores)
         if layers:
             rows, apart = compare_layers(
-                *files,
+                *artefacts,
                 paths,
                 references,
                 backends=(backend, second_backend),
                 devices=(device, second_device),
                 items=layer_items,
                 threads=threads,
-                trust=trust,
                 progress=tell,
             )
             report = CompareReport(scores=scores, layers=rows, layers_apart=apart)
@@ -110,11 +113,11 @@ def compare_command(
     report.show(Console(width=None if sys.stdout.isatty() else 1_000_000))
 
 
-def _open(file: Path, **options: Any) -> Scorer:
+def _open(artefact: Artefact, **options: Any) -> Scorer:
     """Open an artefact; what there is to warn of goes to standard error."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        scorer = Scorer(file, **options)
+        scorer = Scorer(artefact, **options)
     for warning in caught:
         typer.echo(f"iqa-compare: {warning.message}", err=True)
     return scorer

@@ -7,16 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 import numpy as np
 
 from iqa_calibration.comparing.scores import Progress, check_comparable, part_of
-from iqa_calibration.comparing.sources import Graph, TensorSource, check_sides, tensor_source, trust_of
+from iqa_calibration.comparing.sources import Graph, TensorSource, check_sides, tensor_source
 from iqa_calibration.graphs.runner import Feed
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.images.items import Cropper
-from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.artefacts.opening import Artefact
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import ArtefactError, UsageError
 
@@ -53,8 +52,8 @@ class LayerRow:
 
 
 def compare_layers(
-    first: Path,
-    second: Path,
+    first: Artefact,
+    second: Artefact,
     images: Sequence[str],
     references: str | Sequence[str] | None = None,
     *,
@@ -62,7 +61,6 @@ def compare_layers(
     devices: tuple[str | None, str | None] = (None, None),
     items: int = LAYER_ITEMS,
     threads: int = 1,
-    trust: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[tuple[LayerRow, ...], int]:
     """Run two artefacts with all that is inside as outputs, and compare float tensors of the same name and shape.
@@ -84,8 +82,6 @@ def compare_layers(
         Items to compare on.
     threads
         Threads of ONNX Runtime.
-    trust
-        Public key that must have signed the engine; None not to ask.
     progress
         Is told of each pass.
 
@@ -106,21 +102,16 @@ def compare_layers(
     """
     if items < 1:
         raise UsageError(f"items is {items}; tensors are compared on at least one")
-    paths = (first, second)
-    check_sides(paths, trust)
-    contracts = [read_contract(path, trust=trust_of(path, trust)) for path in paths]
-    check_comparable(*contracts)
-    graphs = {path: Graph(path) for path in paths if path.suffix.lower() == ".onnx"}
-    graph = next(iter(graphs.values()))
-    feeds = [list(_feeds(contract, images, references, items)) for contract in contracts]
+    artefacts = (first, second)
+    check_sides(artefacts)
+    check_comparable(first.contract, second.contract)
+    graphs = [Graph(artefact.graph.take()) if artefact.engine is None else None for artefact in artefacts]
+    graph = next(graph for graph in graphs if graph is not None)
+    feeds = [list(_feeds(artefact.contract, images, references, items)) for artefact in artefacts]
     with ExitStack() as opened:
         sources = [
-            opened.enter_context(
-                tensor_source(
-                    path, contract, graphs.get(path), backend=backend, device=device, threads=threads, trust=trust
-                )
-            )
-            for path, contract, backend, device in zip(paths, contracts, backends, devices, strict=True)
+            opened.enter_context(tensor_source(artefact, graph, backend=backend, device=device, threads=threads))
+            for artefact, graph, backend, device in zip(artefacts, graphs, backends, devices, strict=True)
         ]
         common = _partners(graph, sources)
         sums = {name: np.zeros(2) for name in common}

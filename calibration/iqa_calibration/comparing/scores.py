@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +94,7 @@ class Comparison:
 def compare_scores(
     first: Scorer,
     second: Scorer,
-    files: tuple[Path, Path],
+    files: tuple[FileDigest, FileDigest],
     images: Sequence[str],
     references: str | Sequence[str] | None = None,
     *,
@@ -108,7 +107,7 @@ def compare_scores(
     first, second
         The two, open, with the same patch plan.
     files
-        Their paths.
+        Their files.
     images, references
         As for `Scorer.score_many`.
     progress
@@ -169,15 +168,9 @@ def check_comparable(first: Contract, second: Contract) -> None:
     UsageError
         If task, range or direction of the scores differ.
     """
-    sides = [
-        (contract.task, contract.score.low, contract.score.high, contract.score.higher_is_better)
-        for contract in (first, second)
-    ]
+    sides = [(contract.task, contract.score.range, contract.score.direction) for contract in (first, second)]
     if sides[0] != sides[1]:
-        words = [
-            f"{task}, {low:g} to {high:g}, {'higher' if rising else 'lower'} is better"
-            for task, low, high, rising in sides
-        ]
+        words = [f"{contract.task}, {contract.score}" for contract in (first, second)]
         raise UsageError(
             f"scores of two kinds ({words[0]}; {words[1]}) cannot be compared; give artefacts of one model"
         )
@@ -201,10 +194,10 @@ def _scores(
     return np.array(values, np.float64)
 
 
-def _side(path: Path, scorer: Scorer) -> Side:
+def _side(file: FileDigest, scorer: Scorer) -> Side:
     contract = scorer.contract
     return Side(
-        artefact=FileDigest.of_file(path),
+        artefact=file,
         model=f"{contract.model} {contract.variant} {contract.task}",
         precision=f"{contract.precision} for {contract.target}",
         backend=f"{scorer.backend_name} {scorer.provider}",

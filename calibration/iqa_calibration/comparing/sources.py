@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from onnx import TensorProto
 from iqa_calibration.graphs.runner import Feed, Runner
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.half.casting import element_types, emulated, is_half
-from iqa_runtime.artefacts.engine_file import read_plan_file
+from iqa_runtime.artefacts.files import PLAN_SUFFIX, is_engine
+from iqa_runtime.artefacts.opening import Artefact, open_artefact
 from iqa_runtime.backends import GraphSpec, choose_backend
-from iqa_runtime.contract import PLAN_SUFFIX, Contract
 from iqa_runtime.errors import UsageError
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
@@ -43,7 +44,12 @@ class TensorSource:
 
 
 class Graph:
-    """An ONNX file whose tensors are looked at.
+    """An ONNX graph whose tensors are looked at.
+
+    Parameters
+    ----------
+    content
+        The ONNX file, as read.
 
     Attributes
     ----------
@@ -53,8 +59,8 @@ class Graph:
         The tensors it computes in float32 and float16, in the order of the graph.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._model = onnx.load_model(path)
+    def __init__(self, content: bytes) -> None:
+        self._model = onnx.load_model_from_string(content)
         self.structure = Structure(self._model)
         types = element_types(self._model)
         self.floats = tuple(
@@ -75,66 +81,55 @@ class Graph:
         return TensorSource({name: known[name] for name in self.floats if name in known}, prepare)
 
 
-def check_sides(paths: Sequence[Path], trust: Path | None = None) -> None:
+def check_sides(artefacts: Sequence[Artefact]) -> None:
     """Refuse what shows no tensors, before anything is computed.
 
     Parameters
     ----------
-    paths
-        The artefacts.
-    trust
-        Public key that must have signed the engines; None not to ask.
+    artefacts
+        The two.
 
     Raises
     ------
     UsageError
         If none of the artefacts is an ONNX file, or an engine was built without ``--mark-layers``.
-    FileError, ArtefactError
-        If the description of an engine cannot be read, or is not signed by that key.
     """
-    if not any(path.suffix.lower() == ".onnx" for path in paths):
+    if all(artefact.engine is not None for artefact in artefacts):
+        both = f"{artefacts[0].path} and {artefacts[1].path}"
         raise UsageError(
-            f"{paths[0]} and {paths[1]}: none is an ONNX file, which names the layers; compare each with the one it "
-            "was built from"
+            f"{both}: none is an ONNX file, which names the layers; compare each with the one it was built from"
         )
-    for path in paths:
-        if path.suffix.lower() != PLAN_SUFFIX:
-            continue
-        described = read_plan_file(path, trust=trust)
-        if not described.layer_tensors:
+    for artefact in artefacts:
+        described = artefact.engine
+        if described is not None and not described.layer_tensors:
             raise UsageError(
-                f"{path}: built without --mark-layers, it shows nothing of what is inside; build one that does: "
-                f"{described.marking_command}"
+                f"{artefact.path}: built without --mark-layers, it shows nothing of what is inside; build one that "
+                f"does: {described.marking_command}"
             )
 
 
-def check_trust(paths: Sequence[Path], trust: Path | None) -> None:
-    """Refuse a key where there is nothing that it could have signed.
+def open_both(
+    first: str | os.PathLike[str], second: str | os.PathLike[str], *, trust: str | os.PathLike[str] | None = None
+) -> tuple[Artefact, Artefact]:
+    """Open two artefacts; a key must have signed the engines among them.
 
     Raises
     ------
     UsageError
-        If none of the artefacts is an engine.
+        If there is a key and none of them is an engine.
+    IqaError
+        As `iqa_runtime.artefacts.opening.open_artefact`.
     """
-    if trust is not None and not any(trust_of(path, trust) for path in paths):
-        raise UsageError(f"--trust {trust}: only engines ({PLAN_SUFFIX}) are signed; leave it out")
-
-
-def trust_of(path: Path, trust: Path | None) -> Path | None:
-    """Return the key that must have signed an artefact: that of all engines; None for what is no engine."""
-    return trust if path.suffix.lower() == PLAN_SUFFIX else None
+    paths = Path(first), Path(second)
+    if trust is not None and not any(map(is_engine, paths)):
+        raise UsageError(f"trust={os.fspath(trust)}: only engines ({PLAN_SUFFIX}) are signed; leave it out")
+    left, right = (open_artefact(path, trust=trust if is_engine(path) else None) for path in paths)
+    return left, right
 
 
 @contextmanager
 def tensor_source(
-    path: Path,
-    contract: Contract,
-    graph: Graph | None,
-    *,
-    backend: str | None,
-    device: str | None,
-    threads: int,
-    trust: Path | None = None,
+    artefact: Artefact, graph: Graph | None, *, backend: str | None, device: str | None, threads: int
 ) -> Iterator[TensorSource]:
     """Open what runs an artefact: its backend, if that shows tensors, else the ONNX graph on ONNX Runtime.
 
@@ -145,9 +140,8 @@ def tensor_source(
     IqaError
         Whatever the backend refuses.
     """
-    choice = choose_backend(path, contract, backend, device=device)
-    key = trust_of(path, trust)
-    chosen = choice.create(path, GraphSpec.of_artefact(contract), device=choice.device, threads=threads, trust=key)
+    choice = choose_backend(artefact, backend, device=device)
+    chosen = choice.create(artefact.graph, GraphSpec.of_artefact(artefact.contract), threads=threads)
     shapes = chosen.layer_tensors()
     if shapes:
         with chosen:
@@ -155,4 +149,4 @@ def tensor_source(
     elif graph is not None:
         yield graph.source(threads)
     else:
-        raise UsageError(f"{path}: the {chosen.name} backend shows no tensors; compare an ONNX file")
+        raise UsageError(f"{artefact.path}: the {chosen.name} backend shows no tensors; compare an ONNX file")

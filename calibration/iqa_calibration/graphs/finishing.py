@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from onnx import ModelProto, NodeProto
 
 from iqa_calibration.graphs.structure import item_shapes
 from iqa_runtime.artefacts.contract_json import contract_to_json
-from iqa_runtime.contract import METADATA_KEY, Contract
+from iqa_runtime.artefacts.onnx_metadata import artefact_digest
+from iqa_runtime.contract import METADATA_KEY, SCHEMA_VERSION, Contract
 from iqa_runtime.errors import ArtefactError
 
 
@@ -24,12 +26,24 @@ def strip_sources(model: ModelProto) -> None:
     del graph.value_info[:]
 
 
-def embed_contract(model: ModelProto, contract: Contract) -> None:
-    """Store a contract in a model, in place, replacing one that is there."""
+def embed_contract(model: ModelProto, contract: Contract) -> Contract:
+    """Store a contract in a model, in place, replacing one that is there.
+
+    Returns
+    -------
+    Contract
+        As stored: with the digest over graph and contract that is checked when the artefact is opened. The model must
+        stay as it is from here on.
+    """
     kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
-    model.metadata_props.add(key=METADATA_KEY, value=contract_to_json(contract))
+    entry = model.metadata_props.add(key=METADATA_KEY)
+    contract = replace(contract, sha256="", schema=SCHEMA_VERSION)
+    entry.value = contract_to_json(contract)
+    contract = replace(contract, sha256=artefact_digest(model.SerializeToString(), METADATA_KEY, ""))
+    entry.value = contract_to_json(contract)
+    return contract
 
 
 def save(model: ModelProto, path: Path) -> None:

@@ -233,7 +233,7 @@ def _chosen(images: Sequence[Source], count: int, seed: int) -> tuple[Source, ..
 def _extremes(contract: Contract, seed: int) -> list[NDArray[np.uint8]]:
     # A baked aligned reference prescribes the size of images; for others, crops lie inside as well as at the edge.
     size = 2 * contract.patch_plan.size
-    shape = (int(contract.options.get("baked_height", size)), int(contract.options.get("baked_width", size)), 3)
+    shape = (*(contract.image_size or (size, size)), 3)
     random = np.random.RandomState(seed)
     noise = random.randint(0, 256, shape).astype(np.uint8)
     saturated = 255 * random.randint(0, 2, shape).astype(np.uint8)

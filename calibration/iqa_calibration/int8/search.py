@@ -72,9 +72,9 @@ def to_int8_accepted(
     gate refuses the whole placement, parts are ranked by the square of their effect on the score over their cost:
     rounding errors of different parts are nearly independent, so squares of effects add up, and to keep what weighs
     most for its cost is the greedy solution of the knapsack problem of removing enough of that sum. Bisection finds the
-    shortest beginning of the ranking with which the gate accepts. Of the parts in it some may be there only for their rank; the
-    costliest first, each is quantised again and stays so if the gate still accepts. The ranking and the two steps are
-    our choice.
+    shortest beginning of the ranking with which the gate accepts. Of the parts in it some may be there only for their
+    rank; the costliest first, each is quantised again and stays so if the gate still accepts. The ranking and the two
+    steps are our choice.
 
     Products of two activations stay as planned, unless they are optional: then they go back to float32 first, all of
     them, and where more has to go, they are tried once more with what was found.

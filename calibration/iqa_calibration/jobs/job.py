@@ -246,7 +246,7 @@ def _write(request: Request, model: ModelProto, report: Report) -> Report:
         if report.passed:
             result = ModelProto()
             result.CopyFrom(model)
-            embed_contract(result, report.contract)
+            report = replace(report, contract=embed_contract(result, report.contract))
             with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}.") as folder:
                 whole = Path(folder, output.name)
                 save(result, whole)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +13,6 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
@@ -22,6 +20,8 @@ from iqa_calibration.gate.gate import LIMITS, GateResult, compare, item_millisec
 from iqa_calibration.gate.gate_set import GateSet, score
 from iqa_calibration.graphs.runner import Feed
 from iqa_calibration.jobs.forms import Form
+from iqa_runtime.artefacts.graph_file import GraphFile
+from iqa_runtime.artefacts.opening import Artefact
 from iqa_runtime.backends import Backend, GraphSpec, choose_backend
 
 Progress = Callable[[str, int, int | None], None]
@@ -126,12 +126,11 @@ class Judge:
     def _on_openvino(self, model: ModelProto, form: Form, threads: int) -> Iterator[Backend]:
         """Open a graph as the runtime would an artefact of this form."""
         contract = replace(self.gate_set.contract, precision=form.precision, target=form.target)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, f"{form.precision}.onnx")
-            onnx.save_model(model, path)
-            choice = choose_backend(path, contract, "openvino")
-            with choice.create(path, GraphSpec.of_artefact(contract), device="cpu", threads=threads) as backend:
-                yield backend
+        path = Path(f"{form.precision}.onnx")
+        artefact = Artefact(path=path, contract=contract, graph=GraphFile(path, model.SerializeToString()))
+        choice = choose_backend(artefact, "openvino", device="cpu")
+        with choice.create(artefact.graph, GraphSpec.of_artefact(contract), threads=threads) as backend:
+            yield backend
 
     def _told(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self._progress(stage, done, total)

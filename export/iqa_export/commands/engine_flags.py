@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from iqa_runtime.contract import PLAN_SUFFIX
+from iqa_runtime.artefacts.files import PLAN_SUFFIX
 from iqa_runtime.errors import UsageError
 
 if TYPE_CHECKING:

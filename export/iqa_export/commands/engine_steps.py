@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from iqa_export.commands.engine_flags import EngineFlags
-from iqa_runtime.contract import PLAN_SUFFIX, REFERENCE_ENCODER_SUFFIX
+from iqa_runtime.artefacts.files import PLAN_SUFFIX, REFERENCE_ENCODER_SUFFIX
 from iqa_runtime.errors import UsageError
 
 if TYPE_CHECKING:

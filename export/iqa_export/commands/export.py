@@ -47,8 +47,9 @@ from iqa_export.commands.engine_flags import (
     Workspace,
 )
 from iqa_export.commands.engine_steps import check_artefact_alone, check_engine, write_engine, write_refitted
+from iqa_runtime.artefacts.files import PLAN_SUFFIX
 from iqa_runtime.commands.shared import run_app
-from iqa_runtime.contract import PLAN_SUFFIX, Task
+from iqa_runtime.contract import Task
 from iqa_runtime.errors import DependencyError, FileError, UsageError
 
 if TYPE_CHECKING:

@@ -16,16 +16,17 @@ from iqa_export.engine.progress import Progress, make_monitor
 from iqa_export.engine.timing_cache import cache_path, prepare_cache, save_cache, use_cache
 from iqa_export.engine.writing import Package, write_packages
 from iqa_runtime import __version__
-from iqa_runtime.artefacts.engine_file import BatchRange, PlanFile, encoder_plan, json_path
+from iqa_runtime.artefacts.engine_file import BatchRange, EngineFile
+from iqa_runtime.artefacts.files import description_path, encoder_plan
+from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.artefacts.host_key import TITLES, HostKey, import_tensorrt
-from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import BackendError, DependencyError, UsageError
 from iqa_runtime.files.overwriting import check_targets
-from iqa_runtime.scoring.references import encoder_path
 
 
-def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: Progress | None = None) -> PlanFile:
+def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: Progress | None = None) -> EngineFile:
     """Build a plan, and that of its reference encoder if it has one, and write them with their descriptions.
 
     The network is strongly typed: every number format is the graph's own, and float32 is not replaced by TF32. Where
@@ -44,7 +45,7 @@ def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: 
 
     Returns
     -------
-    PlanFile
+    EngineFile
         What was written to ``<output>.json``.
 
     Raises
@@ -59,22 +60,22 @@ def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: 
         If there is no GPU to build on, or the parser or the builder refuses the graph.
     """
     host = check_build(options, output)
-    contract = read_contract(onnx)
+    artefact = open_artefact(onnx)
+    contract = artefact.contract
     check_contract(onnx, contract)
     if contract.reference_encoder is not None and options.mark_layers:
         raise UsageError(
             f"{onnx}: --mark-layers shows the layers of a whole graph, and a reference encoder has some of its own; "
             "leave it out, or export without --cache-reference"
         )
-    check_targets([("--output", output), ("--output", json_path(output))], [("the source of the engine", onnx)])
+    check_targets([("--output", output), ("--output", description_path(output))], [("the source of the engine", onnx)])
     trt = import_tensorrt(host.library)
     packages = []
-    if contract.reference_encoder is not None:
-        source = encoder_path(onnx, contract)
-        encoder = _build(trt, source, encoder_plan(output), None, options, host, progress)
+    if artefact.encoder is not None:
+        encoder = _build(trt, artefact.encoder, encoder_plan(output), None, options, host, progress)
         packages.append(encoder)
         contract = replace(contract, reference_encoder=encoder.described.plan)
-    packages.append(_build(trt, onnx, output, contract, options, host, progress))
+    packages.append(_build(trt, artefact.graph, output, contract, options, host, progress))
     write_packages(packages, key=options.sign)
     return packages[-1].described
 
@@ -97,18 +98,18 @@ def check_contract(onnx: Path, contract: Contract) -> None:
 
 def _build(
     trt: ModuleType,
-    onnx: Path,
+    graph: GraphFile,
     output: Path,
     contract: Contract | None,
     options: EngineOptions,
     host: HostKey,
     progress: Progress | None,
 ) -> Package:
-    content, marked = _serialised(trt, onnx, options, host, progress)
-    described = PlanFile(
+    content, marked = _serialised(trt, graph, options, host, progress)
+    described = EngineFile(
         contract=contract,
         plan=FileDigest(file=output.name, sha256=sha256(content).hexdigest()),
-        source=FileDigest.of_file(onnx),
+        source=FileDigest(file=graph.path.name, sha256=graph.sha256),
         host=host,
         portability="ampere_or_later" if options.hardware_compatible or host.library == "tensorrt_rtx" else "same_gpu",
         version_compatible=options.version_compatible,
@@ -124,9 +125,10 @@ def _build(
 
 
 def _serialised(
-    trt: ModuleType, onnx: Path, options: EngineOptions, host: HostKey, progress: Progress | None
+    trt: ModuleType, graph: GraphFile, options: EngineOptions, host: HostKey, progress: Progress | None
 ) -> tuple[bytes, dict[str, tuple[int, ...]]]:
     """Return the bytes of the plan, and the tensors it shows."""
+    onnx, source = graph.path, graph.take()
     log = make_log(trt)
     try:
         builder = trt.Builder(log)
@@ -135,8 +137,8 @@ def _serialised(
             f"{onnx}: {TITLES[host.library]} cannot start here ({last_error(log)}); check the driver with nvidia-smi"
         ) from error
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = parse(trt, network, onnx, log)
-    marked = _mark(trt, network, parser, onnx) if options.mark_layers else {}
+    parser = parse(trt, network, onnx, source, log)
+    marked = _mark(trt, network, parser, source) if options.mark_layers else {}
     config = builder.create_builder_config()
     config.add_optimization_profile(_profile(builder, network, onnx, options))
     _configure(trt, config, options)
@@ -158,7 +160,7 @@ def _serialised(
     return bytes(plan), marked
 
 
-def _mark(trt: ModuleType, network: Any, parser: Any, onnx: Path) -> dict[str, tuple[int, ...]]:
+def _mark(trt: ModuleType, network: Any, parser: Any, source: bytes) -> dict[str, tuple[int, ...]]:
     # Here and not above, because building needs no onnx but for this.
     try:
         from iqa_export.engine.marking import mark_layers
@@ -166,7 +168,7 @@ def _mark(trt: ModuleType, network: Any, parser: Any, onnx: Path) -> dict[str, t
         raise DependencyError(
             f'{error}; --mark-layers reads the graph: pip install "iqa-deploy[calibration]"'
         ) from error
-    return mark_layers(trt, network, parser, onnx)
+    return mark_layers(trt, network, parser, source)
 
 
 def _profile(builder: Any, network: Any, onnx: Path, options: EngineOptions) -> Any:

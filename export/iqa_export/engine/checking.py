@@ -8,9 +8,9 @@ from typing import get_args
 
 from iqa_export.engine.options import EngineOptions, check_library, check_options
 from iqa_export.engine.timing_cache import cache_path, prepare_cache
+from iqa_runtime.artefacts.files import PLAN_SUFFIX
 from iqa_runtime.artefacts.host_key import INSTALL, TITLES, Flavour, HostKey, current_host
 from iqa_runtime.artefacts.signing import sign
-from iqa_runtime.contract import PLAN_SUFFIX
 from iqa_runtime.errors import BackendError, DependencyError, FileError, UsageError
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from onnx import load_model
+from onnx import load_model_from_string
 
 from iqa_calibration.graphs.structure import Structure
 
 
-def mark_layers(trt: ModuleType, network: Any, parser: Any, source: Path) -> dict[str, tuple[int, ...]]:
+def mark_layers(trt: ModuleType, network: Any, parser: Any, source: bytes) -> dict[str, tuple[int, ...]]:
     """Mark each float tensor that a node of the ONNX graph computes as an output of the network.
 
     Layers that the parser adds make tensors which nothing could be compared with; these and constants are left alone,
@@ -26,14 +25,14 @@ def mark_layers(trt: ModuleType, network: Any, parser: Any, source: Path) -> dic
     parser
         What has parsed it.
     source
-        The ONNX file.
+        The ONNX file, as read.
 
     Returns
     -------
     dict
         The tensors marked, and the network's own float outputs: name to shape for one item, in the graph's order.
     """
-    structure = Structure(load_model(source))
+    structure = Structure(load_model_from_string(source))
     shapes, floats = structure.item_shapes, (trt.DataType.FLOAT, trt.DataType.HALF)
     marked = {}
     for node in structure.nodes.values():

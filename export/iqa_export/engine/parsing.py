@@ -26,8 +26,8 @@ _REMEDIES = {
 _OTHER_REMEDY = "convert the graph with --target tensorrt, export with another --opset, or " + _ELSEWHERE
 
 
-def parse(trt: ModuleType, network: Any, onnx: Path, log: Any) -> Any:
-    """Fill a network from an ONNX file.
+def parse(trt: ModuleType, network: Any, onnx: Path, source: bytes, log: Any) -> Any:
+    """Fill a network from an ONNX file, whose path is for messages.
 
     Returns
     -------
@@ -40,8 +40,7 @@ def parse(trt: ModuleType, network: Any, onnx: Path, log: Any) -> Any:
         If the parser refuses the graph; with the nodes, their operators, and a remedy.
     """
     parser = trt.OnnxParser(network, log)
-    # By path, so that weights in a file beside the graph are found.
-    if not parser.parse_from_file(str(onnx)):
+    if not parser.parse(source):
         raise BackendError(f"{onnx}: TensorRT cannot parse the graph: {describe_errors(parser, log)}")
     return parser
 

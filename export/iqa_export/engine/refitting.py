@@ -15,19 +15,20 @@ from iqa_export.engine.logs import last_error, make_log
 from iqa_export.engine.parsing import describe_errors
 from iqa_export.engine.writing import Package, write_packages
 from iqa_runtime import __version__
-from iqa_runtime.artefacts.engine_file import PlanFile, check_host, encoder_plan, json_path, load_plan
+from iqa_runtime.artefacts.engine_file import EngineFile, check_host, read_engine_file
+from iqa_runtime.artefacts.files import description_path, encoder_plan
+from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.artefacts.host_key import current_host, import_tensorrt
-from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.artefacts.opening import Artefact, open_artefact
 from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import BackendError, UsageError
-from iqa_runtime.files.overwriting import check_targets
-from iqa_runtime.scoring.references import encoder_path
+from iqa_runtime.files.overwriting import Named, check_targets
 
 _SAME_GRAPH = ("model", "variant", "task", "options", "precision", "target", "inputs", "score", "maps", "extras")
 """Fields of the contract that two artefacts of one graph share, whatever their weights."""
 
 
-def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = None) -> PlanFile:
+def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = None) -> EngineFile:
     """Write a plan with the weights of an ONNX artefact; with a reference encoder, both plans or neither.
 
     Parameters
@@ -45,7 +46,7 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
 
     Returns
     -------
-    PlanFile
+    EngineFile
         What was written to ``<output>.json``.
 
     Raises
@@ -53,27 +54,26 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
     UsageError
         If the plan takes no weights, or not these, or a file to be written would replace one that is read.
     FileError, ArtefactError, DependencyError
-        As `iqa_runtime.artefacts.engine_file.load_plan` and `iqa_runtime.read_contract`; also if a reference encoder is
-        missing, or belongs to another plan or artefact.
+        As `iqa_runtime.artefacts.opening.open_artefact`.
     BackendError
         If it is not a plan for this host, or TensorRT refuses it or the weights.
     """
     check_output(output)
-    contract = read_contract(onnx)
-    targets = [output]
-    sources = [("the plan that takes the weights", plan), ("the artefact that gives them", onnx)]
-    encoder_onnx = None
-    if contract.reference_encoder is not None:
-        encoder_onnx = encoder_path(onnx, contract)
-        targets.append(encoder_plan(output))
-        sources.append(("the reference encoder that takes weights", encoder_plan(plan)))
-        sources.append(("the reference encoder that gives them", encoder_onnx))
-    check_targets([("--output", path) for target in targets for path in (target, json_path(target))], sources)
-    scorer = _Refit.read(plan, onnx)
-    built_from = _check_graph(scorer, contract)
+    giving = open_artefact(onnx)
+    if read_engine_file(plan).contract is None:
+        raise UsageError(f"{plan}: the reference encoder of another plan; give that plan, and both get their weights")
+    taking = open_artefact(plan)
+    targets = [output] if giving.encoder is None else [output, encoder_plan(output)]
+    check_targets(
+        [("--output", path) for target in targets for path in (target, description_path(target))],
+        [*_named(taking, "the plan that takes the weights"), *_named(giving, "the artefact that gives them")],
+    )
+    contract = giving.contract
+    scorer = _Refit.of(taking.graph, giving.graph)
+    _check_graph(taking, giving)
     packages = []
-    if encoder_onnx is not None:
-        encoder = _Refit.read(encoder_path(plan, built_from), encoder_onnx)
+    if taking.encoder is not None and giving.encoder is not None:
+        encoder = _Refit.of(taking.encoder, giving.encoder)
         packages.append(encoder.package(encoder_plan(output), None))
         contract = replace(contract, reference_encoder=packages[0].described.plan)
     packages.append(scorer.package(output, contract))
@@ -81,32 +81,39 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
     return packages[-1].described
 
 
+def _named(artefact: Artefact, what: str) -> list[Named]:
+    return [(what if path == artefact.path else f"{name} of {what}", path) for name, path in artefact.files()]
+
+
 @dataclass(frozen=True, slots=True)
 class _Refit:
-    """A plan that takes weights, as it is on disk, and the file that gives them."""
+    """A plan that takes weights, and the graph that gives them."""
 
-    plan: Path
-    described: PlanFile
-    content: bytes
-    onnx: Path
-    source: FileDigest
+    plan: GraphFile
+    described: EngineFile
+    source: GraphFile
 
     @classmethod
-    def read(cls, plan: Path, onnx: Path) -> _Refit:
-        """Read both, and refuse plans that take no weights, or not these, or not here."""
-        described, content = load_plan(plan)
-        source = FileDigest.of_file(onnx)
+    def of(cls, plan: GraphFile, source: GraphFile) -> _Refit:
+        """Refuse plans that take no weights, or not these, or not here."""
+        described = plan.engine
+        if described is None:
+            raise UsageError(f"{plan.path}: no engine; give the engine that takes the weights")
         if described.host.library == "tensorrt_rtx":
-            raise UsageError(f"{plan}: TensorRT-RTX built it, whose plans take no other weights; build one from {onnx}")
+            raise UsageError(
+                f"{plan.path}: TensorRT-RTX built it, whose plans take no other weights; build one from {source.path}"
+            )
         if not (described.stripped or described.refittable):
-            raise UsageError(f"{plan}: takes no other weights; build it so: {described.rebuild_command} --refittable")
+            raise UsageError(
+                f"{plan.path}: takes no other weights; build it so: {described.rebuild_command} --refittable"
+            )
         if not described.refittable and source.sha256 != described.source.sha256:
             raise UsageError(
-                f"{onnx}: SHA-256 is {source.sha256}, {plan} was built from {described.source.sha256} and takes back "
-                "no other weights; give that file, or build the plan with --refittable"
+                f"{source.path}: SHA-256 is {source.sha256}, {plan.path} was built from {described.source.sha256} and "
+                "takes back no other weights; give that file, or build the plan with --refittable"
             )
-        check_host(plan, described, current_host(described.host.library))
-        return cls(plan, described, content, onnx, source)
+        check_host(plan.path, described, current_host(described.host.library))
+        return cls(plan, described, source)
 
     def package(self, output: Path, contract: Contract | None) -> Package:
         """Put the weights in and describe the result."""
@@ -115,7 +122,7 @@ class _Refit:
             self.described,
             contract=contract,
             plan=FileDigest(file=output.name, sha256=sha256(content).hexdigest()),
-            source=self.source,
+            source=FileDigest(file=self.source.path.name, sha256=self.source.sha256),
             stripped=False,
             refittable=False,
             exporter=f"iqa-deploy {__version__}",
@@ -127,25 +134,27 @@ class _Refit:
         log = make_log(trt)
         try:
             runtime = trt.Runtime(log)
-            engine = runtime.deserialize_cuda_engine(self.content)
+            engine = runtime.deserialize_cuda_engine(self.plan.take())
             if engine is None:
                 raise BackendError(
-                    f"{self.plan}: TensorRT cannot load it ({last_error(log)}); rebuild it: "
+                    f"{self.plan.path}: TensorRT cannot load it ({last_error(log)}); rebuild it: "
                     f"{self.described.rebuild_command}"
                 )
             refitter = trt.Refitter(engine, log)
         except TypeError as error:  # the binding's words for a null pointer
             raise BackendError(
-                f"{self.plan}: TensorRT cannot start here ({last_error(log)}); check the driver with nvidia-smi"
+                f"{self.plan.path}: TensorRT cannot start here ({last_error(log)}); check the driver with nvidia-smi"
             ) from error
         onnx_refitter = trt.OnnxParserRefitter(refitter, log)
-        if not onnx_refitter.refit_from_file(str(self.onnx)):
-            raise BackendError(f"{self.onnx}: TensorRT cannot take its weights: {describe_errors(onnx_refitter, log)}")
+        if not onnx_refitter.refit_from_bytes(self.source.take()):
+            raise BackendError(
+                f"{self.source.path}: TensorRT cannot take its weights: {describe_errors(onnx_refitter, log)}"
+            )
         if not refitter.refit_cuda_engine():
             missing = ", ".join(refitter.get_missing_weights()) or "none is missing"
             raise BackendError(
-                f"{self.onnx}: TensorRT cannot put its weights into {self.plan} ({last_error(log)}; missing: "
-                f"{missing}); build a plan from it instead"
+                f"{self.source.path}: TensorRT cannot put its weights into {self.plan.path} ({last_error(log)}; "
+                f"missing: {missing}); build a plan from it instead"
             )
         return _with_weights(trt, engine)
 
@@ -157,12 +166,10 @@ def _with_weights(trt: Any, engine: Any) -> bytes:
     return bytes(engine.serialize_with_config(serialization))
 
 
-def _check_graph(scorer: _Refit, contract: Contract) -> Contract:
-    """Refuse weights of another graph; return the contract of the plan."""
-    plan, onnx, built_from = scorer.plan, scorer.onnx, scorer.described.contract
-    if built_from is None:
-        raise UsageError(f"{plan}: the reference encoder of another plan; give that plan, and both get their weights")
-    other = [name for name in _SAME_GRAPH if getattr(contract, name) != getattr(built_from, name)]
+def _check_graph(taking: Artefact, giving: Artefact) -> None:
+    """Refuse weights of another graph."""
+    other = [name for name in _SAME_GRAPH if getattr(giving.contract, name) != getattr(taking.contract, name)]
     if other:
-        raise UsageError(f"{onnx}: not the graph of {plan}: another {', '.join(other)}; build a plan from it instead")
-    return built_from
+        raise UsageError(
+            f"{giving.path}: not the graph of {taking.path}: another {', '.join(other)}; build a plan from it instead"
+        )

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from iqa_runtime.artefacts.engine_file import PlanFile, json_path
+from iqa_runtime.artefacts.engine_file import EngineFile
+from iqa_runtime.artefacts.files import description_path
 from iqa_runtime.artefacts.signing import sign, signature_path
 from iqa_runtime.errors import FileError
 
@@ -18,7 +19,7 @@ class Package:
 
     path: Path
     content: bytes
-    described: PlanFile
+    described: EngineFile
 
 
 def write_packages(packages: list[Package], *, key: Path | None = None) -> None:
@@ -42,7 +43,7 @@ def write_packages(packages: list[Package], *, key: Path | None = None) -> None:
             old.mkdir()
             targets: list[Path] = []
             for package in packages:
-                description = json_path(package.path)
+                description = description_path(package.path)
                 text = package.described.to_json()
                 (new / package.path.name).write_bytes(package.content)
                 (new / description.name).write_bytes(text)

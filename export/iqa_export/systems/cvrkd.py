@@ -15,6 +15,9 @@ from iqa_runtime.contract import PatchPlan, ScoreOutput, Task
 
 _PLAN_SEED = 0
 
+SCORE_ENDS = (1.0, 5.0)
+"""Of KADID-10k's mean opinion scores."""
+
 
 class CvrkdSystem(System):
     """CVRKD-IQA: the student takes any clean photograph as its reference, the teacher the aligned original."""
@@ -37,8 +40,8 @@ class CvrkdSystem(System):
     # The authors crop at random and repeat ten times; a fixed draw of ten crops gives the same score every time.
     patch_plan = PatchPlan(kind="random", size=CROP, count=CROPS, seed=_PLAN_SEED)
     score = ScoreOutput(
-        low=1.0,
-        high=5.0,
+        low=SCORE_ENDS[0],
+        high=SCORE_ENDS[1],
         higher_is_better=True,
         bounded=False,
         scale="mean opinion score of KADID-10k, 1 to 5",

@@ -1,21 +1,20 @@
-"""The contract as JSON: written, read, and held to the rules between its fields that types cannot say."""
+"""The contract as JSON: written, read, and brought up from the schema before this one."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
-from iqa_runtime.contract import SCHEMA_VERSION, Contract, TensorInput
+from iqa_runtime.artefacts.contract_rules import Complaint, complaints
+from iqa_runtime.contract import SCHEMA_VERSION, Contract
 from iqa_runtime.errors import ArtefactError
 
-_RANKS = {"NCHW": 4, "NPCHW": 5}
-_MAX_SIDE, _MAX_PIXELS = 2**20, 2**30  # of an image that OpenCV decodes
-_MAX_SIZE = 2**31 - 1  # of one axis; no tensor anywhere near it could be held
+_MAX_DEPTH = 16
+"""More than any contract needs; what only the free fields, ``calibration`` and ``gate``, could reach."""
 
-Complaint = tuple[str, str]
-"""Where (a path of fields, as in ``score.low``) and what."""
+_MAX_DIGITS = 8
 
 
 def contract_to_json(contract: Contract) -> str:
@@ -24,7 +23,7 @@ def contract_to_json(contract: Contract) -> str:
 
 
 def contract_from_json(text: str | bytes, *, source: str = "contract") -> Contract:
-    """Parse and validate.
+    """Parse and validate; a contract of schema 1 becomes one of schema 2.
 
     Parameters
     ----------
@@ -36,74 +35,77 @@ def contract_from_json(text: str | bytes, *, source: str = "contract") -> Contra
     Raises
     ------
     ArtefactError
-        If the text is not JSON, a field is missing, of the wrong type or contradicts another (the message has its
-        path), or the schema version is another one.
+        If the text is not JSON, a field is missing, unknown, of the wrong type or contradicts another (the message has
+        its path), or the schema version is another one.
     """
     try:
-        version = msgspec.json.decode(text, type=_SchemaOnly).schema
+        fields = msgspec.json.decode(text)
+        version = msgspec.convert(fields, _SchemaOnly).schema
         if version not in (1, SCHEMA_VERSION):
             raise ArtefactError(
-                f"{source}: contract schema {version}, this iqa-deploy reads schema {SCHEMA_VERSION}; "
+                f"{source}: contract schema {version}, this iqa-deploy reads schemas 1 and {SCHEMA_VERSION}; "
                 "export the model again, or install the version that wrote it"
             )
-        fields = msgspec.json.decode(text)
         if version == 1:
-            fields["patch_plan"] = fields.pop("plan", None)
-            fields["schema"] = SCHEMA_VERSION
+            fields = _upgraded(fields)
         contract = msgspec.convert(fields, Contract)
     except msgspec.MsgspecError as error:
         raise ArtefactError(f"{source}: invalid contract: {error}; export the model again") from error
-    for path, complaint in complaints(contract):
-        raise ArtefactError(f"{source}: invalid contract: {complaint} - at `$.{path}`; export the model again")
+    except RecursionError as error:
+        raise ArtefactError(f"{source}: invalid contract: nested too deeply; export the model again") from error
+    for path, complaint in (*_strangers(fields, msgspec.to_builtins(contract), "$", 0), *complaints(contract)):
+        raise ArtefactError(f"{source}: invalid contract: {complaint} - at `{path}`; export the model again")
     return contract
+
+
+def schema_of(text: str | bytes) -> int:
+    """Return the schema version that a contract was written in."""
+    return msgspec.json.decode(text, type=_SchemaOnly).schema
 
 
 class _SchemaOnly(msgspec.Struct):
     schema: int
 
 
-def complaints(contract: Contract) -> Iterator[Complaint]:
-    """Yield what is wrong with a contract of sound types."""
-    if contract.input("image") is None:
-        yield "inputs", "no input called 'image'"
-    if len({tensor.name for tensor in contract.inputs}) < len(contract.inputs):
-        yield "inputs", "two inputs of one name"
-    for index, tensor in enumerate(contract.inputs):
-        yield from _about_input(f"inputs[{index}]", tensor)
-    score = contract.score
-    if not (math.isfinite(score.low) and math.isfinite(score.high) and score.low < score.high):
-        yield "score", f"low is {score.low:g} and high {score.high:g}, not a range"
-    if contract.gmac is not None and not 0 < contract.gmac < math.inf:
-        yield "gmac", f"{contract.gmac:g} is no number of multiply-accumulates"
-    for index, output in enumerate(contract.maps):
-        if min(output.rows, output.columns) < 1:
-            yield f"maps[{index}]", f"{output.rows} x {output.columns} cells"
-    for index, extra in enumerate(contract.extras):
-        if min(extra.shape, default=0) < 1:
-            yield f"extras[{index}].shape", f"{list(extra.shape)} is no shape"
-    yield from _about_baked_size(contract.options)
+def _strangers(given: Any, known: Any, path: str, depth: int) -> Iterator[Complaint]:
+    """Yield keys that no field has, texts that no terminal should meet, and what lies too deep to be looked at."""
+    if depth > _MAX_DEPTH:
+        yield path, f"nested more than {_MAX_DEPTH} levels deep"
+    elif isinstance(given, dict):
+        for key, value in given.items():
+            place = f"{path}.{key}" if key.isidentifier() else f"{path}[{key!r}]"
+            if key not in known:
+                yield place, "no such field"
+            elif not _is_text(key):
+                yield place, "a name with control characters"
+            else:
+                yield from _strangers(value, known[key], place, depth + 1)
+    elif isinstance(given, list):
+        for index, value in enumerate(given):
+            yield from _strangers(value, known[index], f"{path}[{index}]", depth + 1)
+    elif isinstance(given, str) and not _is_text(given):
+        yield path, "a text with control characters"
 
 
-def _about_input(place: str, tensor: TensorInput) -> Iterator[Complaint]:
-    batch, *sizes = tensor.shape or (0,)
-    named = isinstance(batch, str)
-    if not named or not sizes or not all(isinstance(size, int) and 0 < size <= _MAX_SIZE for size in sizes):
-        yield f"{place}.shape", f"{list(tensor.shape)} is not a named batch axis followed by fixed sizes"
-    elif len(tensor.shape) != _RANKS.get(tensor.layout, len(tensor.shape)):
-        yield f"{place}.shape", f"{list(tensor.shape)} is not {tensor.layout}"
-    if not all(map(math.isfinite, (*(tensor.mean or ()), *(tensor.std or ())))):
-        yield f"{place}.mean", "mean and std are not finite"
-    if min(tensor.std or (1.0,)) <= 0:
-        yield f"{place}.std", f"{list(tensor.std or ())} is not above zero"
+def _is_text(text: str) -> bool:
+    return not any(character < " " or character == "\x7f" for character in text if character not in "\n\t")
 
 
-def _about_baked_size(options: dict[str, str]) -> Iterator[Complaint]:
-    sides = []
-    for name in ("baked_width", "baked_height"):
-        text = options.get(name, "1")
-        if not (text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= _MAX_SIDE):
-            yield f"options.{name}", f"{text!r} is not a number of pixels from 1 to {_MAX_SIDE}"
-            return
-        sides.append(int(text))
-    if math.prod(sides) > _MAX_PIXELS:
-        yield "options.baked_width", f"{' x '.join(map(str, sides))} pixels, more than any image has"
+def _upgraded(fields: dict[str, Any]) -> dict[str, Any]:
+    """Turn the fields of schema 1 into those of schema 2; what is of another type than it should be stays so."""
+    upgraded = {("patch_plan" if key == "plan" else key): value for key, value in fields.items()}
+    upgraded["schema"] = SCHEMA_VERSION
+    baked, options = fields.get("baked_reference"), fields.get("options")
+    if isinstance(options, dict):
+        sides = {side: options.get(f"baked_{side}", "0") for side in ("width", "height")}
+        upgraded["options"] = {
+            key: value for key, value in options.items() if key not in ("baked_width", "baked_height")
+        }
+        if isinstance(baked, dict):
+            upgraded["baked_reference"] = baked | {side: _number(text) for side, text in sides.items()}
+    return upgraded
+
+
+def _number(text: object) -> object:
+    is_number = isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    return int(str(text)) if is_number else text

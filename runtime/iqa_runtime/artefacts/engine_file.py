@@ -1,27 +1,28 @@
 """TensorRT plans as artefacts: ``x.plan``, and beside it ``x.plan.json``, which says what it is and where it runs.
 
 A plan is executable code of TensorRT, and TensorRT checks little of what it is given. So nothing reaches it before
-`load_plan` has found the digest right, on the very bytes it returns, and `check_host` the host. The digest proves that
-the bytes are those the JSON speaks of, not who made them; a signature (`iqa_runtime.artefacts.signing`) does.
+`load_engine` has found the digest right, on the very bytes it returns, and `check_host` the host. The digest proves
+that the bytes are those the JSON speaks of, not who made them; a signature (`iqa_runtime.artefacts.signing`) does.
 """
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
 from iqa_runtime.artefacts.contract_json import contract_from_json
+from iqa_runtime.artefacts.files import PLAN_ENCODER_SUFFIX, PLAN_SUFFIX, description_path, read_file, scorer_name
 from iqa_runtime.artefacts.host_key import HostKey, Portability, differences
-from iqa_runtime.contract import PLAN_SUFFIX, REFERENCE_ENCODER_SUFFIX, Contract, FileDigest
-from iqa_runtime.errors import ArtefactError, BackendError, FileError
+from iqa_runtime.contract import Contract, FileDigest
+from iqa_runtime.errors import ArtefactError, BackendError
 
 SCHEMA_VERSION = 1
 _MIB = 2**20  # the unit of --workspace
-_ENCODER_SUFFIX = REFERENCE_ENCODER_SUFFIX.replace(".onnx", PLAN_SUFFIX)
+_TOGETHER = "keep the .plan and its .plan.json in one folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class BatchRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanFile:
+class EngineFile:
     """What ``x.plan.json`` says of ``x.plan``.
 
     Attributes
@@ -88,12 +89,12 @@ class PlanFile:
     @property
     def artefact(self) -> str:
         """Name of the ONNX artefact behind the plan, as commands take it; behind a reference encoder, its scorer's."""
-        return _scorer(self.source.file, REFERENCE_ENCODER_SUFFIX, ".onnx")
+        return _as_argument(scorer_name(self.source.file))
 
     @property
     def rebuild_command(self) -> str:
         """The command that makes the plan again from its source, to be run where it shall run."""
-        output = _scorer(self.plan.file, _ENCODER_SUFFIX, PLAN_SUFFIX)
+        output = _as_argument(scorer_name(self.plan.file))
         words = ["iqa-export", self.artefact, "--engine", "--output", output, "--library", self.host.library]
         words += ["--min-batch", str(self.batch.min), "--opt-batch", str(self.batch.opt)]
         words += ["--max-batch", str(self.batch.max), "--builder-level", str(self.level)]
@@ -111,13 +112,13 @@ class PlanFile:
     @property
     def marking_command(self) -> str:
         """The command that builds, beside the plan, one of the same source that shows its layers."""
-        output = f"{Path(_scorer(self.plan.file, _ENCODER_SUFFIX, PLAN_SUFFIX)).stem}.layers{PLAN_SUFFIX}"
+        output = f"{Path(_as_argument(scorer_name(self.plan.file))).stem}.layers{PLAN_SUFFIX}"
         words = ["iqa-export", self.artefact, "--engine", "--mark-layers", "--output", output]
         return shlex.join([*words, "--library", self.host.library])
 
     def refit_command(self, plan: Path) -> str:
         """Return the command that puts the weights back into this plan, which now lies at `plan`."""
-        stripped = _scorer(plan.name, _ENCODER_SUFFIX, PLAN_SUFFIX)
+        stripped = _as_argument(scorer_name(plan.name))
         output = f"{Path(stripped).stem}.full{PLAN_SUFFIX}"
         return shlex.join(["iqa-export", self.artefact, "--refit", stripped, "--output", output])
 
@@ -129,17 +130,7 @@ class _Parts(msgspec.Struct):
     contract: msgspec.Raw
 
 
-def json_path(plan: Path) -> Path:
-    """Return where the description of a plan lies."""
-    return plan.with_name(plan.name + ".json")
-
-
-def encoder_plan(plan: Path) -> Path:
-    """Return where the reference encoder of a plan lies: ``x.reference.plan`` belongs to ``x.plan``."""
-    return plan.with_name(plan.stem + _ENCODER_SUFFIX)
-
-
-def read_plan_file(plan: Path, *, trust: Path | None = None) -> PlanFile:
+def read_engine_file(plan: Path, *, trust: Path | None = None) -> EngineFile:
     """Read what is said of a plan; the plan itself is not looked at.
 
     Parameters
@@ -160,16 +151,16 @@ def read_plan_file(plan: Path, *, trust: Path | None = None) -> PlanFile:
     DependencyError
         If `trust` is given and ``cryptography`` is not installed.
     """
-    text = _read(json_path(plan), f"the description of {plan.name}")
+    text = read_file(description_path(plan), f"the description of {plan.name}", _TOGETHER)
     if trust is not None:
         # Here and not above, because few have the library.
         from iqa_runtime.artefacts.signing import check_signature
 
-        check_signature(json_path(plan), text, trust)
+        check_signature(description_path(plan), text, trust)
     return _parsed(text, plan)
 
 
-def load_plan(plan: Path, *, trust: Path | None = None) -> tuple[PlanFile, bytes]:
+def load_engine(plan: Path, *, trust: Path | None = None) -> tuple[EngineFile, bytes]:
     """Read a plan and its description, and prove that they belong together.
 
     Parameters
@@ -177,7 +168,7 @@ def load_plan(plan: Path, *, trust: Path | None = None) -> tuple[PlanFile, bytes
     plan
         Path of the ``.plan`` file.
     trust
-        As in `read_plan_file`.
+        As in `read_engine_file`.
 
     Returns
     -------
@@ -187,20 +178,20 @@ def load_plan(plan: Path, *, trust: Path | None = None) -> tuple[PlanFile, bytes
     Raises
     ------
     FileError, ArtefactError, UsageError, DependencyError
-        As `read_plan_file`; also if the plan cannot be read, or has another digest than the description says.
+        As `read_engine_file`; also if the plan cannot be read, or has another digest than the description says.
     """
-    described = read_plan_file(plan, trust=trust)
-    content = _read(plan, "the plan")
+    described = read_engine_file(plan, trust=trust)
+    content = read_file(plan, "the plan", _TOGETHER)
     digest = sha256(content).hexdigest()
     if digest != described.plan.sha256.lower():
         raise ArtefactError(
-            f"{plan}: SHA-256 is {digest}, {json_path(plan).name} says {described.plan.sha256}: the plan was changed, "
-            f"cut short or exchanged; copy both files again, or rebuild: {described.rebuild_command}"
+            f"{plan}: SHA-256 is {digest}, {description_path(plan).name} says {described.plan.sha256}: the plan was "
+            f"changed, cut short or exchanged; copy both files again, or rebuild: {described.rebuild_command}"
         )
     return described, content
 
 
-def check_host(plan: Path, described: PlanFile, host: HostKey) -> None:
+def check_host(plan: Path, described: EngineFile, host: HostKey) -> None:
     """Refuse a plan that was not built for this host.
 
     Parameters
@@ -208,7 +199,7 @@ def check_host(plan: Path, described: PlanFile, host: HostKey) -> None:
     plan
         Path of the ``.plan`` file, for the message.
     described
-        What `load_plan` returned.
+        What `load_engine` returned.
     host
         Where it is to run: `iqa_runtime.artefacts.host_key.current_host`, with the library of ``described.host``.
 
@@ -233,24 +224,13 @@ def check_host(plan: Path, described: PlanFile, host: HostKey) -> None:
     raise BackendError(f"{plan}: built for {described.host}; here: {host}: {'; '.join(found)}; {remedy}")
 
 
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FileError(
-            f"{path}: cannot read {what} ({error.strerror}); keep the .plan and its .plan.json in one folder"
-        ) from error
-
-
-def _scorer(name: str, encoder_suffix: str, suffix: str) -> str:
-    """Return the name of a scorer, for commands: where `name` is that of its encoder, and where an option looks so."""
-    if name.endswith(encoder_suffix):
-        name = name.removesuffix(encoder_suffix) + suffix
+def _as_argument(name: str) -> str:
+    """Return a name as commands take it, even where it looks like an option."""
     return f"./{name}" if name.startswith("-") else name
 
 
-def _parsed(text: bytes, plan: Path) -> PlanFile:
-    source = str(json_path(plan))
+def _parsed(text: bytes, plan: Path) -> EngineFile:
+    source = str(description_path(plan))
     remedy = "build the plan again"
     try:
         parts = msgspec.json.decode(text, type=_Parts)
@@ -259,9 +239,9 @@ def _parsed(text: bytes, plan: Path) -> PlanFile:
                 f"{source}: plan schema {parts.schema}, this iqa-deploy reads schema {SCHEMA_VERSION}; {remedy}, or "
                 "install the version that wrote it"
             )
-        if bytes(parts.contract) != b"null":
-            contract_from_json(bytes(parts.contract), source=source)
-        described = msgspec.json.decode(text, type=PlanFile)
+        raw = bytes(parts.contract)
+        contract = None if raw == b"null" else contract_from_json(raw, source=source)
+        described = msgspec.convert(msgspec.json.decode(text) | {"contract": None}, EngineFile)
     except msgspec.MsgspecError as error:
         raise ArtefactError(f"{source}: not the description of a plan ({error}); {remedy}") from error
     for name in (described.plan.file, described.source.file):
@@ -271,21 +251,6 @@ def _parsed(text: bytes, plan: Path) -> PlanFile:
     batch = described.batch
     if not 1 <= batch.min <= batch.opt <= batch.max:
         raise ArtefactError(f"{source}: batch sizes {batch.min}, {batch.opt}, {batch.max} are no range; {remedy}")
-    if described.contract is None and not plan.name.endswith(_ENCODER_SUFFIX):
+    if contract is None and not plan.name.endswith(PLAN_ENCODER_SUFFIX):
         raise ArtefactError(f"{source}: a plan without a contract, and no reference encoder by its name; {remedy}")
-    return described
-
-
-def read_plan_contract(plan: Path, *, trust: Path | None = None) -> Contract:
-    """Read the contract of a plan that scores.
-
-    Raises
-    ------
-    FileError, ArtefactError, UsageError, DependencyError
-        As `read_plan_file`; also if the plan is a reference encoder, which has no contract.
-    """
-    contract = read_plan_file(plan, trust=trust).contract
-    if contract is None:
-        scorer = _scorer(plan.name, _ENCODER_SUFFIX, PLAN_SUFFIX)
-        raise ArtefactError(f"{plan}: the reference encoder of {scorer}, which finds it by itself; give {scorer}")
-    return contract
+    return replace(described, contract=contract)

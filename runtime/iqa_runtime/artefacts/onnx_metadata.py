@@ -1,79 +1,149 @@
-"""Read the metadata of an ONNX file without onnx: walk the top-level protobuf fields and skip the graph by its length.
+"""Read what an ONNX file says about itself, and check that it is whole, without onnx.
 
-Only the wire format is needed (https://protobuf.dev/programming-guides/encoding): ModelProto.metadata_props is field
-14, each entry a StringStringEntryProto with key (1) and value (2). A file of hundreds of megabytes costs a few seeks.
+Only the wire format is needed (https://protobuf.dev/programming-guides/encoding). A ModelProto is a row of fields; the
+graph is one of them and is passed over by its length, so that hundreds of megabytes cost a few steps.
 """
 
 from __future__ import annotations
 
-import os
-from io import BytesIO
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterator
+from hashlib import sha256
 
-_MODEL_METADATA_PROPS = 14
-_MODEL_GRAPH = 7
+_MODEL_GRAPH, _MODEL_METADATA = 7, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
+_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
+_TENSORS_WITHIN: dict[str, dict[int, str]] = {
+    "model": {_MODEL_GRAPH: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+"""By message, the fields in which tensors lie: field number to message (onnx.proto3)."""
 
-def read_metadata(path: Path) -> dict[str, str]:
+_LOCATION = b"location"
+"""The key that every reference to a file beside the graph must have."""
+
+
+def read_metadata(content: bytes) -> dict[str, str]:
     """Return the metadata properties of an ONNX model.
 
     Raises
     ------
-    OSError
-        If the file cannot be read.
     ValueError
-        If it is not a protobuf with a graph, or it ends early.
+        If it is not a protobuf with a graph, it ends early, or two properties have one name.
     """
-    with path.open("rb") as file:
-        end = os.fstat(file.fileno()).st_size
-        metadata: dict[str, str] = {}
-        has_graph = False
-        for field, payload in _fields(file, end, wanted=_MODEL_METADATA_PROPS):
-            has_graph |= field == _MODEL_GRAPH
-            if field == _MODEL_METADATA_PROPS:
-                entry = dict(_fields(BytesIO(payload), len(payload), wanted=None))
-                metadata[entry.get(_ENTRY_KEY, b"").decode()] = entry.get(_ENTRY_VALUE, b"").decode()
+    metadata: dict[str, str] = {}
+    has_graph = False
+    for field, _, payload in _fields(content):
+        has_graph |= field == _MODEL_GRAPH
+        if field == _MODEL_METADATA:
+            key, value = _entry(payload)
+            if key in metadata:
+                raise ValueError(f"it has two properties {key!r}")
+            metadata[key] = value
     if not has_graph:
         raise ValueError("it holds no graph")
     return metadata
 
 
-def _fields(stream: BinaryIO, end: int, wanted: int | None) -> list[tuple[int, bytes]]:
-    """List (field number, payload) of one message; payloads of fields other than `wanted` stay unread."""
-    found = []
-    while stream.tell() < end:
-        tag = _varint(stream)
+def artefact_digest(content: bytes, key: str, digest: str) -> str:
+    """Return the SHA-256 of an ONNX model with a contract, but for the place in the contract where it is written.
+
+    Parameters
+    ----------
+    content
+        The model, serialised.
+    key
+        Name of the property that holds the contract.
+    digest
+        What stands in that place now: a digest, or nothing.
+
+    Returns
+    -------
+    str
+        In hexadecimal, over every other property and field of the model in their order, then the contract.
+
+    Raises
+    ------
+    ValueError
+        As `read_metadata`.
+    """
+    found, contract = sha256(), b""
+    for field, whole, payload in _fields(content):
+        if field == _MODEL_METADATA and _entry(payload)[0] == key:
+            contract = _entry(payload)[1].encode()
+        else:
+            found.update(whole)
+    found.update(contract.replace(f'"{digest}"'.encode(), b'""') if digest else contract)
+    return found.hexdigest()
+
+
+def has_external_data(content: bytes) -> bool:
+    """Tell whether a tensor of an ONNX model lies in another file.
+
+    Raises
+    ------
+    ValueError
+        If it ends early, or graphs in it hold graphs without end.
+    """
+    # Looking through every node takes longer than loading a small graph, and hardly any file has the word in it.
+    try:
+        return _LOCATION in content and _refers_elsewhere("model", memoryview(content))
+    except RecursionError as error:
+        raise ValueError("its graphs are nested too deeply") from error
+
+
+def _refers_elsewhere(message: str, content: memoryview) -> bool:
+    if message == "tensor":
+        return any(
+            field == _TENSOR_EXTERNAL_DATA or (field == _TENSOR_DATA_LOCATION and bytes(whole[-1:]) != b"\x00")
+            for field, whole, _ in _fields(content)
+        )
+    within = _TENSORS_WITHIN[message]
+    return any(field in within and _refers_elsewhere(within[field], payload) for field, _, payload in _fields(content))
+
+
+def _entry(payload: memoryview) -> tuple[str, str]:
+    parts = {field: bytes(part).decode() for field, _, part in _fields(payload)}
+    return parts.get(_ENTRY_KEY, ""), parts.get(_ENTRY_VALUE, "")
+
+
+def _fields(content: bytes | memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
+    """Yield the fields of one message: number, all of its bytes, and what is in it (nothing of plain numbers)."""
+    view = memoryview(content)
+    place = 0
+    while place < len(view):
+        begin = place
+        tag, place = _varint(view, place)
         field, wire = tag >> 3, tag & 7
+        size = 0
         if wire == _VARINT:
-            _varint(stream)
-            size = 0
+            _, place = _varint(view, place)
         elif wire in (_FIXED64, _FIXED32):
             size = 8 if wire == _FIXED64 else 4
         elif wire == _LENGTH:
-            size = _varint(stream)
+            size, place = _varint(view, place)
         else:
             raise ValueError(f"unknown wire type {wire}")
-        if field == 0 or size > end - stream.tell():
+        if field == 0 or size > len(view) - place:
             raise ValueError("it is damaged or ends early")
-        if wire == _LENGTH and wanted in (None, field):
-            found.append((field, stream.read(size)))
-        else:
-            stream.seek(size, os.SEEK_CUR)
-            found.append((field, b""))
-    return found
+        yield field, view[begin : place + size], view[place : place + size] if wire == _LENGTH else view[:0]
+        place += size
 
 
-def _varint(stream: BinaryIO) -> int:
+def _varint(view: memoryview, place: int) -> tuple[int, int]:
+    """Return a number and where it ends."""
     value = shift = 0
-    while shift < 64:
-        byte = stream.read(1)
-        if not byte:
-            raise ValueError("it is damaged or ends early")
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
+    while shift < 64 and place < len(view):
+        byte = view[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
         shift += 7
     raise ValueError("it is damaged or ends early")

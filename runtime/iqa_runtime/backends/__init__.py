@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+from iqa_runtime.artefacts.graph_file import GraphFile
+from iqa_runtime.artefacts.opening import Artefact
 from iqa_runtime.backends.base import Backend
 from iqa_runtime.backends.tensor_spec import GraphSpec, TensorSpec
-from iqa_runtime.contract import Contract
 from iqa_runtime.errors import DependencyError, UsageError
 
-__all__ = ["Backend", "Choice", "GraphSpec", "TensorSpec", "backend_class", "backend_names", "choose_backend"]
-
+__all__ = ["Backend", "Choice", "GraphSpec", "TensorSpec", "choose_backend"]
 
 ENTRY_POINT_GROUP = "iqa_deploy.backends"
 
@@ -31,7 +30,7 @@ class _Entry:
     module: str
     class_name: str
     library: str
-    suffix: str
+    reads_engines: bool
     devices: tuple[str, ...]
     precisions: tuple[str, ...]
     targets: tuple[str, ...]
@@ -43,7 +42,7 @@ _BACKENDS = {
         module="iqa_runtime.backends.onnx_runtime",
         class_name="OnnxRuntimeBackend",
         library="onnxruntime",
-        suffix=".onnx",
+        reads_engines=False,
         devices=("cpu", "cuda"),
         precisions=("float32",),
         targets=("any", "onnxruntime"),
@@ -52,7 +51,7 @@ _BACKENDS = {
         module="iqa_runtime.backends.openvino",
         class_name="OpenVinoBackend",
         library="openvino",
-        suffix=".onnx",
+        reads_engines=False,
         devices=("cpu",),
         precisions=("float32", "bfloat16"),
         targets=("any", "openvino", "tensorrt"),
@@ -61,7 +60,7 @@ _BACKENDS = {
         module="iqa_runtime.backends.tensorrt",
         class_name="TensorRtBackend",
         library="tensorrt",
-        suffix=".plan",
+        reads_engines=True,
         devices=("cuda",),
         precisions=("float32",),
         targets=("any", "tensorrt"),
@@ -90,58 +89,23 @@ class Choice:
     device: str
     complaint: str | None
 
-    def create(
-        self, graph: Path, signature: GraphSpec, *, device: str, threads: int, trust: Path | None = None
-    ) -> Backend:
+    def create(self, graph: GraphFile, spec: GraphSpec, *, threads: int) -> Backend:
         """Make a backend, not yet active, for a graph of the artefact; raises what its constructor does."""
-        # Backends that compute in float32 alone take no precision, those that read no engine no key.
+        # Backends that compute in float32 alone take no precision.
         options: dict[str, Any] = {} if self.precision == "float32" else {"precision": self.precision}
-        if trust is not None:
-            options["trust"] = trust
-        return self.backend(graph, signature, device=device, threads=threads, **options)
-
-
-def backend_names() -> tuple[str, ...]:
-    """Return the names `backend_class` knows."""
-    return tuple(_BACKENDS)
-
-
-def backend_class(artefact: Path, name: str | None = None) -> type[Backend]:
-    """Return the backend of a name, or the first one that reads an artefact's format.
-
-    Parameters
-    ----------
-    artefact
-        Path of the artefact; its suffix tells the format.
-    name
-        Backend to use; None for the default of the format.
-
-    Raises
-    ------
-    UsageError
-        If there is no such backend, or it does not read this format.
-    DependencyError
-        If another package's backend cannot be imported.
-    """
-    added = _added(name)
-    if added is not None:
-        return _loaded(artefact, added)
-    entry = _BACKENDS[_reading(artefact, name)[0]]
-    backend: type[Backend] = getattr(import_module(entry.module), entry.class_name)
-    return backend
+        return self.backend(graph, spec, device=self.device, threads=threads, **options)
 
 
 def choose_backend(
-    artefact: Path,
-    contract: Contract,
-    name: str | None = None,
+    artefact: Artefact,
+    backend: str | type[Backend] | None = None,
     *,
     device: str | None = None,
     precision: str | None = None,
 ) -> Choice:
     """Choose what runs an artefact, and in which precision.
 
-    With no name it is the first in this order of those that read the format, have the device and compute in the
+    With no backend it is the first in this order of those that read the format, have the device and compute in the
     precision:
 
     1. installed, and made for the contract's target;
@@ -154,11 +118,9 @@ def choose_backend(
     Parameters
     ----------
     artefact
-        Path of the artefact; its suffix tells the format.
-    contract
-        Of the artefact.
-    name
-        Backend to use; None to choose by the rule above.
+        What is to run.
+    backend
+        Name of the backend to use, or its class; None to choose by the rule above.
     device
         Where it will run; the part before a colon counts. None for the backend's first: ``cpu``, and ``cuda`` for
         engines.
@@ -170,17 +132,22 @@ def choose_backend(
     ------
     UsageError
         If there is no such backend, it does not read this format or does not compute in the precision.
+    DependencyError
+        If another package's backend cannot be imported.
     """
-    if _added(name) is not None:
+    contract = artefact.contract
+    given = _given(artefact, backend)
+    if given is not None:
         if precision not in (None, "float32"):
-            raise UsageError(f"precision {precision!r}: backend {name!r} does not compute in it; choose float32")
-        return Choice(backend_class(artefact, name), "float32", device or "cpu", None)
+            raise UsageError(f"precision {precision!r}: backend {given.name!r} does not compute in it; choose float32")
+        return Choice(given, "float32", device or "cpu", None)
+    name = backend if isinstance(backend, str) else None
     reading = _reading(artefact, name)
     judged = "bfloat16" if (contract.precision, contract.target) == ("bf16", "openvino") else "float32"
     computed = precision or judged
     able = [known for known in reading if computed in _BACKENDS[known].precisions]
     if not able:
-        whom = f"backend {name!r}" if name else f"a backend that reads {artefact.suffix}"
+        whom = f"backend {name!r}" if name else f"a backend that reads {_format(artefact)}"
         raise UsageError(
             f"precision {computed!r}: {whom} does not compute in it; choose float32, or bfloat16 with openvino"
         )
@@ -193,45 +160,46 @@ def choose_backend(
     if complaint:
         complaint += " is not quite the one that was tested"
     device = _BACKENDS[chosen].devices[0] if device is None else device
-    return Choice(backend_class(artefact, chosen), computed, device, complaint)
+    entry = _BACKENDS[chosen]
+    return Choice(getattr(import_module(entry.module), entry.class_name), computed, device, complaint)
 
 
-def _added(name: str | None) -> EntryPoint | None:
-    """Return another package's backend of a name, if there is one."""
-    if name is None or name in _BACKENDS:
+def _given(artefact: Artefact, backend: str | type[Backend] | None) -> type[Backend] | None:
+    """Return the class of a backend that is none of ours: given as such, or by the name of an entry point."""
+    if isinstance(backend, type) and issubclass(backend, Backend):
+        return backend
+    if backend is None or backend in _BACKENDS:
         return None
-    return next(iter(entry_points(group=ENTRY_POINT_GROUP, name=name)), None)
-
-
-def _loaded(artefact: Path, added: EntryPoint) -> type[Backend]:
-    if artefact.suffix.lower() != ".onnx":
-        raise UsageError(
-            f"{artefact}: backend {added.name!r} does not read {artefact.suffix}; give one ending in .onnx"
-        )
+    added = next(iter(entry_points(group=ENTRY_POINT_GROUP, name=str(backend))), None)
+    if added is None:
+        return None
+    if artefact.engine is not None:
+        raise UsageError(f"{artefact.path}: backend {added.name!r} reads ONNX files, no engines; give one")
     try:
-        backend = added.load()
+        loaded = added.load()
     except ImportError as error:
         raise DependencyError(f"backend {added.name!r} ({added.value}): {error}; install what it needs") from error
-    if not (isinstance(backend, type) and issubclass(backend, Backend)):
+    if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
         raise DependencyError(f"backend {added.name!r} ({added.value}) is no subclass of Backend; mend its package")
-    return backend
+    return loaded
 
 
-def _reading(artefact: Path, name: str | None) -> list[str]:
+def _reading(artefact: Artefact, name: str | None) -> list[str]:
     """Return the backends that read an artefact's format, in order; only the named one if there is a name."""
     if name is not None and name not in _BACKENDS:
         names = [*_BACKENDS, *sorted(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))]
         raise UsageError(f"there is no backend {name!r}; choose one of: {', '.join(names)}")
-    suffix = artefact.suffix.lower()
-    reading = [known for known, entry in _BACKENDS.items() if entry.suffix == suffix]
-    if not reading:
-        suffixes = " or ".join(sorted({entry.suffix for entry in _BACKENDS.values()}))
-        raise UsageError(
-            f"{artefact}: no backend reads {suffix or 'files without suffix'}; give one ending in {suffixes}"
-        )
+    is_engine = artefact.engine is not None
+    reading = [known for known, entry in _BACKENDS.items() if entry.reads_engines == is_engine]
     if name is not None and name not in reading:
-        raise UsageError(f"{artefact}: backend {name!r} does not read {suffix}; choose one of: {', '.join(reading)}")
+        raise UsageError(
+            f"{artefact.path}: backend {name!r} does not read {_format(artefact)}; choose one of: {', '.join(reading)}"
+        )
     return reading if name is None else [name]
+
+
+def _format(artefact: Artefact) -> str:
+    return "ONNX files" if artefact.engine is None else "engines"
 
 
 def _default(names: list[str], target: str, device: str | None) -> str:

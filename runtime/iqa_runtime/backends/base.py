@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.backends.batch_run import BatchRun
 from iqa_runtime.backends.tensor_spec import GraphSpec
 from iqa_runtime.errors import BackendError, UsageError
@@ -37,10 +38,10 @@ class Backend(ABC):
 
     Parameters
     ----------
-    artefact
-        Path of the graph.
-    signature
-        What it must take and give.
+    graph
+        What it runs.
+    spec
+        What that must take and give.
     device
         Where to run it, in the backend's own words.
     threads
@@ -49,9 +50,9 @@ class Backend(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, artefact: Path, signature: GraphSpec, *, device: str, threads: int) -> None:
-        self.artefact = artefact
-        self.signature = signature
+    def __init__(self, graph: GraphFile, spec: GraphSpec, *, device: str, threads: int) -> None:
+        self.graph = graph
+        self.spec = spec
         self.device = device
         self.threads = threads
         self._is_active = False
@@ -65,6 +66,11 @@ class Backend(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.deactivate()
+
+    @property
+    def path(self) -> Path:
+        """Where the graph lies; for messages."""
+        return self.graph.path
 
     @property
     @abstractmethod
@@ -83,7 +89,7 @@ class Backend(ABC):
 
     @abstractmethod
     def _load(self) -> None:
-        """Load the graph, check it against the signature and make it ready."""
+        """Load the graph, check it against the spec and make it ready."""
 
     @abstractmethod
     def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
@@ -105,7 +111,7 @@ class Backend(ABC):
         UsageError
             If the device is not one of this backend's.
         ArtefactError
-            If the graph cannot be read or differs from the signature.
+            If the graph cannot be read or differs from the spec.
         BackendError
             If the device is not there.
         DependencyError
@@ -132,7 +138,7 @@ class Backend(ABC):
         Parameters
         ----------
         inputs
-            Every input of the signature: C-contiguous, shape (items, ...), of the signature's dtype.
+            Every input of the spec: C-contiguous, shape (items, ...), of the spec's dtype.
         outputs
             Names of the outputs wanted; others are not fetched.
 
@@ -144,7 +150,7 @@ class Backend(ABC):
         Raises
         ------
         UsageError
-            If the backend is not active or the inputs don't fit the signature.
+            If the backend is not active or the inputs don't fit the spec.
         BackendError
             If the library fails or returns another shape than promised.
         """
@@ -176,10 +182,10 @@ class Backend(ABC):
         """Return room for the outputs of a batch, and the runs that fill it, each of which returns its seconds."""
         self._check_active()
         items = self._check_inputs(inputs)
-        shapes = {spec.name: spec.item_shape for spec in self.signature.outputs}
+        shapes = {spec.name: spec.item_shape for spec in self.spec.outputs}
         unknown = [name for name in outputs if name not in shapes]
         if unknown:
-            raise UsageError(f"{self.artefact}: no output {unknown[0]!r}; there are: {', '.join(shapes)}")
+            raise UsageError(f"{self.path}: no output {unknown[0]!r}; there are: {', '.join(shapes)}")
         results = {name: np.empty((items, *shapes[name]), dtype=np.float32) for name in outputs}
         size = self.items_per_run
 
@@ -190,7 +196,7 @@ class Backend(ABC):
             for name, values in zip(outputs, self._run(run, list(outputs)), strict=True):
                 if values.shape != (size, *shapes[name]) or values.dtype.name not in _FLOATS:
                     raise BackendError(
-                        f"{self.artefact}: output {name!r} came as {values.dtype} {values.shape}, promised is float "
+                        f"{self.path}: output {name!r} came as {values.dtype} {values.shape}, promised is float "
                         f"{(size, *shapes[name])}; export the model again"
                     )
                 results[name][start : start + used] = values[:used]
@@ -209,7 +215,7 @@ class Backend(ABC):
         except RuntimeError:  # the pool was shut down between the check of activity and here
             running.cancel()
         if len(begun) < len(runs):
-            raise UsageError(f"{self.artefact}: the backend was deactivated while in use")
+            raise UsageError(f"{self.path}: the backend was deactivated while in use")
         return running
 
     def layer_tensors(self) -> Mapping[str, tuple[int, ...]]:
@@ -256,34 +262,34 @@ class Backend(ABC):
         shapes = self.layer_tensors()
         unknown = [name for name in names if name not in shapes]
         if unknown:
-            raise UsageError(f"{self.artefact}: the {self.name} backend shows no tensor {unknown[0]!r}; leave it out")
+            raise UsageError(f"{self.path}: the {self.name} backend shows no tensor {unknown[0]!r}; leave it out")
         items = self._check_inputs(inputs)
         if items != 1:
-            raise UsageError(f"{self.artefact}: {items} items; tensors inside a graph are shown of one at a time")
+            raise UsageError(f"{self.path}: {items} items; tensors inside a graph are shown of one at a time")
         values = dict(zip(names, self._run_layers(dict(inputs), list(names)), strict=True))
         for name, value in values.items():
             if value.shape != tuple(shapes[name]) or value.dtype.name not in _FLOATS:
                 raise BackendError(
-                    f"{self.artefact}: tensor {name!r} came as {value.dtype} {value.shape}, promised is float "
+                    f"{self.path}: tensor {name!r} came as {value.dtype} {value.shape}, promised is float "
                     f"{tuple(shapes[name])}; export the model again, or build the engine again"
                 )
         return values
 
     def _check_active(self) -> None:
         if not self._is_active:
-            raise UsageError(f"{self.artefact}: the {self.name} backend is not active; call activate() first")
+            raise UsageError(f"{self.path}: the {self.name} backend is not active; call activate() first")
 
     def _check_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> int:
         """Return the number of items."""
-        expected = {spec.name for spec in self.signature.inputs}
+        expected = {spec.name for spec in self.spec.inputs}
         if set(inputs) != expected:
-            raise UsageError(f"{self.artefact}: inputs are {sorted(inputs)}, must be {sorted(expected)}")
-        items = len(inputs[self.signature.inputs[0].name])
-        for spec in self.signature.inputs:
+            raise UsageError(f"{self.path}: inputs are {sorted(inputs)}, must be {sorted(expected)}")
+        items = len(inputs[self.spec.inputs[0].name])
+        for spec in self.spec.inputs:
             tensor = inputs[spec.name]
             if tensor.shape != (items, *spec.item_shape) or tensor.dtype.name != spec.dtype or items == 0:
                 raise UsageError(
-                    f"{self.artefact}: input {spec.name!r} is {tensor.dtype} {tensor.shape}, must be {spec.dtype} "
+                    f"{self.path}: input {spec.name!r} is {tensor.dtype} {tensor.shape}, must be {spec.dtype} "
                     f"{(items or 'items', *spec.item_shape)}"
                 )
         return items

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.backends.base import Backend
 from iqa_runtime.backends.tensor_spec import GraphSpec, TensorSpec
-from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
+from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, UsageError
 
 _GPU_CROPS_PER_RUN = 8
 _LOG_ERRORS = 3
@@ -38,7 +39,7 @@ class OnnxRuntimeBackend(Backend):
 
     Parameters
     ----------
-    artefact, signature, threads
+    graph, spec, threads
         As in `Backend`.
     device
         ``cpu``, ``cuda`` or ``cuda:N``.
@@ -46,8 +47,8 @@ class OnnxRuntimeBackend(Backend):
 
     name: ClassVar[str] = "onnxruntime"
 
-    def __init__(self, artefact: Path, signature: GraphSpec, *, device: str, threads: int) -> None:
-        super().__init__(artefact, signature, device=device, threads=threads)
+    def __init__(self, graph: GraphFile, spec: GraphSpec, *, device: str, threads: int) -> None:
+        super().__init__(graph, spec, device=device, threads=threads)
         self._provider, self._provider_options = _provider_of(device)
         self._session: Any = None
 
@@ -56,7 +57,7 @@ class OnnxRuntimeBackend(Backend):
         """One on the CPU; on a GPU as many items as make up eight crops."""
         if self._provider == _CPU:
             return 1
-        shape = self.signature.inputs[0].item_shape
+        shape = self.spec.inputs[0].item_shape
         return max(1, _GPU_CROPS_PER_RUN // (shape[0] if len(shape) == 4 else 1))
 
     @property
@@ -82,17 +83,14 @@ class OnnxRuntimeBackend(Backend):
         options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         options.log_severity_level = _LOG_ERRORS
+        content = self.graph.take()
         try:
             # Fallback off, because it prints to stdout and then runs on something that was not asked for.
             session = onnxruntime.InferenceSession(
-                str(self.artefact), options, providers=[(self._provider, self._provider_options)], enable_fallback=0
+                content, options, providers=[(self._provider, self._provider_options)], enable_fallback=0
             )
         except Exception as error:  # the library's exceptions have no public common base
-            if not self.artefact.is_file():
-                raise FileError(f"{self.artefact}: no such file; check the path") from error
-            raise ArtefactError(
-                f"{self.artefact}: ONNX Runtime cannot load it ({_one_line(error)}){missing}"
-            ) from error
+            raise ArtefactError(f"{self.path}: ONNX Runtime cannot load it ({_one_line(error)}){missing}") from error
         got = session.get_providers()
         if got[0] != self._provider:
             # Only builds with CUDA say for which.
@@ -102,18 +100,18 @@ class OnnxRuntimeBackend(Backend):
                 f"onnxruntime-gpu {onnxruntime.__version__} needs the libraries of {cuda} and cuDNN 9: "
                 'pip install "onnxruntime-gpu[cuda,cudnn]"'
             )
-        _check_tensors(self.artefact, "input", self.signature.inputs, session.get_inputs(), exact=True)
-        _check_tensors(self.artefact, "output", self.signature.outputs, session.get_outputs(), exact=False)
+        _check_tensors(self.path, "input", self.spec.inputs, session.get_inputs(), exact=True)
+        _check_tensors(self.path, "output", self.spec.outputs, session.get_outputs(), exact=False)
         self._session = session
 
     def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
         session = self._session
         if session is None:
-            raise UsageError(f"{self.artefact}: the backend was deactivated while in use")
+            raise UsageError(f"{self.path}: the backend was deactivated while in use")
         try:
             values: list[NDArray[Any]] = session.run(outputs, inputs)
         except Exception as error:  # the library's exceptions have no public common base
-            raise BackendError(f"{self.artefact}: ONNX Runtime failed ({_one_line(error)})") from error
+            raise BackendError(f"{self.path}: ONNX Runtime failed ({_one_line(error)})") from error
         return values
 
     def _release(self) -> None:
@@ -160,7 +158,7 @@ def _import_onnxruntime() -> ModuleType:
 
 
 def _check_tensors(path: Path, kind: str, specs: Sequence[TensorSpec], found: Sequence[Any], *, exact: bool) -> None:
-    """Compare the graph's tensors with the signature."""
+    """Compare the graph's tensors with the spec."""
     tensors = {tensor.name: tensor for tensor in found}
     names = [spec.name for spec in specs]
     if set(names) - set(tensors) or (exact and set(tensors) - set(names)):

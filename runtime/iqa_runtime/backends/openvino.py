@@ -19,10 +19,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.backends.base import Backend
 from iqa_runtime.backends.openvino_rewrites import sidestep_errors
 from iqa_runtime.backends.tensor_spec import GraphSpec, TensorSpec
-from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
+from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, UsageError
 
 _TELEMETRY = "openvino_telemetry"
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -46,7 +47,7 @@ class OpenVinoBackend(Backend):
 
     Parameters
     ----------
-    artefact, signature, threads
+    graph, spec, threads
         As in `Backend`.
     device
         ``cpu``.
@@ -63,9 +64,9 @@ class OpenVinoBackend(Backend):
     name: ClassVar[str] = "openvino"
 
     def __init__(
-        self, artefact: Path, signature: GraphSpec, *, device: str, threads: int, precision: str = "float32"
+        self, graph: GraphFile, spec: GraphSpec, *, device: str, threads: int, precision: str = "float32"
     ) -> None:
-        super().__init__(artefact, signature, device=device, threads=threads)
+        super().__init__(graph, spec, device=device, threads=threads)
         if device != "cpu":
             raise UsageError(f"device {device!r}: OpenVINO runs on cpu here; leave the device out, or the backend")
         if precision not in _HINTS:
@@ -92,8 +93,8 @@ class OpenVinoBackend(Backend):
         openvino = _import_openvino()
         core = openvino.Core()
         model = self._read(core)
-        _check_ports(openvino, self.artefact, "input", self.signature.inputs, model.inputs, exact=True)
-        _check_ports(openvino, self.artefact, "output", self.signature.outputs, model.outputs, exact=False)
+        _check_ports(openvino, self.path, "input", self.spec.inputs, model.inputs, exact=True)
+        _check_ports(openvino, self.path, "output", self.spec.outputs, model.outputs, exact=False)
         self._check_precision(core)
         settings = {
             **_SETTINGS,
@@ -102,42 +103,41 @@ class OpenVinoBackend(Backend):
             "NUM_STREAMS": self.threads,
         }
         try:
-            model.reshape({spec.name: [1, *spec.item_shape] for spec in self.signature.inputs})
+            model.reshape({spec.name: [1, *spec.item_shape] for spec in self.spec.inputs})
             sidestep_errors(openvino, model)
             compiled = core.compile_model(model, "CPU", settings)
             requests: SimpleQueue[Any] = SimpleQueue()
             for _ in range(self.threads):
                 requests.put(compiled.create_infer_request())
         except Exception as error:  # the library raises plain RuntimeErrors, and others where it converts arguments
-            raise ArtefactError(f"{self.artefact}: OpenVINO cannot compile it ({_reason(error)})") from error
+            raise ArtefactError(f"{self.path}: OpenVINO cannot compile it ({_reason(error)})") from error
         self._requests = requests
 
     def _read(self, core: Any) -> Any:
+        content = self.graph.take()
         try:
-            return core.read_model(str(self.artefact))
+            return core.read_model(content, b"")
         except Exception as error:  # as above
-            if not self.artefact.is_file():
-                raise FileError(f"{self.artefact}: no such file; check the path") from error
-            raise ArtefactError(f"{self.artefact}: OpenVINO cannot load it ({_reason(error)})") from error
+            raise ArtefactError(f"{self.path}: OpenVINO cannot load it ({_reason(error)})") from error
 
     def _check_precision(self, core: Any) -> None:
         # Asked for bfloat16 elsewhere, the library computes in float32 without a word.
         if self.precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError(
-                f"{self.artefact}: this processor has no bfloat16 arithmetic; run the artefact with precision float32"
+                f"{self.path}: this processor has no bfloat16 arithmetic; run the artefact with precision float32"
             )
 
     def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
         requests = self._requests
         if requests is None:
-            raise UsageError(f"{self.artefact}: the backend was deactivated while in use")
+            raise UsageError(f"{self.path}: the backend was deactivated while in use")
         request = requests.get()
         try:
             request.infer(inputs, share_inputs=True, share_outputs=True)
             # Copies, because the next run of this request overwrites what it hands out.
             return [np.array(request.get_tensor(name).data) for name in outputs]
         except Exception as error:  # as above
-            raise BackendError(f"{self.artefact}: OpenVINO failed ({_reason(error)})") from error
+            raise BackendError(f"{self.path}: OpenVINO failed ({_reason(error)})") from error
         finally:
             requests.put(request)
 
@@ -181,7 +181,7 @@ def _without_telemetry() -> Iterator[None]:
 def _check_ports(
     openvino: ModuleType, path: Path, kind: str, specs: Sequence[TensorSpec], ports: Sequence[Any], *, exact: bool
 ) -> None:
-    """Compare the graph's inputs or outputs with the signature."""
+    """Compare the graph's inputs or outputs with the spec."""
     found = {name: port for port in ports for name in port.names}
     names = [spec.name for spec in specs]
     if set(names) - set(found) or (exact and set(found) - set(names)):

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from iqa_runtime.artefacts.engine_file import PlanFile, check_host, load_plan, read_plan_file
+from iqa_runtime.artefacts.engine_file import EngineFile, check_host
+from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.artefacts.host_key import current_host, import_tensorrt
 from iqa_runtime.backends.base import Backend
 from iqa_runtime.backends.tensor_spec import GraphSpec
@@ -38,41 +39,38 @@ class TensorRtBackend(Backend):
 
     Parameters
     ----------
-    artefact
-        Path of the ``.plan`` file; its description lies beside it.
-    signature, threads
+    graph
+        An engine, with its description.
+    spec, threads
         As in `Backend`.
     device
         ``cuda`` or ``cuda:N``.
     cuda
         The GPU; None to open the device by `iqa_runtime.cuda.open_cuda`.
-    trust
-        Public key that must have signed the description; see `iqa_runtime.artefacts.engine_file.read_plan_file`.
 
     Raises
     ------
     UsageError
-        If there is no such device.
-    FileError, ArtefactError, UsageError, DependencyError
-        If the description of the engine cannot be read, or was not signed by the key; as `read_plan_file`.
+        If there is no such device, or the graph is no engine.
     """
 
     name: ClassVar[str] = "tensorrt"
 
     def __init__(
         self,
-        artefact: Path,
-        signature: GraphSpec,
+        graph: GraphFile,
+        spec: GraphSpec,
         *,
         device: str,
         threads: int,
         cuda: Cuda | None = None,
-        trust: Path | None = None,
     ) -> None:
-        super().__init__(artefact, signature, device=device, threads=threads)
+        super().__init__(graph, spec, device=device, threads=threads)
         self._device_index = device_index(device)
-        self._given_cuda, self._trust = cuda, trust
-        self._described = read_plan_file(artefact, trust=trust)
+        self._given_cuda = cuda
+        if graph.engine is None:
+            raise UsageError(f"{graph.path}: TensorRT runs engines; give one, or leave the backend out")
+        self._described = graph.engine
         self._items = self._described.batch.opt
         self._layer_tensors = self._described.layer_tensors
         # All that is inside takes memory of its own, and nobody times such an engine.
@@ -115,31 +113,29 @@ class TensorRtBackend(Backend):
             If the library fails.
         """
         if self._check_inputs(inputs) != self.items_per_run:
-            raise UsageError(f"{self.artefact}: give {self.items_per_run} items, those of one run")
+            raise UsageError(f"{self.path}: give {self.items_per_run} items, those of one run")
         with self._worker() as worker:
             return worker.run_timed(inputs)
 
     def _load(self) -> None:
-        described, content = load_plan(self.artefact, trust=self._trust)
-        if described != self._described:
-            raise ArtefactError(f"{self.artefact}: exchanged for another engine since it was opened; open it again")
-        check_host(self.artefact, described, current_host(described.host.library, ordinal=self._device_index))
+        described = self._described
+        check_host(self.path, described, current_host(described.host.library, ordinal=self._device_index))
         if described.stripped:
             raise ArtefactError(
-                f"{self.artefact}: its weights were left out (--strip); put back those of the ONNX file it was built "
-                f"from: {described.refit_command(self.artefact)}; or build it without --strip"
+                f"{self.path}: its weights were left out (--strip); put back those of the ONNX file it was built "
+                f"from: {described.refit_command(self.path)}; or build it without --strip"
             )
         library = import_tensorrt(described.host.library)
         cuda = self._given_cuda or open_cuda(self.device)
         messages: deque[str] = deque(maxlen=_KEPT_MESSAGES)
         # Frees what there is if something fails; if nothing does, _release will.
         with cuda.active(), ExitStack() as freeing:
-            engine = self._deserialise(library, described, content, messages)
-            _check_tensors(self.artefact, self.signature, engine, self._items)
-            _check_layers(self.artefact, self._layer_tensors, engine)
+            engine = self._deserialise(library, described, messages)
+            _check_tensors(self.path, self.spec, engine, self._items)
+            _check_layers(self.path, self._layer_tensors, engine)
             workers: SimpleQueue[Worker | None] = SimpleQueue()
             for _ in range(self._workers):
-                worker = Worker(self.artefact, self.signature, self._items, engine, cuda, messages)
+                worker = Worker(self.path, self.spec, self._items, engine, cuda, messages)
                 freeing.callback(worker.close)
                 worker.open()
                 workers.put(worker)
@@ -147,7 +143,7 @@ class TensorRtBackend(Backend):
         graphs = "CUDA graphs" if worker.has_graph else "no CUDA graphs"
         self._provider = f"{cuda.device_name}, {library.__name__} {library.__version__}, {cuda.library}, {graphs}"
 
-    def _deserialise(self, library: ModuleType, described: PlanFile, content: bytes, messages: deque[str]) -> Any:
+    def _deserialise(self, library: ModuleType, described: EngineFile, messages: deque[str]) -> Any:
         version = f"{library.__name__} {library.__version__}"
         try:
             runtime = library.Runtime(_collecting_logger(library, messages))
@@ -158,13 +154,13 @@ class TensorRtBackend(Backend):
             ) from error
         # Only where needed, because such an engine brings code for the CPU along.
         runtime.engine_host_code_allowed = described.version_compatible
-        engine = runtime.deserialize_cuda_engine(content)
+        engine = runtime.deserialize_cuda_engine(self.graph.take())
         if engine is None:
             # It builds without a GPU, and so for those that it does not run on.
             rtx = described.host.library == "tensorrt_rtx"
             reason = "; it may not support the compute capability of this GPU" if rtx else ""
             raise BackendError(
-                f"{self.artefact}: {version} cannot load the engine{said(messages)}{reason}; free memory on the GPU, "
+                f"{self.path}: {version} cannot load the engine{said(messages)}{reason}; free memory on the GPU, "
                 f"or rebuild it: {described.rebuild_command}"
             )
         return engine
@@ -181,7 +177,7 @@ class TensorRtBackend(Backend):
         if ready is None or worker is None:
             if ready is not None:
                 ready.workers.put(None)  # wakes the next one who waits
-            raise UsageError(f"{self.artefact}: the backend was deactivated while in use")
+            raise UsageError(f"{self.path}: the backend was deactivated while in use")
         try:
             with ready.cuda.active():
                 yield worker
@@ -222,18 +218,18 @@ def _collecting_logger(library: ModuleType, messages: deque[str]) -> Any:
     return Logger()
 
 
-def _check_tensors(path: Path, signature: GraphSpec, engine: Any, items: int) -> None:
-    """Compare the engine's inputs and outputs with the signature."""
+def _check_tensors(path: Path, promised: GraphSpec, engine: Any, items: int) -> None:
+    """Compare the engine's inputs and outputs with what was promised."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = {name for name in names if engine.get_tensor_mode(name).name == "INPUT"}
-    wanted = {spec.name for spec in signature.inputs}
-    missing = {spec.name for spec in signature.outputs} - set(names)
+    wanted = {spec.name for spec in promised.inputs}
+    missing = {spec.name for spec in promised.outputs} - set(names)
     if inputs != wanted or missing:
         raise ArtefactError(
             f"{path}: the engine has inputs {sorted(inputs)} and outputs {sorted(set(names) - inputs)}, its contract "
-            f"says {sorted(wanted)} and {sorted(spec.name for spec in signature.outputs)}; build it again"
+            f"says {sorted(wanted)} and {sorted(spec.name for spec in promised.outputs)}; build it again"
         )
-    for spec in (*signature.inputs, *signature.outputs):
+    for spec in (*promised.inputs, *promised.outputs):
         batch, *sizes = engine.get_tensor_shape(spec.name) or (0,)
         dtype = element_type(engine, spec.name)
         # Outputs may leave sizes open; the worker sees them once the inputs are set.

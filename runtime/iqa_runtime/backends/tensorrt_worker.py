@@ -36,9 +36,9 @@ class Worker:
 
     Parameters
     ----------
-    artefact
-        Path of the engine, for messages.
-    signature
+    path
+        Of the engine, for messages.
+    spec
         Inputs and outputs, which the engine must have.
     items
         The batch.
@@ -51,9 +51,9 @@ class Worker:
     """
 
     def __init__(
-        self, artefact: Path, signature: GraphSpec, items: int, engine: Any, cuda: Cuda, messages: Sequence[str]
+        self, path: Path, spec: GraphSpec, items: int, engine: Any, cuda: Cuda, messages: Sequence[str]
     ) -> None:
-        self._artefact, self._signature, self._items = artefact, signature, items
+        self._path, self._spec, self._items = path, spec, items
         self._engine, self._cuda, self._messages = engine, cuda, messages
         self._freeing = ExitStack()
         self._context: Any = None
@@ -78,20 +78,20 @@ class Worker:
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise BackendError(
-                f"{self._artefact}: no memory for an execution context{said(self._messages)}; free memory on the GPU, "
+                f"{self._path}: no memory for an execution context{said(self._messages)}; free memory on the GPU, "
                 "or build the engine with a smaller --opt-batch"
             )
         self._stream = self._cuda.create_stream()
         self._freeing.callback(self._cuda.destroy_stream, self._stream)
         self._require(self._context.set_optimization_profile_async(_PROFILE, self._stream), "its batch sizes")
-        for spec in self._signature.inputs:
+        for spec in self._spec.inputs:
             shape = (self._items, *spec.item_shape)
             self._require(self._context.set_input_shape(spec.name, shape), f"input {spec.name!r} of {shape}")
         self._require(not self._context.infer_shapes(), "the shapes of the contract")
         for index in range(self._engine.num_io_tensors):
             self._bind(self._engine.get_tensor_name(index))
         # Also outside a capture, in which lazy set-up would fail.
-        self.run({spec.name: np.zeros_like(self._host[spec.name]) for spec in self._signature.inputs}, [])
+        self.run({spec.name: np.zeros_like(self._host[spec.name]) for spec in self._spec.inputs}, [])
         self._graph = self._cuda.capture(self._stream, self._enqueue)
         if self._graph is not None:
             self._freeing.callback(self._cuda.destroy_graph, self._graph)
@@ -133,7 +133,7 @@ class Worker:
             cuda.record(marks[1], stream)
             self._compute()
             cuda.record(marks[2], stream)
-            self._copy_out([spec.name for spec in self._signature.outputs])
+            self._copy_out([spec.name for spec in self._spec.outputs])
             cuda.record(marks[3], stream)
             cuda.synchronize(stream)
             times = [cuda.milliseconds(start, end) for start, end in pairwise(marks)]
@@ -142,11 +142,11 @@ class Worker:
     def _bind(self, name: str) -> None:
         """Give a tensor of the engine its memory; those of a type that no artefact has get only the device's."""
         shape = tuple(self._context.get_tensor_shape(name))
-        promised = {spec.name: spec.item_shape for spec in (*self._signature.inputs, *self._signature.outputs)}
+        promised = {spec.name: spec.item_shape for spec in (*self._spec.inputs, *self._spec.outputs)}
         dtype = element_type(self._engine, name)
         if name in promised and shape != (self._items, *promised[name]):
             raise BackendError(
-                f"{self._artefact}: tensor {name!r} of the engine has shape {shape}, promised is "
+                f"{self._path}: tensor {name!r} of the engine has shape {shape}, promised is "
                 f"{(self._items, *promised[name])}; build it again"
             )
         # No type of ours takes more than eight bytes.
@@ -164,7 +164,7 @@ class Worker:
             np.copyto(self._host[name], values)
 
     def _copy_in(self) -> None:
-        for spec in self._signature.inputs:
+        for spec in self._spec.inputs:
             self._cuda.copy_to_device(self._device[spec.name], self._host[spec.name], self._stream)
 
     def _compute(self) -> None:
@@ -172,7 +172,7 @@ class Worker:
             self._cuda.launch(self._graph, self._stream)
         elif not self._enqueue():
             raise BackendError(
-                f"{self._artefact}: TensorRT cannot run the engine{said(self._messages)}; check the GPU with "
+                f"{self._path}: TensorRT cannot run the engine{said(self._messages)}; check the GPU with "
                 "nvidia-smi, or build the engine again"
             )
 
@@ -186,7 +186,7 @@ class Worker:
     def _require(self, accepted: bool, what: str) -> None:
         if not accepted:
             raise BackendError(
-                f"{self._artefact}: the engine refuses {what}{said(self._messages)}; build it again for a batch of "
+                f"{self._path}: the engine refuses {what}{said(self._messages)}; build it again for a batch of "
                 f"{self._items}"
             )
 

@@ -39,8 +39,7 @@ def encoded_images(contract: Contract, image: Path | None, reference: Path | Non
         return _bytes(image), None if reference is None else _bytes(reference)
     if reference is not None:
         raise UsageError(f"{reference}: a reference without an image; give both")
-    height = int(contract.options.get("baked_height", _HEIGHT))
-    width = int(contract.options.get("baked_width", _WIDTH))
+    height, width = contract.image_size or (_HEIGHT, _WIDTH)
     picture = _photograph(height, width)
     other = _jpeg(picture, _REFERENCE_QUALITY) if contract.needs_reference else None
     return _jpeg(picture, _JPEG_QUALITY), other

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.backends import Backend, GraphSpec, choose_backend
 from iqa_runtime.backends.tensorrt import TensorRtBackend
 from iqa_runtime.backends.tensorrt_worker import StageTimes
@@ -88,9 +89,9 @@ def measure_artefact(
         Whatever opening the artefact and scoring the image raise.
     """
     _check(batch_sizes, seconds, {"gmac": gmac, "bandwidth": bandwidth, "peak": peak})
-    path = find_artefact(artefact, reference=reference is not None)
+    opened = open_artefact(find_artefact(artefact, reference=reference is not None), trust=trust)
     options: dict[str, Any] = {"backend": backend, "device": device, "precision": precision, "threads": threads}
-    with Scorer(path, crops=crops, batch_size=1, trust=trust, **options) as scorer:
+    with Scorer(opened, crops=crops, batch_size=1, **options) as scorer:
         contract, plan, device, threads = scorer.contract, scorer.patch_plan, scorer.device, scorer.threads
         gmac = contract.gmac if gmac is None else gmac
         sources = encoded_images(contract, image, reference)
@@ -104,14 +105,13 @@ def measure_artefact(
     if prepared.subject is None:
         raise prepared.error or UsageError("the image cannot be prepared; give another one")
     machine = _machine(device, threads, contract.precision, bandwidth=bandwidth, peak=peak)
-    choice = choose_backend(path, contract, backend, device=device, precision=precision)
-    signature = GraphSpec.of_artefact(contract)
-    with choice.create(path, signature, device=device, threads=threads, trust=trust) as model:
-        bench = _Bench(contract, model, machine, seconds=seconds, gmac=gmac, weights=path.stat().st_size)
+    choice = choose_backend(opened, backend, device=device, precision=precision)
+    with choice.create(opened.graph, GraphSpec.of_artefact(contract), threads=threads) as model:
+        bench = _Bench(contract, model, machine, seconds=seconds, gmac=gmac, weights=opened.graph.size)
         stages = (whole, *bench.stages(prepared.subject, sources[0]))
         batches = tuple(bench.batch(items) for items in batch_sizes or _batch_sizes(model))
         return BenchReport(
-            artefact=FileDigest.of_file(path),
+            artefact=FileDigest(file=opened.path.name, sha256=opened.graph.sha256),
             model=f"{contract.model} {contract.variant} {contract.task}",
             precision=f"{contract.precision} for {contract.target}",
             trained=contract.weights.trained,
@@ -223,7 +223,7 @@ class _Bench:
     def _feed(self, items: int) -> dict[str, NDArray[Any]]:
         return {
             spec.name: self._random.standard_normal((items, *spec.item_shape), dtype=np.float32).astype(spec.dtype)
-            for spec in self._model.signature.inputs
+            for spec in self._model.spec.inputs
         }
 
     def _infer(self, feed: dict[str, NDArray[Any]]) -> None:

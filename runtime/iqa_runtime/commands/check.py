@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from iqa_runtime import __version__
 from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.backends import choose_backend
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import IqaError
@@ -115,7 +115,8 @@ def _steps(artefact: str | Path, options: dict[str, Any]) -> Iterator[Check]:
     yield _backend_packages()
 
     trust = options.get("trust")
-    contract = read_contract(artefact, trust=trust)
+    loaded = open_artefact(artefact, trust=trust)
+    contract = loaded.contract
     signed = "" if trust is None else f", signed with the key of {trust}"
     state = "trained" if contract.weights.trained else "untrained: its scores mean nothing"
     yield Check(
@@ -123,11 +124,7 @@ def _steps(artefact: str | Path, options: dict[str, Any]) -> Iterator[Check]:
     )
 
     choice = choose_backend(
-        Path(artefact),
-        contract,
-        options.get("backend"),
-        device=options.get("device"),
-        precision=options.get("precision"),
+        loaded, options.get("backend"), device=options.get("device"), precision=options.get("precision")
     )
     options = {**options, "backend": choice.backend.name, "device": choice.device}
     if choice.complaint is not None:
@@ -138,7 +135,8 @@ def _steps(artefact: str | Path, options: dict[str, Any]) -> Iterator[Check]:
         if not opened.passed:
             return
 
-    with Scorer(artefact, crops=_fewest_crops(contract), **options) as scorer:
+    options.pop("trust", None)
+    with Scorer(loaded, crops=_fewest_crops(contract), **options) as scorer:
         yield Check("backend", True, f"{scorer.backend_name}, device {options['device']}, runs on {scorer.provider}")
         image = _synthetic_image(contract, seed=0)
         reference = _synthetic_image(contract, seed=1) if contract.needs_reference else None
@@ -192,6 +190,5 @@ def _fewest_crops(contract: Contract) -> str | None:
 def _synthetic_image(contract: Contract, seed: int) -> NDArray[np.uint8]:
     """Make noise of two crops by one and a half, or of the one size an artefact with a baked reference takes."""
     size = contract.patch_plan.size
-    height = int(contract.options.get("baked_height", size + size // 2))
-    width = int(contract.options.get("baked_width", 2 * size))
+    height, width = contract.image_size or (size + size // 2, 2 * size)
     return np.random.RandomState(seed).randint(0, 256, (height, width, 3)).astype(np.uint8)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.contract import Range
+
 NARROWEST_SCALE = 0.05
 """Least span of the colour scale, as a part of the score's nominal range: a map that hardly varies stays nearly one
 colour instead of being blown up to the whole scale."""
@@ -16,7 +18,7 @@ _LEGEND_HEIGHT = 40
 _LEGEND_MIN_WIDTH = 280
 
 
-def colour_scale(values: NDArray[np.float32], nominal: tuple[float, float]) -> tuple[float, float]:
+def colour_scale(values: NDArray[np.float32], nominal: Range) -> tuple[float, float]:
     """Choose the values at the two ends of the colours.
 
     The map's own range, because a heat map is to show where in *this* image quality is lost, and the nominal range
@@ -27,7 +29,7 @@ def colour_scale(values: NDArray[np.float32], nominal: tuple[float, float]) -> t
     values
         Quality map; NaN is left out.
     nominal
-        Low and high end of the score's nominal range.
+        Low and high end of the score's nominal range; None where it has none.
 
     Returns
     -------
@@ -35,15 +37,19 @@ def colour_scale(values: NDArray[np.float32], nominal: tuple[float, float]) -> t
         Low and high end of the scale.
     """
     finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else nominal
-    missing = NARROWEST_SCALE * (nominal[1] - nominal[0]) - (high - low)
+    least, most = nominal
+    # A score without ends has no width to take a share of; its own unit then.
+    width = 1.0 if least is None or most is None else most - least
+    start = least if least is not None else 0.0
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (start, start + width)
+    missing = NARROWEST_SCALE * width - (high - low)
     if missing > 0:
         low, high = low - missing / 2, high + missing / 2
     return low, high
 
 
 def render_heatmap(
-    image: NDArray[np.uint8], values: NDArray[np.float32], nominal: tuple[float, float], *, higher_is_better: bool
+    image: NDArray[np.uint8], values: NDArray[np.float32], nominal: Range, *, higher_is_better: bool
 ) -> NDArray[np.uint8]:
     """Draw a quality map over its image.
 
@@ -57,7 +63,7 @@ def render_heatmap(
     values
         H x W, in units of the score, NaN where no crop lies.
     nominal
-        Low and high end of the score's nominal range.
+        Low and high end of the score's nominal range; None where it has none.
     higher_is_better
         Direction of the score.
 

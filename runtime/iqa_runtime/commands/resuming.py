@@ -22,7 +22,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 
     path: str
     score: float | None
-    range: tuple[float, float]
+    range: tuple[float | None, float | None]
     direction: Literal["higher", "lower"]
     width: int | None
     height: int | None
@@ -34,9 +34,9 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 # What the values of a row look like, at the end of the text also when cut anywhere.
 _NULL = r"n(?:ull|ul?\Z|\Z)"
 _JSON_TEXT = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|{_NULL}', re.DOTALL)
-_JSON_NUMBERS = re.compile(rf"\[[-+.0-9e, ]*(?:\]|\Z)|[-+.0-9e]+|{_NULL}")
+_JSON_NUMBERS = re.compile(rf"\[[-+.0-9enul, ]*(?:\]|\Z)|[-+.0-9e]+|{_NULL}")
 _CSV_DIRECTION = re.compile("[a-z]*")
-_CSV_NUMBERS = re.compile("[-+.0-9e ]*")
+_CSV_NUMBERS = re.compile("[-+.0-9einf ]*")
 _TEXTS = ("path", "direction", "error")
 
 
@@ -131,7 +131,7 @@ def _is_row(row: Any) -> bool:
         values = msgspec.convert(row, _Row)
     except msgspec.ValidationError:
         return False
-    numbers = [*values.range, values.milliseconds, values.score or 0.0]
+    numbers = [*(end for end in values.range if end is not None), values.milliseconds, values.score or 0.0]
     has_one = (values.score is None) != (values.error is None)
     return tuple(row) == KEYS and has_one and values.path != "" and all(map(math.isfinite, numbers))
 
@@ -144,7 +144,8 @@ def _csv_rows(text: str) -> Iterator[Row]:
         if tuple(cells) != KEYS or None in cells.values():
             raise ValueError("more or fewer cells than the header has")
         row: Row = {key: value or None for key, value in cells.items()}
-        row["range"] = [float(bound) for bound in cells["range"].split()]
+        ends = [float(end) for end in cells["range"].split()]
+        row["range"] = [None if math.isinf(end) else end for end in ends]
         for key, kind in {"score": float, "width": int, "height": int, "patches": int, "milliseconds": float}.items():
             row[key] = kind(cells[key]) if cells[key] else None
         yield row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -75,7 +76,10 @@ class JsonWriter(RowWriter):
 
 
 class CsvWriter(RowWriter):
-    """RFC 4180 with a header and bare newlines, flushed as it comes; the range is two numbers, null is empty."""
+    """RFC 4180 with a header and bare newlines, flushed as it comes; null is empty.
+
+    The range is two numbers, infinite where it has no end.
+    """
 
     opening = ",".join(KEYS) + "\n"
 
@@ -84,8 +88,9 @@ class CsvWriter(RowWriter):
         self._csv = csv.writer(stream, lineterminator="\n")
 
     def write(self, row: Row) -> None:  # noqa: D102
-        low, high = row["range"]
-        self._csv.writerow((row | {"range": f"{low} {high}"})[key] for key in KEYS)
+        ends = zip(row["range"], (-math.inf, math.inf), strict=True)
+        words = " ".join(str(open_end if end is None else end) for end, open_end in ends)
+        self._csv.writerow((row | {"range": words})[key] for key in KEYS)
         self.stream.flush()
 
 

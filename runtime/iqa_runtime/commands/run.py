@@ -19,13 +19,14 @@ import typer
 from iqa_runtime import Contract, IqaError, PatchPlan, Score, Scorer, UsageError, __version__, read_contract
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.contract_json import contract_to_json
+from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.commands.check import check_installation, describe_contract
 from iqa_runtime.commands.pictures import PictureWriter
 from iqa_runtime.commands.resuming import resume_from
 from iqa_runtime.commands.rows import STREAMED, Format, Row, RowWriter, open_output, open_writer
 from iqa_runtime.errors import BackendError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
-from iqa_runtime.files.overwriting import Named, check_targets, files_of_artefact
+from iqa_runtime.files.overwriting import Named, check_targets
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.patch_plans import format_patch_plan
 
@@ -117,11 +118,12 @@ def run(
                 else _check(artefact, backend, device, precision, threads, batch_size, trust)
             )
         else:
-            job = _plan_job(artefact, inputs or [], reference, form, output, resume)
+            job = _plan_job(inputs or [], reference, form, output, resume)
+            opened = open_artefact(artefact, trust=trust)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
                 scorer = Scorer(
-                    artefact,
+                    opened,
                     backend=backend,
                     device=device,
                     precision=precision,
@@ -131,12 +133,13 @@ def run(
                     maps=maps is not None,
                     restored=restored is not None,
                     pixel_limit=pixel_limit,
-                    trust=trust,
                 )
             for warning in caught:
                 _say(str(warning.message))
             with scorer:
-                code = _score(scorer, job, PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit))
+                code = _score(
+                    scorer, opened.files(), job, PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit)
+                )
     except BrokenPipeError:
         # Whoever read the rows has gone; point standard output elsewhere, or Python complains when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -159,7 +162,6 @@ def run(
 class _Job:
     """What to score and where to write it; `keep` is None unless an earlier run is resumed."""
 
-    artefact: str
     images: list[str]
     left: list[str]
     references: str | list[str] | None
@@ -169,7 +171,6 @@ class _Job:
 
 
 def _plan_job(
-    artefact: str,
     inputs: Sequence[str],
     reference: str | None,
     form: Format | None,
@@ -190,14 +191,14 @@ def _plan_job(
         keep, left = resume_from(output, form, images)
         _say(f"{len(images) - len(left)} already scored, {len(left)} left")
     references = None if reference is None else pair_references(left, reference)
-    return _Job(artefact, images, left, references, form, output, keep)
+    return _Job(images, left, references, form, output, keep)
 
 
-def _score(scorer: Scorer, job: _Job, pictures: PictureWriter) -> int:
+def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: PictureWriter) -> int:
     contract = scorer.contract
     results = scorer.score_many(job.left, job.references)  # refuses a missing or needless reference at once
     _check_same_score(job, contract)
-    _check_overwriting(job, pictures, contract)
+    _check_overwriting(job, pictures, artefact)
     if not contract.weights.trained:
         _say("the artefact is untrained (random weights): its scores only show that the pipeline runs")
     summary = _Summary()
@@ -215,16 +216,16 @@ def _score(scorer: Scorer, job: _Job, pictures: PictureWriter) -> int:
 
 
 def _check_same_score(job: _Job, contract: Contract) -> None:
-    expected = [contract.score.low, contract.score.high], "higher" if contract.score.higher_is_better else "lower"
+    expected = [*contract.score.range], contract.score.direction
     if any((row["range"], row["direction"]) != expected for row in job.keep or []):
         raise UsageError(
             f"{job.output}: its rows have another range or direction than this artefact's; give another --output"
         )
 
 
-def _check_overwriting(job: _Job, pictures: PictureWriter, contract: Contract) -> None:
+def _check_overwriting(job: _Job, pictures: PictureWriter, artefact: Sequence[Named]) -> None:
     references = [job.references] if isinstance(job.references, str) else job.references or []
-    read = files_of_artefact(Path(job.artefact), contract)
+    read = [*artefact]
     read += [("an image to score", image) for image in job.images]
     read += [("a reference", reference) for reference in references]
     rows: list[Named] = [("--output", job.output)] if job.output else []
@@ -247,12 +248,7 @@ def _writer(job: _Job, title: str) -> AbstractContextManager[RowWriter]:
 def _title(contract: Contract, plan: PatchPlan) -> str:
     untrained = "" if contract.weights.trained else " - UNTRAINED"
     what = f"{contract.model} {contract.variant} {contract.task}, crops {format_patch_plan(plan)}"
-    return f"{what}; {_scale(contract)}{untrained}"
-
-
-def _scale(contract: Contract) -> str:
-    score = contract.score
-    return f"{score.low:g} to {score.high:g}, {'higher' if score.higher_is_better else 'lower'} is better"
+    return f"{what}; {contract.score}{untrained}"
 
 
 @contextmanager
@@ -293,7 +289,7 @@ class _Summary:
         if self.values:
             mean = math.fsum(self.values) / len(self.values)
             parts.append(
-                f"score mean {mean:.4f}, min {min(self.values):.4f}, max {max(self.values):.4f} ({_scale(contract)})"
+                f"score mean {mean:.4f}, min {min(self.values):.4f}, max {max(self.values):.4f} ({contract.score})"
             )
         parts.append(f"{count / seconds:.2f} images/s")
         parts += ["interrupted"] * self.interrupted + ["untrained weights"] * (not contract.weights.trained)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from iqa_runtime.contract import PLAN_SUFFIX, Contract
 from iqa_runtime.errors import UsageError
 
 Named = tuple[str, str | os.PathLike[str]]
@@ -44,22 +43,6 @@ def check_targets(targets: Iterable[Named], sources: Iterable[Named]) -> None:
             raise UsageError(
                 f"{option}: {os.fspath(target)} would overwrite {what} ({os.fspath(path)}); choose another"
             )
-
-
-def files_of_artefact(artefact: Path, contract: Contract) -> list[Named]:
-    """Return the files that an artefact consists of: itself, its reference encoder, descriptions of engines."""
-    encoder = contract.reference_encoder
-    files: list[Named] = [("the artefact", artefact)]
-    if artefact.suffix.lower() == PLAN_SUFFIX:
-        # Here and not above, because only engines need it.
-        from iqa_runtime.artefacts.engine_file import encoder_plan, json_path
-
-        plans = [artefact] if encoder is None else [artefact, encoder_plan(artefact)]
-        files += [("the artefact's reference encoder", plan) for plan in plans[1:]]
-        files += [("the description of an engine", json_path(plan)) for plan in plans]
-    elif encoder is not None:
-        files.append(("the artefact's reference encoder", artefact.with_name(encoder.file)))
-    return files
 
 
 def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:

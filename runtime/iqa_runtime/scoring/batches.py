@@ -35,8 +35,7 @@ class Batch(Generic[Owner]):
         self.size = size
         try:
             self.tensors = {
-                spec.name: aligned_empty((size, *spec.item_shape), np.dtype(spec.dtype))
-                for spec in backend.signature.inputs
+                spec.name: aligned_empty((size, *spec.item_shape), np.dtype(spec.dtype)) for spec in backend.spec.inputs
             }
         except (MemoryError, ValueError) as error:  # the latter beyond what an address can count
             raise UsageError(

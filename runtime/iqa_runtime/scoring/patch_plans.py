@@ -4,18 +4,21 @@ Positions depend on the plan and the size of the image alone, so that the same f
 shorter than the crop has one offset, ``-((size - side) // 2)``: the crop hangs over both edges alike and
 `iqa_runtime.kernels` fills what lies outside by reflection.
 
-========== ==========================================================================================================
-``five``   The four corners, then the centre (top ``height // 2 - size // 2``, left alike), as YOTO's authors average
-           them; when a side equals the crop, corners coincide and still count.
-``grid``   Every `stride` pixels, row by row; the last row and column are moved in to the edge, so that the crops cover
-           the whole image.
-``random`` `count` crops, uniform over the image, from a generator whose stream NumPy has frozen.
-``center`` One crop in the middle.
-========== ==========================================================================================================
+=========== =========================================================================================================
+``five``    The four corners, then the centre (top ``height // 2 - size // 2``, left alike), as YOTO's authors average
+            them; when a side equals the crop, corners coincide and still count.
+``grid``    Every `stride` pixels, row by row; the last row and column are moved in to the edge, so that the crops cover
+            the whole image.
+``random``  `count` crops, uniform over the image, from a generator whose stream NumPy has frozen.
+``uniform`` `count` crops in even rows and columns from edge to edge; of all grids of so many crops the one whose shape
+            is nearest to the image's (our choice).
+``center``  One crop in the middle.
+=========== =========================================================================================================
 """
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -28,7 +31,9 @@ MAX_CROPS = 1_000_000
 """Most crops of one image: what a mistyped stride or count would ask beyond this could neither be held nor awaited."""
 
 _MAX_SEED = 2**32 - 1
-_SPELLING = re.compile(r"(?P<kind>five|center|grid|random)(?::(?P<first>[0-9]{1,10}))?(?::(?P<second>[0-9]{1,10}))?")
+_SPELLING = re.compile(
+    r"(?P<kind>five|center|grid|random|uniform)(?::(?P<first>[0-9]{1,10}))?(?::(?P<second>[0-9]{1,10}))?"
+)
 
 
 def check_patch_plan(plan: PatchPlan) -> PatchPlan:
@@ -39,10 +44,12 @@ def check_patch_plan(plan: PatchPlan) -> PatchPlan:
     UsageError
         If a field its kind needs is missing or out of range, or one of another kind is set.
     """
+    if plan.kind == "whole":
+        raise UsageError("patch plan 'whole': this version cuts crops; give another plan, or install a newer version")
     if plan.size < 1:
         raise UsageError(f"patch plan {plan.kind!r}: size is {plan.size}; it must be at least 1 pixel")
-    needed = {"grid": {"stride"}, "random": {"count", "seed"}}.get(plan.kind, set())
-    for field in ("count", "seed", "stride"):
+    needed = {"grid": {"stride"}, "random": {"count", "seed"}, "uniform": {"count"}}.get(plan.kind, set())
+    for field in ("count", "seed", "stride", "multiple", "fit"):
         if (getattr(plan, field) is not None) != (field in needed):
             raise UsageError(f"patch plan {plan.kind!r}: {field} is {'missing' if field in needed else 'of no use'}")
     if plan.stride is not None and not 1 <= plan.stride <= plan.size:
@@ -51,7 +58,7 @@ def check_patch_plan(plan: PatchPlan) -> PatchPlan:
             "or parts of the image would go unseen"
         )
     if plan.count is not None and not 1 <= plan.count <= MAX_CROPS:
-        raise UsageError(f"patch plan 'random': count is {plan.count}; it must be 1 to {MAX_CROPS}")
+        raise UsageError(f"patch plan {plan.kind!r}: count is {plan.count}; it must be 1 to {MAX_CROPS}")
     if plan.seed is not None and not 0 <= plan.seed <= _MAX_SEED:
         raise UsageError(f"patch plan 'random': seed is {plan.seed}; it must be 0 to {_MAX_SEED}")
     return plan
@@ -63,8 +70,8 @@ def parse_patch_plan(text: str, base: PatchPlan) -> PatchPlan:
     Parameters
     ----------
     text
-        ``five``, ``center``, ``grid`` (crops side by side), ``grid:STRIDE``, ``random:COUNT`` (seed 0) or
-        ``random:COUNT:SEED``.
+        ``five``, ``center``, ``grid`` (crops side by side), ``grid:STRIDE``, ``random:COUNT`` (seed 0),
+        ``random:COUNT:SEED`` or ``uniform:COUNT``.
     base
         The plan of the contract; its crop size stays.
 
@@ -84,14 +91,18 @@ def parse_patch_plan(text: str, base: PatchPlan) -> PatchPlan:
         return check_patch_plan(PatchPlan(kind="grid", size=size, stride=int(first or size)))
     if kind == "random" and first is not None:
         return check_patch_plan(PatchPlan(kind="random", size=size, count=int(first), seed=int(second or 0)))
+    if kind == "uniform" and first is not None and second is None:
+        return check_patch_plan(PatchPlan(kind="uniform", size=size, count=int(first)))
     raise UsageError(
-        f"crops {text!r} is no patch plan; write five, center, grid, grid:STRIDE, random:COUNT or random:COUNT:SEED"
+        f"crops {text!r} is no patch plan; write five, center, grid, grid:STRIDE, random:COUNT, random:COUNT:SEED or "
+        "uniform:COUNT"
     )
 
 
 def format_patch_plan(plan: PatchPlan) -> str:
     """Write a plan the way `parse_patch_plan` reads it; the crop size is not part of it."""
-    numbers = {"grid": (plan.stride,), "random": (plan.count, plan.seed)}.get(plan.kind, ())
+    fields = {"grid": (plan.stride,), "random": (plan.count, plan.seed), "uniform": (plan.count,)}
+    numbers = fields.get(plan.kind, ())
     return ":".join([plan.kind, *map(str, numbers)])
 
 
@@ -131,6 +142,10 @@ def positions(plan: PatchPlan, height: int, width: int) -> NDArray[np.int64]:
         generator = np.random.RandomState(plan.seed)
         columns = [_random_offsets(generator, side, plan.size, plan.count or 1) for side in (height, width)]
         return np.stack(columns, axis=1)
+    if plan.kind == "uniform":
+        rows, columns = _grid_shape(plan.count or 1, height, width)
+        tops, lefts = _even_offsets(height, plan.size, rows), _even_offsets(width, plan.size, columns)
+        return np.array([(top, left) for top in tops for left in lefts], dtype=np.int64)
     (top, bottom, middle), (left, right, centre) = (_edge_offsets(side, plan.size) for side in (height, width))
     if plan.kind == "center":
         return np.array([(middle, centre)], dtype=np.int64)
@@ -159,3 +174,16 @@ def _random_offsets(generator: np.random.RandomState, side: int, size: int, coun
     if side < size:
         return np.full(count, _overhang(side, size), dtype=np.int64)
     return generator.randint(0, side - size + 1, size=count, dtype=np.int64)
+
+
+def _grid_shape(count: int, height: int, width: int) -> tuple[int, int]:
+    """Divide a number into rows and columns, in the ratio nearest to that of height and width."""
+    divisors = [rows for rows in range(1, math.isqrt(count) + 1) if count % rows == 0]
+    shapes = [(rows, count // rows) for rows in divisors] + [(count // rows, rows) for rows in divisors]
+    return min(shapes, key=lambda shape: abs(math.log(shape[0] * width / (shape[1] * height))))
+
+
+def _even_offsets(side: int, size: int, count: int) -> list[int]:
+    if side < size or count == 1:
+        return [_overhang(side, size) if side < size else (side - size) // 2] * count
+    return [index * (side - size) // (count - 1) for index in range(count)]

@@ -214,7 +214,7 @@ class Pipeline:
             path=tally.path,
             # Summed exactly, so that the order of crops could not matter either.
             value=math.fsum(tally.scores) / tally.items if scored else None,
-            range=(score.low, score.high),
+            range=score.range,
             higher_is_better=score.higher_is_better,
             trained=self._contract.weights.trained,
             backend=f"{self._backend.name} {self._backend.provider}",

@@ -130,6 +130,11 @@ class Preparer:
         self._patch_plan = patch_plan
         self._pixel_limit = pixel_limit
         self._references = ReferenceStore(pixel_limit)
+        resized = [tensor.name for tensor in contract.inputs if tensor.resize is not None]
+        if resized:
+            raise UsageError(
+                f"input {resized[0]!r} wants resized pictures, which this version cannot make; install a newer"
+            )
         if patch_plan.kind != "grid":  # the other kinds give the same number of crops for every image
             self._place(patch_plan.size, patch_plan.size)
 
@@ -137,7 +142,7 @@ class Preparer:
     def crops_are_small(self) -> bool:
         """Whether the crops of an image, whatever its size, are small enough for many images to wait for the model."""
         plan = self._patch_plan
-        count = {"five": 5, "center": 1, "random": plan.count}.get(plan.kind)
+        count = {"five": 5, "center": 1, "random": plan.count, "uniform": plan.count}.get(plan.kind)
         return not self._contract.needs_reference and count is not None and 3 * count * plan.size**2 <= _SMALL_BYTES
 
     def prepare(self, source: Source, reference: Source | None, *, crops_alone: bool = False) -> Prepared:
@@ -206,9 +211,9 @@ class Preparer:
         return corners.reshape(-1, per_item, 2)
 
     def _check_baked_size(self, height: int, width: int) -> None:
-        options = self._contract.options
-        if self._contract.baked_reference is not None and {"baked_width", "baked_height"} <= options.keys():
-            baked = f"{options['baked_width']} x {options['baked_height']}"
+        if self._contract.image_size is not None:
+            baked_height, baked_width = self._contract.image_size
+            baked = f"{baked_width} x {baked_height}"
             _check_equal_sizes(f"{width} x {height}", baked, "the reference in this artefact")
 
 

@@ -16,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend
-from iqa_runtime.contract import PLAN_SUFFIX, Contract, FileDigest
-from iqa_runtime.errors import ArtefactError, FileError
 from iqa_runtime.images.loading import Source, load_image
 from iqa_runtime.scoring.crops import CropInput
 
@@ -166,46 +164,3 @@ class FeatureStore:
             self._bytes += row.nbytes
             while self._bytes > self._capacity:
                 self._bytes -= self._rows.popitem(last=False)[1].nbytes
-
-
-def encoder_path(artefact: Path, contract: Contract) -> Path:
-    """Return the reference encoder of an artefact after checking that it is the file the contract means.
-
-    That of an engine is an engine too, known by the digest in its description; opening it compares file and digest.
-
-    Raises
-    ------
-    ArtefactError
-        If the contract names none, or the file beside the artefact has another digest.
-    FileError
-        If it is not there.
-    """
-    wanted = contract.reference_encoder
-    if wanted is None or Path(wanted.file).name != wanted.file:
-        raise ArtefactError(f"{artefact}: the contract names no reference encoder beside it; export the model again")
-    path = artefact.parent / wanted.file
-    if artefact.suffix.lower() == PLAN_SUFFIX:
-        # Here and not above, so that scorers of ONNX files don't load what they never need.
-        from iqa_runtime.artefacts.engine_file import encoder_plan, read_plan_file
-
-        path = encoder_plan(artefact)
-        digest = read_plan_file(path).plan.sha256
-        if digest.lower() != wanted.sha256.lower():
-            raise ArtefactError(
-                f"{path}: SHA-256 is {digest}, {artefact.name} was built with {wanted.sha256}; use the two engines of "
-                "one build"
-            )
-        return path
-    try:
-        digest = FileDigest.of_file(path).sha256
-    except OSError as error:
-        raise FileError(
-            f"{path}: cannot read the reference encoder of {artefact.name} ({error.strerror}); "
-            "keep both files of the export in one folder"
-        ) from error
-    if digest != wanted.sha256.lower():
-        raise ArtefactError(
-            f"{path}: SHA-256 is {digest}, {artefact.name} was exported with {wanted.sha256}; "
-            "use the two files of one export"
-        )
-    return path

@@ -27,7 +27,7 @@ from iqa_calibration.comparing.scores import check_comparable, compare_scores
 from iqa_calibration.comparing.sources import tensor_source
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_calibration.half.casting import FORMATS, converted
-from iqa_runtime.artefacts.engine_file import json_path
+from iqa_runtime.artefacts.files import description_path
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.artefacts.signing import sign, signature_path
 from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput
@@ -239,8 +239,8 @@ class TestTrust:
         path = artefact.with_suffix(".plan")
         described = engine.build_engine(artefact, path, engine.EngineOptions(opt_batch=1, max_batch=1))
         description = replace(described, layer_tensors={"score": (1,)}).to_json()
-        json_path(path).write_bytes(description)
-        signature_path(json_path(path)).write_bytes(sign(description, keys[0].with_name("key.pem")))
+        description_path(path).write_bytes(description)
+        signature_path(description_path(path)).write_bytes(sign(description, keys[0].with_name("key.pem")))
         return path
 
     @pytest.mark.parametrize("options", [[], ["--layers"]])

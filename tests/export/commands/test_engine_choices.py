@@ -11,7 +11,7 @@ from fake_tensorrt_sources import write_artefact
 from iqa_export.commands import export as cli
 from iqa_export.commands.engine_flags import EngineChoice
 from iqa_export.engine import EngineOptions, build_engine, building, why_no_engine
-from iqa_runtime.artefacts.engine_file import read_plan_file
+from iqa_runtime.artefacts.engine_file import read_engine_file
 from iqa_runtime.errors import BackendError, DependencyError, UsageError
 
 EDGE = ["--model", "yoto", "--variant", "edge"]
@@ -164,7 +164,7 @@ def test_the_command_chooses_the_library(run, tmp_path, library):
     write_artefact(tmp_path / "x.onnx")
     code, err = run("x.onnx", "--engine", "--library", library)
     assert code == 0, err
-    assert read_plan_file(tmp_path / "x.plan").host.library == library
+    assert read_engine_file(tmp_path / "x.plan").host.library == library
 
 
 @pytest.mark.usefixtures("both", "without_gpu")
@@ -222,5 +222,5 @@ def test_8_bit_weights_become_an_engine_of_tensorrt_rtx_itself(run, tmp_path):
     pytest.importorskip("tensorrt_rtx")
     code, err = run(*EDGE, "--int8-weights", "--no-gate", "--output", "x.plan", "--library", "tensorrt_rtx")
     assert code == 0, err
-    described = read_plan_file(tmp_path / "x.plan")
+    described = read_engine_file(tmp_path / "x.plan")
     assert (described.contract.precision, described.contract.target) == ("int8-weights", "tensorrt")

@@ -13,7 +13,7 @@ from iqa_export.commands import export as cli
 from iqa_export.commands.engine_flags import EngineChoice, EngineFlags
 from iqa_runtime import read_contract
 from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.artefacts.engine_file import load_plan, read_plan_file
+from iqa_runtime.artefacts.engine_file import load_engine, read_engine_file
 from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import UsageError
 
@@ -55,7 +55,7 @@ def test_an_artefact_exported_before(run, tmp_path):
     code, out, err = run(edge, "--engine", "--output", "edge.plan", "--max-batch", 4, "--builder-level", 1)
     assert (code, out) == (0, "")
     assert "wrote edge.plan and edge.plan.json, for Fake GPU" in err
-    described = load_plan(tmp_path / "edge.plan")[0]
+    described = load_engine(tmp_path / "edge.plan")[0]
     assert described.contract == read_contract(edge)
     assert (described.batch.min, described.batch.opt, described.batch.max, described.level) == (1, 4, 4, 1)
 
@@ -72,7 +72,7 @@ def test_other_weights_in_an_engine_built_before(run, tmp_path):
     code, out, err = run(tuned.name, "--refit", "edge.plan")
     assert (code, out) == (0, "")
     assert "wrote tuned.plan and tuned.plan.json: edge.plan with the weights of tuned.onnx" in err
-    described = load_plan(tmp_path / "tuned.plan")[0]
+    described = load_engine(tmp_path / "tuned.plan")[0]
     assert described.source == FileDigest.of_file(tuned)
     assert described.batch.max == 4
     weights = [fake_tensorrt.plan_content(tmp_path / name)["weights"] for name in ("edge.plan", "tuned.plan")]
@@ -91,11 +91,11 @@ def test_other_weights_in_an_engine_built_before(run, tmp_path):
 def test_refusals_to_put_weights_in_are_one_line(run, tmp_path, arguments, code, message):
     edge = find_artefact("edge-nr")
     assert run(edge, "--engine", "--output", "edge.plan")[0] == 0
-    built = load_plan(tmp_path / "edge.plan")
+    built = load_engine(tmp_path / "edge.plan")
     returned, out, err = run(edge, *arguments)
     assert (returned, out) == (code, "")
     assert message in err
-    assert load_plan(tmp_path / "edge.plan") == built
+    assert load_engine(tmp_path / "edge.plan") == built
     assert not (tmp_path / "x.plan").exists()
 
 
@@ -105,7 +105,7 @@ def test_refusals_to_put_weights_in_are_one_line(run, tmp_path, arguments, code,
 def test_an_engine_is_built_where_it_is_asked_for_or_can_be(run, tmp_path, arguments):
     code, _, err = run("--model", "yoto", "--variant", "edge", *arguments)
     assert code == 0, err
-    assert read_plan_file(tmp_path / "yoto-edge-nr.plan").source.file == "yoto-edge-nr.onnx"
+    assert read_engine_file(tmp_path / "yoto-edge-nr.plan").source.file == "yoto-edge-nr.onnx"
     assert (tmp_path / "yoto-edge-nr.onnx").is_file()
 
 

@@ -13,7 +13,8 @@ from fake_tensorrt_sources import write_artefact, write_cached
 from iqa_export.engine import EngineOptions, build_engine, why_no_engine
 from iqa_export.engine.timing_cache import cache_path
 from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.artefacts.engine_file import encoder_plan, json_path, load_plan, read_plan_file
+from iqa_runtime.artefacts.engine_file import load_engine, read_engine_file
+from iqa_runtime.artefacts.files import description_path, encoder_plan
 from iqa_runtime.artefacts.host_key import current_host
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.artefacts.signing import signature_path
@@ -54,7 +55,7 @@ def settings_of(plan):
 def test_a_plan_and_its_description(source, tmp_path):
     output = tmp_path / "x.plan"
     written = build_engine(source, output, DEFAULT)
-    described, content = load_plan(output)
+    described, content = load_engine(output)
     assert described == written
     assert described.contract == read_contract(source)
     assert described.source == FileDigest(file="x.onnx", sha256=sha256(source.read_bytes()).hexdigest())
@@ -78,7 +79,7 @@ def test_every_input_gets_the_batch_sizes(tmp_path):
     (profile,) = settings_of(tmp_path / "x.plan")["profiles"]
     shapes = [[items, 3, 224, 224] for items in (2, 4, 16)]
     assert profile == {"image": shapes, "reference": shapes}
-    batch = read_plan_file(tmp_path / "x.plan").batch
+    batch = read_engine_file(tmp_path / "x.plan").batch
     assert (batch.min, batch.opt, batch.max) == (2, 4, 16)
 
 
@@ -239,11 +240,11 @@ def test_an_exception_of_progress_ends_the_build_and_comes_out(source, tmp_path,
 def test_a_failed_build_leaves_the_plan_that_was_there(fake, source, tmp_path):
     output = tmp_path / "x.plan"
     build_engine(source, output, DEFAULT)
-    before = load_plan(output)
+    before = load_engine(output)
     fake.faults.add("build returns None")
     with pytest.raises(BackendError):
         build_engine(source, output, DEFAULT)
-    assert load_plan(output) == before
+    assert load_engine(output) == before
 
 
 def test_the_timing_cache_grows_from_build_to_build(source, tmp_path):
@@ -276,7 +277,7 @@ def test_a_timing_cache_that_cannot_be_written_is_named_before_the_build(fake, s
 def test_a_reference_encoder_is_built_too_and_belongs_to_the_plan(fake, tmp_path):
     output = tmp_path / "y.plan"
     described = build_engine(write_cached(tmp_path / "x.onnx"), output, DEFAULT)
-    encoder, content = load_plan(encoder_plan(output))
+    encoder, content = load_engine(encoder_plan(output))
     assert fake.builds == 2
     assert encoder.contract is None
     assert encoder.source.file == "x.reference.onnx"
@@ -311,9 +312,9 @@ def test_a_signed_build_is_trusted_and_an_unsigned_one_takes_the_signature_away(
     private, public = write_key_pair(tmp_path)
     output = tmp_path / "x.plan"
     build_engine(source, output, EngineOptions(sign=private))
-    assert load_plan(output, trust=public)
+    assert load_engine(output, trust=public)
     build_engine(source, output, DEFAULT)
-    assert not signature_path(json_path(output)).exists()
+    assert not signature_path(description_path(output)).exists()
 
 
 def test_a_key_that_cannot_sign_is_refused_before_the_build(fake, source, tmp_path):

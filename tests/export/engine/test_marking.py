@@ -22,7 +22,7 @@ from iqa_export.engine.logs import make_log
 from iqa_export.engine.marking import mark_layers
 from iqa_export.engine.parsing import parse
 from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.artefacts.engine_file import BatchRange, read_plan_file
+from iqa_runtime.artefacts.engine_file import BatchRange, read_engine_file
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import UsageError
@@ -130,7 +130,7 @@ def test_a_marked_plan_is_built_and_says_so(tmp_path):
     pytest.importorskip("tensorrt_rtx")
     source = tiny(tmp_path / "x.onnx")
     described = build_engine(source, tmp_path / "x.plan", MARKED)
-    assert described == read_plan_file(tmp_path / "x.plan")
+    assert described == read_engine_file(tmp_path / "x.plan")
     assert described.layer_tensors == TINY
     assert described.rebuild_command.endswith("--mark-layers")
     plain = build_engine(source, tmp_path / "y.plan", replace(MARKED, mark_layers=False))
@@ -155,7 +155,7 @@ def test_the_command_makes_it_take_one_item(tmp_path, monkeypatch):
     source = tiny(tmp_path / "x.onnx")
     result = CliRunner().invoke(app, [str(source), "--engine", "--mark-layers"])
     assert result.exit_code == 0, result.output
-    described = read_plan_file(tmp_path / "x.plan")
+    described = read_engine_file(tmp_path / "x.plan")
     assert described.batch == BatchRange(min=1, opt=1, max=1)
     assert described.layer_tensors == TINY
 

@@ -9,7 +9,8 @@ import fake_tensorrt
 from fake_engines import jetson
 from fake_tensorrt_sources import SIDE, write_artefact, write_cached
 from iqa_export.engine import EngineOptions, build_engine, refit_engine
-from iqa_runtime.artefacts.engine_file import encoder_plan, json_path, load_plan, read_plan_file
+from iqa_runtime.artefacts.engine_file import load_engine, read_engine_file
+from iqa_runtime.artefacts.files import description_path, encoder_plan
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import ArtefactError, BackendError, FileError, UsageError
@@ -55,7 +56,7 @@ def weights_of(plan):
 
 
 def pair(plan):
-    return [load_plan(path) for path in (encoder_plan(plan), plan)]
+    return [load_engine(path) for path in (encoder_plan(plan), plan)]
 
 
 def test_a_stripped_plan_gets_its_weights_back(source, tmp_path):
@@ -64,9 +65,9 @@ def test_a_stripped_plan_gets_its_weights_back(source, tmp_path):
     assert weights_of(stripped) is None
     described = refit_engine(stripped, source, output)
     assert weights_of(output) is not None
-    assert load_plan(output)[0] == described
+    assert load_engine(output)[0] == described
     assert (described.stripped, described.refittable) == (False, False)
-    assert described.source == read_plan_file(stripped).source
+    assert described.source == read_engine_file(stripped).source
 
 
 def test_a_stripped_plan_takes_no_other_weights(source, tmp_path):
@@ -161,7 +162,7 @@ def test_a_signature_on_a_refitted_plan(source, tmp_path):
     output = tmp_path / "y.plan"
     build_engine(source, tmp_path / "x.plan", REFITTABLE)
     refit_engine(tmp_path / "x.plan", source, output, sign=private)
-    assert load_plan(output, trust=public)
+    assert load_engine(output, trust=public)
 
 
 def test_a_reference_encoder_gets_its_weights_too(cached, tuned, tmp_path):
@@ -178,7 +179,7 @@ def test_a_reference_encoder_gets_its_weights_too(cached, tuned, tmp_path):
     assert encoder.batch.max == scorer.batch.max == 16
     for old, new in ((plan, output), (encoder_plan(plan), encoder_plan(output))):
         assert weights_of(old) != weights_of(new)
-        assert not read_plan_file(new).refittable
+        assert not read_engine_file(new).refittable
 
 
 @pytest.mark.parametrize("refitted", [False, True])
@@ -202,7 +203,7 @@ def test_a_stripped_pair_gets_its_weights_back(cached, tmp_path):
     for old, new in ((stripped, output), (encoder_plan(stripped), encoder_plan(output))):
         assert weights_of(old) is None
         assert weights_of(new) is not None
-        assert read_plan_file(new).source == read_plan_file(old).source
+        assert read_engine_file(new).source == read_engine_file(old).source
 
 
 def test_both_of_a_refitted_pair_are_signed(cached, tuned, tmp_path):
@@ -211,7 +212,7 @@ def test_both_of_a_refitted_pair_are_signed(cached, tuned, tmp_path):
     build_engine(cached, tmp_path / "x.plan", REFITTABLE)
     refit_engine(tmp_path / "x.plan", tuned, output, sign=private)
     for path in (output, encoder_plan(output)):
-        assert load_plan(path, trust=public)
+        assert load_engine(path, trust=public)
     refit_engine(tmp_path / "x.plan", tuned, output)
     assert not list(tmp_path.glob("*.sig"))
 
@@ -242,7 +243,7 @@ def test_a_pair_that_was_there_stays_where_the_new_one_cannot_be_written(cached,
     build_engine(cached, plan, REFITTABLE)
     refit_engine(plan, cached, output, sign=private)
     before = pair(output)
-    description = json_path(output)
+    description = description_path(output)
     text = description.read_bytes()
     description.unlink()
     description.mkdir()
@@ -252,7 +253,7 @@ def test_a_pair_that_was_there_stays_where_the_new_one_cannot_be_written(cached,
     description.write_bytes(text)
     assert pair(output) == before
     for path in (output, encoder_plan(output)):
-        assert load_plan(path, trust=public)
+        assert load_engine(path, trust=public)
 
 
 def test_an_encoder_of_another_build_is_refused(cached, tuned, tmp_path):
@@ -260,7 +261,7 @@ def test_an_encoder_of_another_build_is_refused(cached, tuned, tmp_path):
     build_engine(cached, plan, REFITTABLE)
     build_engine(tuned, other, REFITTABLE)
     encoder_plan(other).replace(encoder_plan(plan))
-    json_path(encoder_plan(other)).replace(json_path(encoder_plan(plan)))
+    description_path(encoder_plan(other)).replace(description_path(encoder_plan(plan)))
     with pytest.raises(ArtefactError, match=r"x\.reference\.plan: .*; use the two engines of one build"):
         refit_engine(plan, tuned, tmp_path / "y.plan")
 
@@ -268,7 +269,7 @@ def test_an_encoder_of_another_build_is_refused(cached, tuned, tmp_path):
 def test_a_missing_encoder_and_one_of_another_export_are_refused(cached, tuned, tmp_path):
     plan = tmp_path / "x.plan"
     build_engine(cached, plan, REFITTABLE)
-    json_path(encoder_plan(plan)).unlink()
+    description_path(encoder_plan(plan)).unlink()
     with pytest.raises(FileError, match=r"cannot read the description of x\.reference\.plan"):
         refit_engine(plan, tuned, tmp_path / "y.plan")
     (tmp_path / "x.reference.onnx").replace(tmp_path / "tuned.reference.onnx")

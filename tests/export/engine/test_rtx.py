@@ -17,7 +17,7 @@ from iqa_calibration.int8.statistics import collect
 from iqa_calibration.int8.weight_only import compress_weights
 from iqa_export.engine import EngineOptions, build_engine
 from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.artefacts.engine_file import check_host, load_plan
+from iqa_runtime.artefacts.engine_file import check_host, load_engine
 from iqa_runtime.artefacts.host_key import current_host
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.errors import BackendError
@@ -33,7 +33,7 @@ PLAN_MAGIC = b"vtrt"
 
 def build(source, output, **options):
     described = build_engine(source, output, replace(RTX, **options))
-    checked, content = load_plan(output)
+    checked, content = load_engine(output)
     assert checked == described
     assert described.source.file == source.name
     assert described.host.library == "tensorrt_rtx"

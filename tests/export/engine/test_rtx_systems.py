@@ -17,7 +17,8 @@ from iqa_export.engine import EngineOptions, build_engine
 from iqa_export.onnx_export import to_onnx
 from iqa_export.systems import BUILT_IN, GraphChoice, find_system
 from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.artefacts.engine_file import encoder_plan, load_plan
+from iqa_runtime.artefacts.engine_file import load_engine
+from iqa_runtime.artefacts.files import encoder_plan
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.contract import FileDigest
 
@@ -142,7 +143,7 @@ def test_every_graph_builds(tmp_path, row):
     for precision in row.precisions:
         source = write(FORMS[precision](model), tmp_path / f"{precision}.onnx", inputs=inputs, precision=precision)
         build_engine(source, tmp_path / "x.plan", QUICKEST)
-        sizes[precision] = len(load_plan(tmp_path / "x.plan")[1])
+        sizes[precision] = len(load_engine(tmp_path / "x.plan")[1])
         source.unlink()
     float32 = sizes.pop("fp32")
     assert all(size < float32 for size in sizes.values())
@@ -159,6 +160,6 @@ def test_an_artefact_with_a_reference_encoder_builds_as_two(tmp_path, row):
     inputs = (system.crop_input("image"), system.feature_input(row.choice.variant))
     source = write(to_onnx(scorer, inputs, ["score"]), tmp_path / "x.onnx", inputs=inputs, reference_encoder=digest)
     described = build_engine(source, tmp_path / "x.plan", QUICKEST)
-    encoder_described, _ = load_plan(encoder_plan(tmp_path / "x.plan"))
+    encoder_described, _ = load_engine(encoder_plan(tmp_path / "x.plan"))
     assert described.contract.reference_encoder == encoder_described.plan
     assert encoder_described.source == digest

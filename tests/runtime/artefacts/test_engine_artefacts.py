@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from fake_cuda import FakeCudaRuntime
 from fake_engines import describe, stand_ins
 from fake_tensorrt_types import MAGIC, DataType
-from iqa_runtime.artefacts.engine_file import BatchRange, encoder_plan, json_path
+from iqa_runtime.artefacts.engine_file import BatchRange
+from iqa_runtime.artefacts.files import description_path
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.artefacts.signing import sign, signature_path
 from iqa_runtime.backends.tensorrt_worker import Worker
@@ -100,7 +101,7 @@ def signed(artefacts: Any, tmp_path: Path) -> Signed:
         folder.mkdir()
     (private, own), (_, other) = map(write_key_pair, folders)
     plan = engine(artefacts.mean())
-    description = json_path(plan)
+    description = description_path(plan)
     signature_path(description).write_bytes(sign(description.read_bytes(), private))
     return Signed(plan, own, other)
 
@@ -139,11 +140,11 @@ def test_cached_references_have_an_engine_of_their_own(artefacts: Any, noise: Ca
 
 def test_an_encoder_of_another_build_is_refused(artefacts: Any) -> None:
     plan = engine(artefacts.cached())
-    description = json_path(encoder_plan(plan))
+    description = description_path(plan)
     content = json.loads(description.read_text(encoding="utf-8"))
-    content["plan"]["sha256"] = "0" * 64
+    content["contract"]["reference_encoder"]["sha256"] = "0" * 64
     description.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(ArtefactError, match=r"SHA-256 is 0{64}, cached\.plan was built with .* of one build"):
+    with pytest.raises(ArtefactError, match=r"cached\.plan was made with 0{64}; use the two engines of one build"):
         Scorer(plan)
 
 
@@ -191,7 +192,7 @@ def test_check_and_info_refuse_a_key_where_nothing_is_signed(signed: Signed, art
 
 
 def test_a_contract_that_the_key_did_not_sign_is_not_believed(signed: Signed) -> None:
-    description = json_path(signed.plan)
+    description = description_path(signed.plan)
     description.write_bytes(description.read_bytes().replace(b'"higher_is_better": true', b'"higher_is_better": false'))
     assert not read_contract(signed.plan).score.higher_is_better
     with pytest.raises(ArtefactError, match="not the signature of"):

@@ -14,14 +14,12 @@ import fake_pycuda
 from fake_cuda import SUCCESS, cudaError_t
 from iqa_runtime.artefacts.engine_file import (
     BatchRange,
-    PlanFile,
+    EngineFile,
     check_host,
-    encoder_plan,
-    json_path,
-    load_plan,
-    read_plan_contract,
-    read_plan_file,
+    load_engine,
+    read_engine_file,
 )
+from iqa_runtime.artefacts.files import description_path, encoder_plan
 from iqa_runtime.artefacts.host_key import (
     HostKey,
     current_gpu,
@@ -30,6 +28,7 @@ from iqa_runtime.artefacts.host_key import (
     differences,
     import_tensorrt,
 )
+from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.artefacts.signing import check_signature, sign, signature_path
 from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.cuda import Gpu
@@ -58,27 +57,27 @@ def described(contract, **changes):
         "refittable": False,
         "exporter": "tests",
     }
-    return PlanFile(**{**settings, **changes})
+    return EngineFile(**{**settings, **changes})
 
 
 @pytest.fixture
 def plan(artefacts, tmp_path):
     path = tmp_path / "x.plan"
     path.write_bytes(CONTENT)
-    json_path(path).write_bytes(described(artefacts.contract()).to_json())
+    description_path(path).write_bytes(described(artefacts.contract()).to_json())
     return path
 
 
 def rewrite(plan, changes):
-    fields = json.loads(json_path(plan).read_text()) | changes
-    json_path(plan).write_text(json.dumps(fields))
+    fields = json.loads(description_path(plan).read_text()) | changes
+    description_path(plan).write_text(json.dumps(fields))
 
 
 def test_what_was_written_is_read(plan, artefacts):
     expected = described(artefacts.contract())
-    assert read_plan_file(plan) == expected
-    assert load_plan(plan) == (expected, CONTENT)
-    assert read_plan_contract(plan) == artefacts.contract()
+    assert read_engine_file(plan) == expected
+    assert load_engine(plan) == (expected, CONTENT)
+    assert read_contract(plan) == artefacts.contract()
     assert isinstance(expected.contract, Contract)
 
 
@@ -91,7 +90,7 @@ def test_equal_descriptions_are_equal_bytes(artefacts):
 def test_other_bytes_than_described_are_refused(plan, content):
     plan.write_bytes(content)
     with pytest.raises(ArtefactError, match="SHA-256") as caught:
-        load_plan(plan)
+        load_engine(plan)
     message = str(caught.value)
     assert sha256(content).hexdigest() in message
     assert sha256(CONTENT).hexdigest() in message
@@ -101,10 +100,10 @@ def test_other_bytes_than_described_are_refused(plan, content):
 def test_a_missing_file_is_named(plan):
     plan.unlink()
     with pytest.raises(FileError, match=r"x\.plan: cannot read the plan"):
-        load_plan(plan)
-    json_path(plan).unlink()
+        load_engine(plan)
+    description_path(plan).unlink()
     with pytest.raises(FileError, match=r"x\.plan\.json: .*keep the \.plan and its \.plan\.json"):
-        load_plan(plan)
+        load_engine(plan)
 
 
 @pytest.mark.parametrize(
@@ -125,28 +124,28 @@ def test_a_missing_file_is_named(plan):
 def test_a_wrong_description_is_one_clear_error(plan, changes, message):
     rewrite(plan, changes)
     with pytest.raises(ArtefactError, match=message):
-        load_plan(plan)
+        load_engine(plan)
 
 
 def test_the_rules_of_the_contract_hold_here_too(plan):
-    contract = json.loads(json_path(plan).read_text())["contract"]
+    contract = json.loads(description_path(plan).read_text())["contract"]
     contract["score"]["high"] = contract["score"]["low"]
     rewrite(plan, {"contract": contract})
     with pytest.raises(ArtefactError, match=r"not a range - at `\$\.score`"):
-        read_plan_file(plan)
+        read_engine_file(plan)
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"\xff\xfe", b"{" * 1000])
 def test_what_is_no_description_is_refused(plan, text):
-    json_path(plan).write_bytes(text)
+    description_path(plan).write_bytes(text)
     with pytest.raises(ArtefactError, match="not the description of a plan"):
-        load_plan(plan)
+        load_engine(plan)
 
 
 def test_both_files_may_be_renamed_together(plan):
     other = plan.with_name("y.plan")
-    json_path(plan).rename(json_path(other))
-    assert load_plan(plan.rename(other))[1] == CONTENT
+    description_path(plan).rename(description_path(other))
+    assert load_engine(plan.rename(other))[1] == CONTENT
 
 
 def test_a_reference_encoder_has_no_contract_and_names_its_scorer(tmp_path):
@@ -154,10 +153,10 @@ def test_a_reference_encoder_has_no_contract_and_names_its_scorer(tmp_path):
     assert path.name == "x.reference.plan"
     digest = FileDigest(file=path.name, sha256=sha256(CONTENT).hexdigest())
     path.write_bytes(CONTENT)
-    json_path(path).write_bytes(described(None, plan=digest).to_json())
-    assert load_plan(path)[1] == CONTENT
+    description_path(path).write_bytes(described(None, plan=digest).to_json())
+    assert load_engine(path)[1] == CONTENT
     with pytest.raises(ArtefactError, match=r"the reference encoder of x\.plan"):
-        read_plan_contract(path)
+        read_contract(path)
 
 
 def test_the_command_that_rebuilds_repeats_what_was_asked(artefacts):
@@ -412,46 +411,46 @@ def keys(tmp_path):
 
 @pytest.fixture
 def signed(plan, keys):
-    signature_path(json_path(plan)).write_bytes(sign(json_path(plan).read_bytes(), keys["own.pem"]))
+    signature_path(description_path(plan)).write_bytes(sign(description_path(plan).read_bytes(), keys["own.pem"]))
     return plan
 
 
 def test_a_signed_plan_is_loaded_by_who_trusts_the_key(signed, keys):
-    assert load_plan(signed, trust=keys["own.pub.pem"])[1] == CONTENT
+    assert load_engine(signed, trust=keys["own.pub.pem"])[1] == CONTENT
 
 
 def test_openssl_finds_the_signature_right(signed, keys):
     command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", keys["own.pub.pem"], "-rawin"]
-    command += ["-in", json_path(signed), "-sigfile", signature_path(json_path(signed))]
+    command += ["-in", description_path(signed), "-sigfile", signature_path(description_path(signed))]
     try:
         finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     except FileNotFoundError:
         pytest.skip("no openssl here")
-    assert "GraphSpec Verified Successfully" in finished.stdout
+    assert "Signature Verified Successfully" in finished.stdout
 
 
 def test_what_another_key_signed_is_refused(signed, keys):
     with pytest.raises(ArtefactError, match="not the signature of"):
-        load_plan(signed, trust=keys["other.pub.pem"])
+        load_engine(signed, trust=keys["other.pub.pem"])
 
 
 def test_a_description_changed_after_signing_is_refused(signed, keys):
     signed.write_bytes(b"another engine")
     rewrite(signed, {"plan": {"file": "x.plan", "sha256": sha256(b"another engine").hexdigest()}})
-    assert load_plan(signed)[1] == b"another engine"  # the digest proves integrity, not origin
+    assert load_engine(signed)[1] == b"another engine"  # the digest proves integrity, not origin
     with pytest.raises(ArtefactError, match="not the signature of"):
-        load_plan(signed, trust=keys["own.pub.pem"])
+        load_engine(signed, trust=keys["own.pub.pem"])
 
 
 def test_an_unsigned_plan_is_not_trusted(plan, keys):
     with pytest.raises(ArtefactError, match="nothing says that"):
-        load_plan(plan, trust=keys["own.pub.pem"])
+        load_engine(plan, trust=keys["own.pub.pem"])
 
 
 @pytest.mark.parametrize("name", ["own.pem", "long.pub.pem"])
 def test_a_key_of_another_kind_cannot_be_trusted(signed, keys, name):
     with pytest.raises(UsageError, match="make one with: openssl pkey"):
-        load_plan(signed, trust=keys[name])
+        load_engine(signed, trust=keys[name])
 
 
 @pytest.mark.parametrize("name", ["own.pub.pem", "long.pem"])
@@ -465,11 +464,11 @@ def test_a_missing_key_is_a_file_error(plan, tmp_path):
     with pytest.raises(FileError, match="cannot read the key"):
         sign(b"text", tmp_path / "none.pem")
     with pytest.raises(FileError, match="cannot read the key"):
-        load_plan(plan, trust=tmp_path / "none.pem")
+        load_engine(plan, trust=tmp_path / "none.pem")
 
 
 def test_without_the_library_the_error_names_it(monkeypatch, plan, tmp_path):
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.serialization", None)
     with pytest.raises(DependencyError, match=r"pip install .iqa-deploy\[sign\]"):
-        check_signature(json_path(plan), b"", tmp_path / "key.pem")
+        check_signature(description_path(plan), b"", tmp_path / "key.pem")

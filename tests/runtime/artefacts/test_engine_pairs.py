@@ -14,7 +14,7 @@ from fake_cuda import FakeCudaRuntime
 from fake_engines import stand_ins
 from fake_tensorrt_sources import SIDE, write_cached
 from iqa_export.engine import EngineOptions, build_engine, refit_engine
-from iqa_runtime.artefacts.engine_file import encoder_plan, json_path
+from iqa_runtime.artefacts.files import description_path, encoder_plan
 from iqa_runtime.artefacts.signing import signature_path
 from iqa_runtime.errors import ArtefactError
 from iqa_runtime.scorer import Scorer
@@ -63,7 +63,7 @@ def test_what_was_signed_is_trusted_in_both_parts(source: Path, tmp_path: Path, 
     plan = tmp_path / "x.plan"
     build_engine(source, plan, EngineOptions(sign=private))
     check_score(plan, noise, public)
-    signature_path(json_path(encoder_plan(plan))).unlink()
+    signature_path(description_path(encoder_plan(plan))).unlink()
     with pytest.raises(ArtefactError, match=r"x\.reference\.plan\.json\.sig: not there"):
         Scorer(plan, trust=public)
 
@@ -72,7 +72,7 @@ def test_the_encoder_of_another_build_is_refused(source: Path, tmp_path: Path) -
     plan, other = tmp_path / "x.plan", tmp_path / "other.plan"
     build_engine(source, plan, EngineOptions())
     build_engine(write_cached(tmp_path / "other.onnx", bias=0.5), other, EngineOptions())
-    for path in (encoder_plan, lambda plan: json_path(encoder_plan(plan))):
+    for path in (encoder_plan, lambda plan: description_path(encoder_plan(plan))):
         copy(path(other), path(plan))
-    with pytest.raises(ArtefactError, match=r"x\.plan was built with .*use the two engines of one build"):
+    with pytest.raises(ArtefactError, match=r"x\.plan was made with .*use the two engines of one build"):
         Scorer(plan)

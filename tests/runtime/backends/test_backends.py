@@ -14,11 +14,14 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from iqa_runtime import ArtefactError, BackendError, DependencyError, FileError, Scorer, UsageError
-from iqa_runtime.backends import Backend, GraphSpec, TensorSpec, backend_class, backend_names
+from iqa_calibration.graphs.finishing import embed_contract
+from iqa_runtime import ArtefactError, BackendError, DependencyError, FileError, Scorer, UsageError, read_contract
+from iqa_runtime.artefacts.graph_file import GraphFile
+from iqa_runtime.backends import Backend, GraphSpec, TensorSpec, choose_backend
 from iqa_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+from tiny_contract import unread
 
-SIGNATURE = GraphSpec((TensorSpec("image", (2,), "float32"),), (TensorSpec("score", ()), TensorSpec("twice", (2,))))
+SPEC = GraphSpec((TensorSpec("image", (2,), "float32"),), (TensorSpec("score", ()), TensorSpec("twice", (2,))))
 
 
 class Summing(Backend):
@@ -29,7 +32,7 @@ class Summing(Backend):
     provider = "numpy"
 
     def __init__(self, **changes: Any) -> None:
-        super().__init__(Path("sum.onnx"), SIGNATURE, device="cpu", threads=1)
+        super().__init__(GraphFile(Path("sum.onnx"), b""), SPEC, device="cpu", threads=1)
         self.runs: list[tuple[tuple[int, ...], list[str]]] = []
         self.loaded = 0
         self.changes = changes
@@ -179,15 +182,17 @@ def test_outputs_are_checked(wrong: NDArray[Any]) -> None:
         backend.infer({"image": batch(2)}, ["score"])
 
 
-def test_the_suffix_chooses_and_a_name_must_fit() -> None:
-    assert backend_class(Path("a.ONNX")) is OnnxRuntimeBackend
-    assert backend_class(Path("a.onnx"), "onnxruntime") is OnnxRuntimeBackend
-    assert "onnxruntime" in backend_names()
-    with pytest.raises(UsageError, match="no backend 'torch'"):
-        backend_class(Path("a.onnx"), "torch")
-    for name in ("a.pth", "artefact"):
-        with pytest.raises(UsageError, match=r"give one ending in .*\.onnx"):
-            backend_class(Path(name))
+def test_a_backend_can_be_named_or_given(artefacts: Any) -> None:
+    artefact = unread(artefacts.contract())
+    for backend in (None, "onnxruntime", OnnxRuntimeBackend):
+        assert choose_backend(artefact, backend).backend is OnnxRuntimeBackend
+    assert choose_backend(artefact, Summing).backend is Summing
+    with pytest.raises(UsageError, match="no backend 'torch'; choose one of: onnxruntime, openvino, tensorrt"):
+        choose_backend(artefact, "torch")
+    with pytest.raises(UsageError, match="'tensorrt' does not read ONNX files"):
+        choose_backend(artefact, "tensorrt")
+    with pytest.raises(UsageError, match="'summing' does not compute in it"):
+        choose_backend(artefact, Summing, precision="bfloat16")
 
 
 def test_the_backend_in_use_can_be_read(artefacts: Any) -> None:
@@ -322,6 +327,7 @@ def test_session_settings_are_the_sessions_own(artefacts: Any, fake_cuda: type[F
 def rewrite(path: Path, change: Any) -> Path:
     model = onnx.load(path)
     change(model)
+    embed_contract(model, read_contract(path))
     onnx.save(model, path)
     return path
 
@@ -366,18 +372,11 @@ def test_a_graph_that_is_not_its_contract(artefacts: Any, capfd: Any, change: An
 
 def test_a_graph_of_another_number_format(artefacts: Any) -> None:
     half = onnx.load(artefacts.mean("half", dtype="float16"))
-    path = artefacts.mean()
-    model = onnx.load(path)
-    model.graph.CopyFrom(half.graph)
-    onnx.save(model, path)
     with pytest.raises(ArtefactError, match=r"float16"):
-        Scorer(path)
+        Scorer(rewrite(artefacts.mean(), lambda model: model.graph.CopyFrom(half.graph)))
 
 
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
-    backend = OnnxRuntimeBackend(tmp_path / "gone.onnx", SIGNATURE, device="cpu", threads=1)
-    with pytest.raises(FileError, match=r"gone\.onnx"):
-        backend.activate()
     with pytest.raises(FileError, match=r"gone\.onnx"):
         Scorer(tmp_path / "gone.onnx")
 

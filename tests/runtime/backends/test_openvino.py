@@ -28,11 +28,13 @@ from iqa_runtime import (
     UsageError,
     backends,
 )
+from iqa_runtime.artefacts.opening import open_artefact, open_graph
 from iqa_runtime.backends import GraphSpec, TensorSpec, choose_backend
 from iqa_runtime.backends.openvino import OpenVinoBackend
 from iqa_runtime.commands import check
 from iqa_runtime.commands import run as cli
 from iqa_runtime.commands.check import check_installation
+from tiny_contract import unread
 
 pytestmark = pytest.mark.openvino
 
@@ -44,11 +46,11 @@ FLOAT32_SUM = 1e-5
 BFLOAT16_EPSILON = 2.0**-8
 """Relative distance of neighbouring bfloat16 numbers, half of it the error of one rounding."""
 
-SIGNATURE = GraphSpec((TensorSpec("image", (3, 32, 32), "float32"),), (TensorSpec("score", ()),))
+SPEC = GraphSpec((TensorSpec("image", (3, 32, 32), "float32"),), (TensorSpec("score", ()),))
 
 
 def make(artefact: Path, **changes: Any) -> OpenVinoBackend:
-    return OpenVinoBackend(artefact, SIGNATURE, **{"device": "cpu", "threads": 1, **changes})
+    return OpenVinoBackend(open_graph(artefact), SPEC, **{"device": "cpu", "threads": 1, **changes})
 
 
 def crops(items: int) -> NDArray[np.float32]:
@@ -323,7 +325,7 @@ def test_an_imported_library_without_a_spec_counts_as_installed(
     artefacts: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", ModuleType("openvino"))
-    choice = choose_backend(Path("a.onnx"), artefacts.contract(target="openvino"))
+    choice = choose_backend(unread(artefacts.contract(target="openvino")))
     assert choice.backend is OpenVinoBackend
 
 
@@ -354,32 +356,32 @@ def test_the_best_installed_backend_is_chosen(
     expected: str,
 ) -> None:
     monkeypatch.setattr(backends, "find_spec", lambda name: name if name in installed else None)
-    choice = choose_backend(Path("a.onnx"), artefacts.contract(target=target), device=device)
+    choice = choose_backend(unread(artefacts.contract(target=target)), device=device)
     made_for = {"any": BOTH, "onnxruntime": ("onnxruntime",)}.get(target, ("openvino",))
     assert choice.backend.name == expected
     assert (choice.complaint is None) == (expected in made_for)
 
 
 def test_bfloat16_is_openvinos_and_never_silent(artefacts: Any) -> None:
-    path, plain = Path("a.onnx"), artefacts.contract()
-    judged = artefacts.contract(precision="bf16", target="openvino")
-    choice = choose_backend(path, plain, precision="bfloat16")
+    plain = unread(artefacts.contract())
+    judged = unread(artefacts.contract(precision="bf16", target="openvino"))
+    choice = choose_backend(plain, precision="bfloat16")
     assert (choice.backend, choice.precision) == (OpenVinoBackend, "bfloat16")
     assert "judged in float32" in (choice.complaint or "")
-    choice = choose_backend(path, judged)
+    choice = choose_backend(judged)
     assert (choice.backend, choice.precision, choice.complaint) == (OpenVinoBackend, "bfloat16", None)
-    assert "judged in bfloat16" in (choose_backend(path, judged, precision="float32").complaint or "")
+    assert "judged in bfloat16" in (choose_backend(judged, precision="float32").complaint or "")
     with pytest.raises(UsageError, match="'onnxruntime' does not compute in it"):
-        choose_backend(path, plain, "onnxruntime", precision="bfloat16")
+        choose_backend(plain, "onnxruntime", precision="bfloat16")
     with pytest.raises(UsageError, match="'int4'"):
-        choose_backend(path, plain, precision="int4")
+        choose_backend(plain, precision="int4")
 
 
 def test_a_choice_makes_backends_in_its_precision(artefacts: Any) -> None:
-    path = artefacts.mean()
+    artefact = open_artefact(artefacts.mean())
     for precision in ("float32", "bfloat16"):
-        choice = choose_backend(path, artefacts.contract(), "openvino", precision=precision)
-        backend = choice.create(path, SIGNATURE, device="cpu", threads=3)
+        choice = choose_backend(artefact, "openvino", precision=precision)
+        backend = choice.create(artefact.graph, SPEC, threads=3)
         assert (backend.provider, backend.threads) == (f"CPU ({precision})", 3)
 
 

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from iqa_runtime.artefacts.opening import open_graph
 from iqa_runtime.backends import GraphSpec, TensorSpec
 from iqa_runtime.backends.openvino import OpenVinoBackend, _import_openvino
 from iqa_runtime.backends.openvino_rewrites import sidestep_errors
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.openvino
 FLOAT32_SUM = 1e-5
 """NumPy and the library add the same products in another order; scores here are of order one."""
 
-SIGNATURE = GraphSpec((TensorSpec("image", (3, 32, 32), "float32"),), (TensorSpec("score", ()),))
+SPEC = GraphSpec((TensorSpec("image", (3, 32, 32), "float32"),), (TensorSpec("score", ()),))
 STEP = 1 / 8
 CHANNELS = 6
 
@@ -74,7 +75,7 @@ class Nodes:
 
 
 def infer(path: Path, image: NDArray[np.float64]) -> NDArray[np.float32]:
-    with OpenVinoBackend(path, SIGNATURE, device="cpu", threads=1) as backend:
+    with OpenVinoBackend(open_graph(path), SPEC, device="cpu", threads=1) as backend:
         return backend.infer({"image": image.astype(np.float32)}, ["score"])["score"]
 
 

@@ -24,15 +24,17 @@ from fake_cuda import FakeCudaRuntime, cudaError_t
 from fake_engines import describe
 from fake_tensorrt import Fake
 from fake_tensorrt_types import MAGIC, DataType
-from iqa_runtime.artefacts.engine_file import BatchRange, json_path
+from iqa_runtime.artefacts.engine_file import BatchRange
+from iqa_runtime.artefacts.files import description_path
 from iqa_runtime.artefacts.host_key import current_host
-from iqa_runtime.backends import GraphSpec, TensorSpec, backend_class
+from iqa_runtime.artefacts.opening import Artefact, open_graph
+from iqa_runtime.backends import GraphSpec, TensorSpec, choose_backend
 from iqa_runtime.backends.tensorrt import TensorRtBackend
 from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
 
 ITEM = (3, 8, 8)
 BATCH = BatchRange(min=1, opt=4, max=8)
-SIGNATURE = GraphSpec((TensorSpec("image", ITEM, "float32"),), (TensorSpec("score", ()),))
+SPEC = GraphSpec((TensorSpec("image", ITEM, "float32"),), (TensorSpec("score", ()),))
 EXACT = 1e-6
 """float32 rounding of a mean of values up to one, taken in float64 by both sides."""
 
@@ -85,8 +87,8 @@ def write_plan(tmp_path: Path, gpu: FakeCudaRuntime) -> Callable[..., Path]:
     return write
 
 
-def opened(path: Path, signature: GraphSpec = SIGNATURE, *, device: str = "cuda") -> TensorRtBackend:
-    return TensorRtBackend(path, signature, device=device, threads=1)
+def opened(path: Path, spec: GraphSpec = SPEC, *, device: str = "cuda") -> TensorRtBackend:
+    return TensorRtBackend(open_graph(path), spec, device=device, threads=1)
 
 
 def images(items: int, seed: int = 0, dtype: str = "float32") -> NDArray[Any]:
@@ -172,9 +174,9 @@ def test_several_threads_get_their_own_scores(write_plan: Callable[..., Path]) -
 
 @pytest.mark.parametrize(("kind", "dtype"), [(DataType.HALF, "float16"), (DataType.UINT8, "uint8")])
 def test_inputs_have_the_type_the_engine_takes(write_plan: Callable[..., Path], kind: DataType, dtype: str) -> None:
-    signature = GraphSpec((TensorSpec("image", ITEM, dtype),), SIGNATURE.outputs)
+    spec = GraphSpec((TensorSpec("image", ITEM, dtype),), SPEC.outputs)
     batch = (255 * images(3)).astype(dtype)
-    with opened(write_plan(inputs={"image": (kind, ITEM)}), signature) as backend:
+    with opened(write_plan(inputs={"image": (kind, ITEM)}), spec) as backend:
         scores = backend.infer({"image": batch}, ["score"])["score"]
     np.testing.assert_allclose(scores, means(batch), rtol=EXACT)
 
@@ -188,11 +190,11 @@ def test_two_inputs_and_unwanted_outputs(write_plan: Callable[..., Path]) -> Non
             "unknown": (DataType.BF16, (5,)),
         },
     )
-    signature = GraphSpec(
-        (*SIGNATURE.inputs, TensorSpec("reference", ITEM, "float32")),
-        (*SIGNATURE.outputs, TensorSpec("quality_map", (2, 2))),
+    spec = GraphSpec(
+        (*SPEC.inputs, TensorSpec("reference", ITEM, "float32")),
+        (*SPEC.outputs, TensorSpec("quality_map", (2, 2))),
     )
-    with opened(path, signature) as backend:
+    with opened(path, spec) as backend:
         left, right = images(4), images(4, seed=1)
         outputs = backend.infer({"image": left, "reference": right}, ["score"])
     assert list(outputs) == ["score"]
@@ -279,19 +281,20 @@ def test_a_failed_run_is_an_error_and_closing_still_frees(
 def test_a_changed_plan_reaches_nothing(gpu: FakeCudaRuntime, tensorrt: Fake, write_plan: Callable[..., Path]) -> None:
     path = write_plan()
     path.write_bytes(path.read_bytes() + b" ")
-    backend = opened(path)
     with pytest.raises(ArtefactError, match="SHA-256"):
-        backend.activate()
+        opened(path)
     assert tensorrt.deserialised == 0
     assert not gpu.calls["cudaMalloc"]
 
 
-def test_a_description_exchanged_since_it_was_read_is_refused(tensorrt: Fake, write_plan: Callable[..., Path]) -> None:
-    backend = opened(write_plan())
-    write_plan(batch=replace(BATCH, opt=2))
-    with pytest.raises(ArtefactError, match="exchanged for another engine"):
+def test_a_plan_exchanged_since_it_was_opened_never_runs(tensorrt: Fake, write_plan: Callable[..., Path]) -> None:
+    path = write_plan()
+    with opened(path) as backend:
+        path.write_bytes(b"another engine")
+    assert tensorrt.deserialised == 1
+    with pytest.raises(ArtefactError, match="exchanged for another file since it was opened"):
         backend.activate()
-    assert tensorrt.deserialised == 0
+    assert tensorrt.deserialised == 1
 
 
 def test_a_truncated_plan_is_refused(tensorrt: Fake, write_plan: Callable[..., Path]) -> None:
@@ -360,7 +363,7 @@ def test_without_tensorrt_the_error_says_what_to_install(
 
 def test_a_missing_description_is_an_error_at_once(write_plan: Callable[..., Path]) -> None:
     path = write_plan()
-    json_path(path).unlink()
+    description_path(path).unlink()
     with pytest.raises(FileError, match=r"keep the \.plan and its \.plan\.json"):
         opened(path)
 
@@ -495,8 +498,15 @@ class TestPyCuda:
             opened(write_plan()).activate()
 
 
-def test_plans_are_read_by_this_backend() -> None:
-    assert backend_class(Path("x.plan")) is TensorRtBackend
+def test_plans_are_read_by_this_backend_alone(write_plan: Callable[..., Path], artefacts: Any) -> None:
+    graph = open_graph(write_plan())
+    artefact = Artefact(path=graph.path, contract=artefacts.contract(), graph=graph)
+    assert choose_backend(artefact).backend is TensorRtBackend
+    for other in ("onnxruntime", "openvino"):
+        with pytest.raises(UsageError, match=f"'{other}' does not read engines; choose one of: tensorrt"):
+            choose_backend(artefact, other)
+    with pytest.raises(UsageError, match="TensorRT runs engines"):
+        opened(artefacts.mean())
 
 
 API = sorted((Path(__file__).parents[2] / "tensorrt_api").glob("tensorrt_*.json"))
@@ -534,7 +544,7 @@ NAMES = {
 }
 """What the backend uses of TensorRT."""
 
-OURS = {"__init__", "allocate", "append", "dtype", "name", "opt", "shape"}
+OURS = {"__init__", "allocate", "append", "dtype", "engine", "name", "opt", "path", "shape"}
 """Names that TensorRT has too, but in the backend belong to other objects."""
 
 

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from fake_engines import describe, stand_ins
 from fake_tensorrt import Fake
 from fake_tensorrt_types import MAGIC, DataType
-from iqa_runtime.artefacts.engine_file import json_path, read_plan_file
+from iqa_runtime.artefacts.engine_file import read_engine_file
+from iqa_runtime.artefacts.files import description_path
+from iqa_runtime.artefacts.opening import open_graph
 from iqa_runtime.backends import GraphSpec, TensorSpec
 from iqa_runtime.backends.tensorrt import TensorRtBackend
 from iqa_runtime.errors import ArtefactError, BackendError, UsageError
 
 ITEM = (3, 8, 8)
-SIGNATURE = GraphSpec((TensorSpec("image", ITEM, "float32"),), (TensorSpec("score", ()),))
+SPEC = GraphSpec((TensorSpec("image", ITEM, "float32"),), (TensorSpec("score", ()),))
 TENSORS: dict[str, tuple[DataType, tuple[int, ...]]] = {
     "score": (DataType.FLOAT, (1,)),
     "planes": (DataType.FLOAT, (3, 8, 8)),
@@ -63,7 +65,7 @@ def write_plan(tensorrt: Fake, tmp_path: Path) -> Callable[..., Path]:
 
 
 def opened(path: Path) -> TensorRtBackend:
-    return TensorRtBackend(path, SIGNATURE, device="cuda", threads=1)
+    return TensorRtBackend(open_graph(path), SPEC, device="cuda", threads=1)
 
 
 def images(items: int) -> NDArray[np.float32]:
@@ -124,14 +126,14 @@ def test_an_engine_shows_nothing_unless_it_was_marked(write_plan: Callable[..., 
 
 def test_a_description_without_the_field_is_read(write_plan: Callable[..., Path]) -> None:
     path = write_plan()
-    fields = json.loads(json_path(path).read_text(encoding="utf-8"))
+    fields = json.loads(description_path(path).read_text(encoding="utf-8"))
     del fields["layer_tensors"]
-    json_path(path).write_text(json.dumps(fields), encoding="utf-8")
-    assert read_plan_file(path).layer_tensors == {}
+    description_path(path).write_text(json.dumps(fields), encoding="utf-8")
+    assert read_engine_file(path).layer_tensors == {}
 
 
 def test_the_commands_of_a_description(write_plan: Callable[..., Path]) -> None:
-    marked, plain = read_plan_file(write_plan()), read_plan_file(write_plan({}))
+    marked, plain = read_engine_file(write_plan()), read_engine_file(write_plan({}))
     assert marked.rebuild_command.endswith(" --mark-layers")
     assert "--mark-layers" not in plain.rebuild_command
     expected = "iqa-export model.onnx --engine --mark-layers --output model.layers.plan --library tensorrt"

@@ -15,7 +15,7 @@ import fake_pycuda
 import fake_tensorrt
 import iqa_runtime.benchmark.gpu as gpu_module
 from fake_cuda import FakeCudaRuntime, cudaError_t
-from iqa_runtime.artefacts.engine_file import json_path
+from iqa_runtime.artefacts.files import description_path
 from iqa_runtime.artefacts.signing import sign, signature_path
 from iqa_runtime.benchmark.gpu import NumberFormat, measure_gpu, published_peak
 from iqa_runtime.benchmark.host import Machine
@@ -212,7 +212,7 @@ def test_only_a_trusted_engine_is_measured(
     plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     private, public = write_key_pair(tmp_path)
-    description = json_path(plan)
+    description = description_path(plan)
     signature_path(description).write_bytes(sign(description.read_bytes(), private))
     arguments = [str(plan), "--seconds", "0.01", "--threads", "1", "--batch-sizes", "1", "--trust"]
     assert run_command(monkeypatch, *arguments, str(public)) == 0

@@ -472,7 +472,7 @@ def test_info_shows_the_contract(artefacts):
     model = artefacts.cached()
     assert run(model, "--info", "--format", "json").stdout == contract_to_json(read_contract(model)) + "\n"
     shown = dict(line.split(maxsplit=1) for line in run(model, "--info").stdout.splitlines())
-    assert (shown["model"], shown["plan.kind"], shown["score.higher_is_better"]) == ("tiny", "five", "False")
+    assert (shown["model"], shown["patch_plan.kind"], shown["score.higher_is_better"]) == ("tiny", "five", "False")
     assert shown["inputs.1.name"] == "reference_features"
     assert shown["reference_encoder.file"] == "cached.reference.onnx"
 

@@ -28,6 +28,7 @@ plans = st.one_of(
         count=st.integers(1, 20),
         seed=st.integers(0, 2**32 - 1),
     ),
+    st.builds(PatchPlan, kind=st.just("uniform"), size=st.integers(1, 80), count=st.integers(1, 30)),
 )
 
 
@@ -56,6 +57,27 @@ def test_grid_that_fits_has_no_extra_crop() -> None:
 
 def test_center() -> None:
     assert positions(PatchPlan(kind="center", size=224), 301, 480).tolist() == [[38, 128]]
+
+
+def test_uniform_fills_rows_and_columns_from_edge_to_edge() -> None:
+    plan = PatchPlan(kind="uniform", size=100, count=6)
+    expected = [[top, left] for top in (0, 200) for left in (0, 150, 300)]
+    assert positions(plan, 300, 400).tolist() == expected
+    assert positions(plan, 400, 300).tolist() == [[top, left] for top in (0, 150, 300) for left in (0, 200)]
+    assert positions(PatchPlan(kind="uniform", size=100, count=25), 500, 500)[:, 0].tolist()[::5] == [
+        0,
+        100,
+        200,
+        300,
+        400,
+    ]
+    # A prime number makes one row, or one column.
+    assert positions(PatchPlan(kind="uniform", size=100, count=3), 500, 300).tolist() == [
+        [0, 100],
+        [200, 100],
+        [400, 100],
+    ]
+    assert positions(plan, 60, 400).tolist() == [[-20, left] for left in (0, 60, 120, 180, 240, 300)]
 
 
 def test_random_positions_are_locked() -> None:
@@ -109,6 +131,7 @@ def test_the_written_form_reads_back(plan: PatchPlan) -> None:
         ("grid:112", PatchPlan(kind="grid", size=224, stride=112)),
         ("random:20", PatchPlan(kind="random", size=224, count=20, seed=0)),
         ("random:20:7", PatchPlan(kind="random", size=224, count=20, seed=7)),
+        ("uniform:25", PatchPlan(kind="uniform", size=224, count=25)),
     ],
 )
 def test_spelling(text: str, plan: PatchPlan) -> None:
@@ -129,6 +152,9 @@ def test_spelling(text: str, plan: PatchPlan) -> None:
         "grid:-1",
         "random",
         "random:1:2:3",
+        "uniform",
+        "uniform:1:2",
+        "whole",
         " five",
     ],
 )
@@ -145,6 +171,7 @@ def test_what_is_no_plan_says_what_is(text: str) -> None:
         ("random:0", "count is 0"),
         (f"random:{MAX_CROPS + 1}", "count is"),
         (f"random:1:{2**32}", "seed is"),
+        ("uniform:0", "count is 0"),
     ],
 )
 def test_numbers_out_of_range(text: str, complaint: str) -> None:
@@ -159,6 +186,8 @@ def test_numbers_out_of_range(text: str, complaint: str) -> None:
         (PatchPlan(kind="grid", size=8), "stride is missing"),
         (PatchPlan(kind="random", size=8, count=3), "seed is missing"),
         (PatchPlan(kind="center", size=8, count=3), "count is of no use"),
+        (PatchPlan(kind="uniform", size=8), "count is missing"),
+        (PatchPlan(kind="whole", size=0), "this version cuts crops"),
     ],
 )
 def test_plans_that_cannot_be_followed(plan: PatchPlan, complaint: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -236,7 +237,9 @@ def test_the_encoder_must_be_the_one_of_the_export(artefacts: Any) -> None:
     path = artefacts.cached()
     encoder = path.with_suffix(".reference.onnx")
     content = encoder.read_bytes()
-    encoder.write_bytes(content + b"\0")
+    changed = onnx.load_model_from_string(content)
+    changed.graph.name = "another"
+    encoder.write_bytes(changed.SerializeToString())
     with pytest.raises(ArtefactError, match="two files of one export"):
         Scorer(path)
     encoder.unlink()
@@ -244,7 +247,8 @@ def test_the_encoder_must_be_the_one_of_the_export(artefacts: Any) -> None:
         Scorer(path)
 
 
-@pytest.mark.parametrize("digest", [None, FileDigest(file="../cached.reference.onnx", sha256="0" * 64)])
-def test_the_encoder_lies_beside_the_artefact(artefacts: Any, digest: FileDigest | None) -> None:
-    with pytest.raises(ArtefactError, match="names no reference encoder"):
+@pytest.mark.parametrize("file", [None, "../cached.reference.onnx", "/etc/passwd", "C:\\x.onnx", "", ".."])
+def test_the_encoder_lies_beside_the_artefact(artefacts: Any, file: str | None) -> None:
+    digest = None if file is None else FileDigest(file=file, sha256="0" * 64)
+    with pytest.raises(ArtefactError, match=r"at `\$\.reference_encoder"):
         Scorer(artefacts.cached(reference_encoder=digest))

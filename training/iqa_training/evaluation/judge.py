@@ -135,7 +135,7 @@ def judge(
         Method(
             name=f"{contract.model} {contract.variant}",
             higher_is_better=score.higher_is_better,
-            nominal_range=(score.low, score.high),
+            nominal_range=None if score.low is None or score.high is None else (score.low, score.high),
         )
     ]
     methods += [Method(name=name, higher_is_better=METRICS[name].higher_is_better) for name in BASELINES if baselines]

@@ -18,7 +18,7 @@ from torch import Tensor
 from iqa_export.backbones import load_encoder
 from iqa_export.checkpoints import load_into, read_checkpoint
 from iqa_export.models.cvrkd import CROP, CROPS, DIFFERENCE_DEPTH, Cvrkd, CvrkdOutput
-from iqa_export.systems.cvrkd import CvrkdSystem
+from iqa_export.systems.cvrkd import SCORE_ENDS, CvrkdSystem
 from iqa_runtime.errors import UsageError
 from iqa_runtime.images.loading import load_image
 from iqa_training.configuration import LoopConfig, NonNegative
@@ -169,5 +169,5 @@ def _normalised(crops: Tensor) -> Tensor:
 
 def _label(label: float) -> np.float32:
     """Map a label in 0 to 1 to the scale that the system's contract promises."""
-    score = CvrkdSystem.score
-    return np.float32(score.low + (score.high - score.low) * label)
+    low, high = SCORE_ENDS
+    return np.float32(low + (high - low) * label)

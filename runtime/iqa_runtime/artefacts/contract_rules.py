@@ -1,0 +1,157 @@
+"""What the types of a contract cannot say: rules between its fields, and ranges of its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath, PureWindowsPath
+
+from iqa_runtime.contract import Contract, PatchPlan, Quantiles, Resize, ScoreOutput, TensorInput
+
+Complaint = tuple[str, str]
+"""Where (a path of fields, as in ``$.score.low``) and what."""
+
+_RANKS = {"NCHW": 4, "NPCHW": 5}
+_DYNAMIC = ("height", "width")
+_MAX_SIDE, _MAX_PIXELS = 2**20, 2**30  # of an image that OpenCV decodes
+_MAX_SIZE = 2**24  # of one axis: no tensor of ours comes near
+_MAX_ITEM = 2**31  # elements of one item: 8 GiB in float32
+_MAX_MEAN = 1000.0  # pixels are 0 to 1 here; networks that want 0 to 255, or -1 to 1, have means below 1
+_STD_RANGE = (1e-6, 1e6)  # likewise: 1/255 to 1
+_MAX_SCORE = 1e9
+_MAX_QUANTILES = 10_001
+
+
+def complaints(contract: Contract) -> Iterator[Complaint]:
+    """Yield what is wrong with a contract of sound types."""
+    if contract.input("image") is None:
+        yield "$.inputs", "no input called 'image'"
+    if len({tensor.name for tensor in contract.inputs}) < len(contract.inputs):
+        yield "$.inputs", "two inputs of one name"
+    for index, tensor in enumerate(contract.inputs):
+        yield from _about_input(f"$.inputs[{index}]", tensor, contract.patch_plan)
+    yield from _about_reference(contract)
+    yield from _about_patch_plan(contract)
+    yield from _about_score(contract.score)
+    if contract.gmac is not None and not 0 < contract.gmac < math.inf:
+        yield "$.gmac", f"{contract.gmac:g} is no number of multiply-accumulates"
+    for index, output in enumerate(contract.maps):
+        follows = contract.patch_plan.kind == "whole" and output.cell > 0
+        if not (output.rows == output.columns == 0 if follows else min(output.rows, output.columns) >= 1):
+            yield f"$.maps[{index}]", f"{output.rows} x {output.columns} cells"
+        elif max(output.rows, output.columns, output.cell) > _MAX_SIDE or (output.cell and not follows):
+            yield f"$.maps[{index}]", f"{output.rows} x {output.columns} cells of side {output.cell}"
+    for index, extra in enumerate(contract.extras):
+        if not 1 <= min(extra.shape, default=0) <= math.prod(extra.shape) <= _MAX_ITEM:
+            yield f"$.extras[{index}].shape", f"{list(extra.shape)} is no shape"
+        elif extra.labels and len(extra.labels) != extra.shape[-1]:
+            yield f"$.extras[{index}].labels", f"{len(extra.labels)} names for {extra.shape[-1]} values"
+    names = [
+        contract.score.name,
+        *(output.name for output in contract.maps),
+        *(extra.name for extra in contract.extras),
+    ]
+    if len(set(names)) < len(names) or not all(names):
+        yield "$", f"outputs need names of their own: {names}"
+    files = {"weights": contract.weights.file}
+    files |= {} if contract.reference_encoder is None else {"reference_encoder": contract.reference_encoder.file}
+    files |= {} if contract.baked_reference is None else {"baked_reference": contract.baked_reference.file}
+    for field, name in files.items():
+        if not _is_file_name(name):
+            yield f"$.{field}.file", f"{name!r} is not the name of a file without its folder"
+
+
+def _about_input(place: str, tensor: TensorInput, plan: PatchPlan) -> Iterator[Complaint]:
+    batch, *sizes = tensor.shape or (0,)
+    fixed = sizes
+    if plan.kind == "whole" and tuple(sizes[-2:]) == _DYNAMIC:
+        fixed = sizes[:-2]
+    sound = all(isinstance(size, int) and 0 < size <= _MAX_SIZE for size in fixed)
+    if not isinstance(batch, str) or not sizes or not sound:
+        yield f"{place}.shape", f"{list(tensor.shape)} is not a named batch axis followed by fixed sizes"
+    elif len(tensor.shape) != _RANKS.get(tensor.layout, len(tensor.shape)):
+        yield f"{place}.shape", f"{list(tensor.shape)} is not {tensor.layout}"
+    elif math.prod(int(size) for size in fixed) > _MAX_ITEM:
+        yield f"{place}.shape", f"{list(tensor.shape)} has more elements than any memory holds"
+    if not all(abs(value) <= _MAX_MEAN for value in tensor.mean or ()):
+        yield f"{place}.mean", f"{list(tensor.mean or ())}: pixels are 0 to 1, means within {_MAX_MEAN:g} of 0"
+    if not all(_STD_RANGE[0] <= value <= _STD_RANGE[1] for value in tensor.std or ()):
+        yield f"{place}.std", f"{list(tensor.std or ())} is not within {_STD_RANGE[0]:g} to {_STD_RANGE[1]:g}"
+    if tensor.resize is not None:
+        yield from _about_resize(f"{place}.resize", tensor.resize)
+
+
+def _about_resize(place: str, resize: Resize) -> Iterator[Complaint]:
+    pair = isinstance(resize.size, tuple)
+    if pair != (resize.to == "exact"):
+        yield f"{place}.size", f"{resize.size}: exact takes height and width, {resize.to} one number"
+        return
+    sizes = resize.size if isinstance(resize.size, tuple) else (resize.size,)
+    most = _MAX_PIXELS if resize.to == "pixels" else _MAX_SIDE
+    if not all(1 <= size <= most for size in sizes) or (pair and math.prod(sizes) > _MAX_PIXELS):
+        yield f"{place}.size", f"{resize.size} is not a number of pixels that an image may have"
+
+
+def _about_reference(contract: Contract) -> Iterator[Complaint]:
+    """Hold the task to the reference: an input, or baked in, not both."""
+    baked = contract.baked_reference
+    given = (contract.needs_reference, baked is not None)
+    wanted = ((False, False),) if contract.task == "nr" else ((True, False), (False, True))
+    if given not in wanted:
+        has = {(True, False): "an input for a reference", (False, True): "a baked reference", (True, True): "both"}
+        yield "$.task", f"{contract.task!r} with {has.get(given, 'no reference')}"
+    if (contract.input("reference_features") is None) != (contract.reference_encoder is None):
+        yield "$.reference_encoder", "goes with an input 'reference_features', and only with one"
+    image, reference = contract.input("image"), contract.input("reference")
+    if image is not None and reference is not None and image.shape != reference.shape:
+        yield "$.inputs", f"image is {list(image.shape)}, reference {list(reference.shape)}"
+    if baked is None:
+        return
+    unknown = baked.width == baked.height == 0 and contract.task == "nar"
+    if not unknown and not 1 <= min(baked.width, baked.height) <= max(baked.width, baked.height) <= _MAX_SIDE:
+        yield "$.baked_reference", f"{baked.width} x {baked.height} is no size of an image"
+    elif baked.width * baked.height > _MAX_PIXELS:
+        yield "$.baked_reference", f"{baked.width} x {baked.height} pixels, more than any image has"
+
+
+def _about_patch_plan(contract: Contract) -> Iterator[Complaint]:
+    """Of whole pictures; crops are checked where they are cut."""
+    plan = contract.patch_plan
+    image = contract.input("image")
+    if plan.kind != "whole" or image is None:
+        return
+    own_size = tuple(image.shape[-2:]) == _DYNAMIC
+    if plan.size or plan.count or plan.seed or plan.stride:
+        yield "$.patch_plan", "whole pictures have no size, count, seed and stride of crops"
+    if (plan.multiple is not None) != own_size or (plan.fit is not None) != own_size:
+        yield "$.patch_plan", "multiple and fit go with dynamic height and width, and only with them"
+    elif plan.multiple is not None and not 1 <= plan.multiple <= _MAX_SIDE:
+        yield "$.patch_plan.multiple", f"{plan.multiple} is no number of pixels"
+    resize = image.resize
+    if not own_size and (resize is None or resize.to != "exact" or resize.size != tuple(image.shape[-2:])):
+        yield "$.inputs", "whole pictures of a fixed size need a resize to exactly that size"
+
+
+def _about_score(score: ScoreOutput) -> Iterator[Complaint]:
+    ends = [end for end in (score.low, score.high) if end is not None]
+    if not all(abs(end) <= _MAX_SCORE for end in ends) or ends != sorted(set(ends)):
+        yield "$.score", f"low is {score.low} and high {score.high}, not a range"
+    elif score.bounded and len(ends) < 2:
+        yield "$.score.bounded", "a score without both ends of its range is not bounded"
+    if score.quantiles is not None:
+        yield from _about_quantiles("$.score.quantiles", score.quantiles)
+
+
+def _about_quantiles(place: str, quantiles: Quantiles) -> Iterator[Complaint]:
+    scores: Sequence[float] = quantiles.scores
+    if quantiles.images < 2:
+        yield f"{place}.images", f"{quantiles.images}: a population has at least two"
+    if not 2 <= len(scores) <= _MAX_QUANTILES:
+        yield f"{place}.scores", f"{len(scores)} quantiles; there are 2 to {_MAX_QUANTILES}"
+    elif not all(map(math.isfinite, scores)) or list(scores) != sorted(scores):
+        yield f"{place}.scores", "not in ascending order"
+
+
+def _is_file_name(name: str) -> bool:
+    parts = PurePosixPath(name).name, PureWindowsPath(name).name
+    return parts == (name, name) and name not in ("", ".", "..")
