@@ -15,7 +15,7 @@ import numpy as np
 
 from iqa_runtime.artefacts.opening import Artefact, open_artefact
 from iqa_runtime.backends import Backend, GraphSpec, choose_backend
-from iqa_runtime.contract import Contract, PatchPlan
+from iqa_runtime.contract import Contract, FileDigest, PatchPlan
 from iqa_runtime.cpu import available_cpus
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, Source
@@ -124,6 +124,7 @@ class Scorer:
         else:
             artefact = open_artefact(artefact, trust=trust)
         self._contract = artefact.contract
+        self._file = FileDigest(file=artefact.path.name, sha256=artefact.graph.sha256)
         choice = choose_backend(artefact, backend, device=device, precision=precision)
         if choice.complaint is not None:
             warnings.warn(f"{artefact.path}: {choice.complaint}", stacklevel=2)
@@ -169,6 +170,11 @@ class Scorer:
     def contract(self) -> Contract:
         """What the artefact is and what its score means."""
         return self._contract
+
+    @property
+    def file(self) -> FileDigest:
+        """The artefact's file: its name, and the SHA-256 of its bytes."""
+        return self._file
 
     @property
     def patch_plan(self) -> PatchPlan:

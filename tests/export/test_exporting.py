@@ -197,7 +197,7 @@ def test_every_form_with_a_reference_scores_alike(tmp_path, photograph):
     assert (tmp_path / "cached.reference.onnx").exists()
     baked = read_contract(tmp_path / "baked.onnx")
     assert baked.baked_reference.file == "reference.png"
-    assert baked.options == {"baked_width": "120", "baked_height": "90"}
+    assert (baked.baked_reference.width, baked.baked_reference.height) == (120, 90)
     assert baked.inputs[0].shape == ("batch", 5, 3, 32, 32)
 
 

@@ -87,7 +87,7 @@ def noise(contract, seed=0):
 @pytest.mark.parametrize("name", ["edge-nr", "edge-fr"])
 def test_nearly_all_layers_are_those_of_the_artefact(name):
     source = find_artefact(name)
-    contract, graph = read_contract(source), Graph(source)
+    contract, graph = read_contract(source), Graph(source.read_bytes())
     with PyTorchBackend(open_graph(source), GraphSpec.of_artefact(contract), device="cpu", threads=1) as backend:
         layers, known = backend.layer_tensors(), graph.source(1).shapes
         common = [tensor for tensor in graph.floats if tensor in layers and layers[tensor] == known.get(tensor)]

@@ -12,7 +12,6 @@ import typer
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.opening import Artefact
 from iqa_runtime.commands.shared import run_app
-from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import DependencyError, FileError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
 from iqa_runtime.files.overwriting import Named, check_targets
@@ -81,16 +80,13 @@ def compare_command(
         {"backend": backend, "device": device, "precision": precision},
         {"backend": second_backend, "device": second_device, "precision": second_precision},
     ]
-    first_file, second_file = (
-        FileDigest(file=artefact.path.name, sha256=artefact.graph.sha256) for artefact in artefacts
-    )
     console = Console(stderr=True)
     with stages(console) as tell:
         with (
             _open(artefacts[0], crops=crops, threads=threads, **sides[0]) as left,
             _open(artefacts[1], crops=crops, threads=threads, **sides[1]) as right,
         ):
-            scores = compare_scores(left, right, (first_file, second_file), paths, references, progress=tell)
+            scores = compare_scores(left, right, paths, references, progress=tell)
             threads = left.threads
         report = CompareReport(scores=scores)
         if layers:

@@ -94,7 +94,6 @@ class Comparison:
 def compare_scores(
     first: Scorer,
     second: Scorer,
-    files: tuple[FileDigest, FileDigest],
     images: Sequence[str],
     references: str | Sequence[str] | None = None,
     *,
@@ -106,8 +105,6 @@ def compare_scores(
     ----------
     first, second
         The two, open, with the same patch plan.
-    files
-        Their files.
     images, references
         As for `Scorer.score_many`.
     progress
@@ -138,8 +135,8 @@ def compare_scores(
     mean, largest = float(difference.mean()), float(difference.max())
     order = np.argsort(-difference, kind="stable").tolist()
     return Comparison(
-        first=_side(files[0], first),
-        second=_side(files[1], second),
+        first=_side(first),
+        second=_side(second),
         crops=format_patch_plan(first.patch_plan),
         spread=spread,
         mean=mean,
@@ -194,10 +191,10 @@ def _scores(
     return np.array(values, np.float64)
 
 
-def _side(file: FileDigest, scorer: Scorer) -> Side:
+def _side(scorer: Scorer) -> Side:
     contract = scorer.contract
     return Side(
-        artefact=file,
+        artefact=scorer.file,
         model=f"{contract.model} {contract.variant} {contract.task}",
         precision=f"{contract.precision} for {contract.target}",
         backend=f"{scorer.backend_name} {scorer.provider}",

@@ -22,7 +22,7 @@ from iqa_runtime.artefacts.host_key import current_host, import_tensorrt
 from iqa_runtime.artefacts.opening import Artefact, open_artefact
 from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import BackendError, UsageError
-from iqa_runtime.files.overwriting import Named, check_targets
+from iqa_runtime.files.overwriting import check_targets
 
 _SAME_GRAPH = ("model", "variant", "task", "options", "precision", "target", "inputs", "score", "maps", "extras")
 """Fields of the contract that two artefacts of one graph share, whatever their weights."""
@@ -66,7 +66,7 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
     targets = [output] if giving.encoder is None else [output, encoder_plan(output)]
     check_targets(
         [("--output", path) for target in targets for path in (target, description_path(target))],
-        [*_named(taking, "the plan that takes the weights"), *_named(giving, "the artefact that gives them")],
+        [*taking.files("the plan that takes the weights"), *giving.files("the artefact that gives them")],
     )
     contract = giving.contract
     scorer = _Refit.of(taking.graph, giving.graph)
@@ -79,10 +79,6 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
     packages.append(scorer.package(output, contract))
     write_packages(packages, key=sign)
     return packages[-1].described
-
-
-def _named(artefact: Artefact, what: str) -> list[Named]:
-    return [(what if path == artefact.path else f"{name} of {what}", path) for name, path in artefact.files()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,12 +53,12 @@ class Artefact:
         """What is said of it, if it is a TensorRT engine."""
         return self.graph.engine
 
-    def files(self) -> list[tuple[str, Path]]:
-        """Return all files that it consists of: what each is, in words, and its path."""
-        files = [("the artefact", self.graph.path)]
-        files += [] if self.encoder is None else [("the artefact's reference encoder", self.encoder.path)]
-        engines = [path for _, path in files if is_engine(path)]
-        return files + [("the description of an engine", description_path(path)) for path in engines]
+    def files(self, name: str = "the artefact") -> list[tuple[str, Path]]:
+        """Return all files that it consists of: what each is, in words, and its path; `name` is what it is called."""
+        files = [(name, self.graph.path)]
+        files += [] if self.encoder is None else [(f"the reference encoder of {name}", self.encoder.path)]
+        engines = [(what, path) for what, path in files if is_engine(path)]
+        return files + [(f"the description of {what}", description_path(path)) for what, path in engines]
 
 
 def open_artefact(artefact: str | os.PathLike[str], *, trust: str | os.PathLike[str] | None = None) -> Artefact:

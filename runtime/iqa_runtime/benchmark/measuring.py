@@ -25,7 +25,7 @@ from iqa_runtime.benchmark.host import Machine, describe_host, measure_machine
 from iqa_runtime.benchmark.image import encoded_images
 from iqa_runtime.benchmark.report import BatchRow, BenchReport, Stage
 from iqa_runtime.benchmark.timing import Spread, goes_on, repeat
-from iqa_runtime.contract import Contract, FileDigest, Precision
+from iqa_runtime.contract import Contract, Precision
 from iqa_runtime.errors import UsageError
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, load_image
 from iqa_runtime.scorer import Scorer
@@ -111,7 +111,7 @@ def measure_artefact(
         stages = (whole, *bench.stages(prepared.subject, sources[0]))
         batches = tuple(bench.batch(items) for items in batch_sizes or _batch_sizes(model))
         return BenchReport(
-            artefact=FileDigest(file=opened.path.name, sha256=opened.graph.sha256),
+            artefact=scorer.file,
             model=f"{contract.model} {contract.variant} {contract.task}",
             precision=f"{contract.precision} for {contract.target}",
             trained=contract.weights.trained,

@@ -143,8 +143,8 @@ def positions(plan: PatchPlan, height: int, width: int) -> NDArray[np.int64]:
         columns = [_random_offsets(generator, side, plan.size, plan.count or 1) for side in (height, width)]
         return np.stack(columns, axis=1)
     if plan.kind == "uniform":
-        rows, columns = _grid_shape(plan.count or 1, height, width)
-        tops, lefts = _even_offsets(height, plan.size, rows), _even_offsets(width, plan.size, columns)
+        down, across = _grid_shape(plan.count or 1, height, width)
+        tops, lefts = _even_offsets(height, plan.size, down), _even_offsets(width, plan.size, across)
         return np.array([(top, left) for top in tops for left in lefts], dtype=np.int64)
     (top, bottom, middle), (left, right, centre) = (_edge_offsets(side, plan.size) for side in (height, width))
     if plan.kind == "center":

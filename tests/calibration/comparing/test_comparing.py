@@ -24,11 +24,10 @@ import fake_tensorrt
 from iqa_calibration.commands.compare import app
 from iqa_calibration.comparing.layers import compare_layers
 from iqa_calibration.comparing.scores import check_comparable, compare_scores
-from iqa_calibration.comparing.sources import tensor_source
+from iqa_calibration.comparing.sources import open_both
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_calibration.half.casting import FORMATS, converted
 from iqa_runtime.artefacts.files import description_path
-from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.artefacts.signing import sign, signature_path
 from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput
 from iqa_runtime.errors import ArtefactError, FileError, ImageError, UsageError
@@ -89,7 +88,7 @@ def scores_of(path: Path, images: list[str]) -> list[float]:
 
 def compare(first: Path, second: Path, images: list[str], **options: Any) -> Any:
     with Scorer(first, threads=1) as left, Scorer(second, threads=1) as right:
-        return compare_scores(left, right, (first, second), images, **options)
+        return compare_scores(left, right, images, **options)
 
 
 class TestScores:
@@ -151,7 +150,7 @@ class TestScores:
 class TestLayers:
     def test_a_changed_node_is_found_with_its_size(self, tmp_path: Path, images: list[str]) -> None:
         first, second = write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", gain=1.25)
-        rows, apart = compare_layers(first, second, images)
+        rows, apart = compare_layers(*open_both(first, second), images)
         assert apart == 0
         by_name = {row.tensor: row for row in rows}
         assert set(by_name) == {"scaled", "mean", "score"}
@@ -163,13 +162,15 @@ class TestLayers:
         assert by_name["scaled"].shape == (1, 3, SIDE, SIDE)
 
     def test_the_worst_comes_first(self, tmp_path: Path, images: list[str]) -> None:
-        rows, _ = compare_layers(write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", offset=5.0), images)
+        rows, _ = compare_layers(*open_both(write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", offset=5.0)), images)
         assert [row.relative for row in rows] == [pytest.approx(rows[0].relative), 0.0, 0.0]
         assert rows[0].tensor == "score"
         assert rows[0].largest == pytest.approx(5.0, rel=ROUNDING)
 
     def test_tensors_without_a_partner_are_counted(self, tmp_path: Path, images: list[str]) -> None:
-        rows, apart = compare_layers(write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", middle="other"), images)
+        rows, apart = compare_layers(
+            *open_both(write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", middle="other")), images
+        )
         assert apart == 1
         assert {row.tensor for row in rows} == {"mean", "score"}
 
@@ -184,20 +185,22 @@ class TestLayers:
         model.graph.output[0].name = "other_score"
         onnx.save(model, tmp_path / "b.onnx")
         with pytest.raises(ArtefactError, match="no tensor of the same name"):
-            compare_layers(path, tmp_path / "b.onnx", images)
+            compare_layers(*open_both(path, tmp_path / "b.onnx"), images)
 
     def test_half_shows_the_rounding_of_half(self, tmp_path: Path, images: list[str]) -> None:
         path = write(tmp_path / "a.onnx", gain=1 / 3)
         model = converted(onnx.load(path), FORMATS["fp16"], keep=[])
         embed_contract(model, contract(precision="fp16"))
         save(model, tmp_path / "b.onnx")
-        rows, _ = compare_layers(path, tmp_path / "b.onnx", images)
+        rows, _ = compare_layers(*open_both(path, tmp_path / "b.onnx"), images)
         worst = max(row.relative for row in rows)
         # A half keeps 11 bits; more than a few roundings of it would be another error.
         assert 2**-14 < worst < 2**-9
 
     def test_values_that_are_not_finite_are_the_worst(self, tmp_path: Path, images: list[str]) -> None:
-        rows, _ = compare_layers(write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", offset=math.inf), images)
+        rows, _ = compare_layers(
+            *open_both(write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", offset=math.inf)), images
+        )
         assert rows[0].tensor == "score"
         assert rows[0].relative == math.inf
 
@@ -205,18 +208,18 @@ class TestLayers:
         self, tmp_path: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first, second = write(tmp_path / "a.onnx"), write(tmp_path / "b.onnx", gain=1.25)
-        whole = compare_layers(first, second, images)
+        whole = compare_layers(*open_both(first, second), images)
         monkeypatch.setattr("iqa_calibration.comparing.layers._GROUP_ELEMENTS", 1)
         stages: list[tuple[str, int, int]] = []
-        assert compare_layers(first, second, images, progress=lambda *told: stages.append(told)) == whole
+        assert compare_layers(*open_both(first, second), images, progress=lambda *told: stages.append(told)) == whole
         assert [(done, total) for _, done, total in stages] == [(1, 3), (2, 3), (3, 3)]
 
     def test_bad_arguments(self, tmp_path: Path, images: list[str]) -> None:
         path = write(tmp_path / "a.onnx")
         with pytest.raises(FileError, match=r"x\.plan\.json"):
-            compare_layers(path, tmp_path / "x.plan", images)
+            compare_layers(*open_both(path, tmp_path / "x.plan"), images)
         with pytest.raises(UsageError, match="at least one"):
-            compare_layers(path, path, images, items=0)
+            compare_layers(*open_both(path, path), images, items=0)
 
 
 class TestTrust:
@@ -265,15 +268,9 @@ class TestTrust:
     def test_layers_in_python_ask_for_the_signature_too(
         self, artefact: Path, plan: Path, keys: tuple[Path, Path], images: list[str]
     ) -> None:
-        assert compare_layers(artefact, plan, images, trust=keys[0])[0]
+        assert compare_layers(*open_both(artefact, plan, trust=keys[0]), images)[0]
         with pytest.raises(ArtefactError, match="not the signature of"):
-            compare_layers(artefact, plan, images, trust=keys[1])
-        contract = read_contract(plan)
-        with (
-            pytest.raises(ArtefactError, match="not the signature of"),
-            tensor_source(plan, contract, None, backend=None, device=None, threads=1, trust=keys[1]),
-        ):
-            pass
+            open_both(artefact, plan, trust=keys[1])
 
     def test_without_an_engine_there_is_nothing_to_sign(self, artefact: Path, images: list[str]) -> None:
         arguments = [str(artefact), str(artefact), "--images", images[0], "--trust", "key.pem"]

@@ -19,6 +19,7 @@ from fake_tensorrt import Fake
 from fake_tensorrt_types import MAGIC, DataType
 from iqa_calibration.commands.compare import app
 from iqa_calibration.comparing.layers import compare_layers
+from iqa_calibration.comparing.sources import open_both
 from iqa_calibration.graphs.runner import Runner
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.backends.openvino import OpenVinoBackend
@@ -99,7 +100,7 @@ def images(photographs: Path) -> list[str]:
 def test_a_tensor_that_the_engine_computes_otherwise_is_the_worst(
     artefact: Path, engine: Callable[..., Path], images: list[str]
 ) -> None:
-    rows, apart = compare_layers(artefact, engine(wrong="hidden"), images)
+    rows, apart = compare_layers(*open_both(artefact, engine(wrong="hidden")), images)
     assert apart == 0
     assert {row.tensor: row.shape for row in rows} == LAYERS
     assert (rows[0].tensor, rows[0].node, rows[0].operator) == ("hidden", "hidden", "MatMul")
@@ -110,7 +111,7 @@ def test_a_tensor_that_the_engine_computes_otherwise_is_the_worst(
 def test_the_graph_names_the_nodes_when_it_is_the_second(
     artefact: Path, engine: Callable[..., Path], images: list[str]
 ) -> None:
-    rows, _ = compare_layers(engine(wrong="pooled"), artefact, images)
+    rows, _ = compare_layers(*open_both(engine(wrong="pooled"), artefact), images)
     assert (rows[0].tensor, rows[0].node, rows[0].operator) == ("pooled", "pool", "GlobalAveragePool")
     assert rows[0].relative == pytest.approx(WRONG / (1 + WRONG), rel=1e-6), "a share of the engine's, the first one"
 
@@ -118,7 +119,7 @@ def test_the_graph_names_the_nodes_when_it_is_the_second(
 def test_tensors_in_half_are_compared_as_they_are(
     artefact: Path, engine: Callable[..., Path], images: list[str]
 ) -> None:
-    rows, _ = compare_layers(artefact, engine(halves=("differences",)), images)
+    rows, _ = compare_layers(*open_both(artefact, engine(halves=("differences",))), images)
     assert rows[0].tensor == "differences"
     assert 0 < rows[0].relative < HALF
     assert rows[1].relative == 0.0
@@ -128,11 +129,11 @@ def test_what_the_engine_does_not_show_or_shows_otherwise_has_no_partner(
     artefact: Path, engine: Callable[..., Path], images: list[str]
 ) -> None:
     layers = {name: shape for name, shape in LAYERS.items() if name != "active"} | {"pooled": (8, 1, 1), "more": (1, 4)}
-    rows, apart = compare_layers(artefact, engine(layers=layers), images)
+    rows, apart = compare_layers(*open_both(artefact, engine(layers=layers)), images)
     assert {row.tensor for row in rows} == set(LAYERS) - {"active", "pooled"}
     assert apart == 2
     with pytest.raises(ArtefactError, match="no tensor of the same name"):
-        compare_layers(artefact, engine(layers={"more": (1, 4)}), images)
+        compare_layers(*open_both(artefact, engine(layers={"more": (1, 4)})), images)
 
 
 def test_an_engine_without_marks_is_refused_with_the_command_that_makes_them(
@@ -141,7 +142,7 @@ def test_an_engine_without_marks_is_refused_with_the_command_that_makes_them(
     plan = engine(layers={})
     command = r"iqa-export tiny\.onnx --engine --mark-layers --output tiny\.layers\.plan"
     with pytest.raises(UsageError, match=rf"tiny\.plan: built without --mark-layers.*{command}"):
-        compare_layers(artefact, plan, images)
+        compare_layers(*open_both(artefact, plan), images)
     result = CliRunner().invoke(app, [str(artefact), str(plan), "--images", images[0], "--layers"])
     assert isinstance(result.exception, UsageError)
     assert tensorrt.deserialised == 0, "nothing is scored first"
@@ -150,14 +151,14 @@ def test_an_engine_without_marks_is_refused_with_the_command_that_makes_them(
 def test_two_engines_have_no_graph_between_them(engine: Callable[..., Path], images: list[str]) -> None:
     plan = engine()
     with pytest.raises(UsageError, match=r"none is an ONNX file.*compare each with the one it was built from"):
-        compare_layers(plan, plan, images)
+        compare_layers(*open_both(plan, plan), images)
     result = CliRunner().invoke(app, [str(plan), str(plan), "--images", images[0], "--layers"])
     assert isinstance(result.exception, UsageError)
 
 
 def test_an_engine_whose_description_is_missing_is_named(artefact: Path, tmp_path: Path, images: list[str]) -> None:
     with pytest.raises(FileError, match=r"none\.plan\.json"):
-        compare_layers(artefact, tmp_path / "none.plan", images)
+        compare_layers(*open_both(artefact, tmp_path / "none.plan"), images)
 
 
 def test_the_command_compares_scores_and_layers_of_an_engine(
@@ -178,7 +179,7 @@ def test_a_backend_that_shows_nothing_stands_for_the_graph(
     artefact: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OpenVinoBackend, "activate", lambda _: pytest.fail("it is not needed"))
-    rows, apart = compare_layers(artefact, artefact, images, backends=(None, "openvino"))
+    rows, apart = compare_layers(*open_both(artefact, artefact), images, backends=(None, "openvino"))
     assert ({row.relative for row in rows}, apart) == ({0.0}, 0)
 
 
@@ -195,6 +196,6 @@ def test_each_image_gives_one_crop(
         return compute(name, inputs)
 
     tensorrt.compute = look
-    compare_layers(artefact, plan, images, items=2)
+    compare_layers(*open_both(artefact, plan), images, items=2)
     crops = {crop.tobytes() for crop in seen if np.any(crop)}  # the backend tries itself on zeros
     assert len(crops) == 2

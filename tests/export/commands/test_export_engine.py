@@ -9,6 +9,7 @@ from onnx import numpy_helper
 
 import fake_cuda
 import fake_tensorrt
+from iqa_calibration.graphs.finishing import embed_contract
 from iqa_export.commands import export as cli
 from iqa_export.commands.engine_flags import EngineChoice, EngineFlags
 from iqa_runtime import read_contract
@@ -67,6 +68,7 @@ def test_other_weights_in_an_engine_built_before(run, tmp_path):
     model = onnx.load(edge)
     weight = next(entry for entry in model.graph.initializer if entry.name.endswith("weight"))
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) + 1, weight.name))
+    embed_contract(model, read_contract(edge))
     onnx.save(model, tuned)
     assert run(edge, "--engine", "--output", "edge.plan", "--refittable", "--max-batch", 4)[0] == 0
     code, out, err = run(tuned.name, "--refit", "edge.plan")

@@ -12,7 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 import iqa_export.engine.marking as marking_module
+from fake_tensorrt_sources import write_cached
 from iqa_calibration.comparing.layers import compare_layers
+from iqa_calibration.comparing.sources import open_both
 from iqa_calibration.graphs.finishing import embed_contract
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.half.casting import FORMATS, converted, element_types
@@ -24,7 +26,6 @@ from iqa_export.engine.parsing import parse
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.engine_file import BatchRange, read_engine_file
 from iqa_runtime.artefacts.opening import read_contract
-from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import UsageError
 from tensorrt_names import API, names_used
 
@@ -102,7 +103,7 @@ TINY = {
 def test_computed_float_tensors_are_marked_with_their_shapes_for_one_item(tmp_path, network, kind):
     source = tiny(tmp_path / "x.onnx", kind)
     trt, parsed, parser = network(source)
-    marked = mark_layers(trt, parsed, parser, source)
+    marked = mark_layers(trt, parsed, parser, source.read_bytes())
     assert outputs(parsed) == set(marked)
     assert {name: marked[name] for name in TINY} == TINY
     assert "turned" not in marked, "a constant"
@@ -115,7 +116,7 @@ def test_all_float_tensors_of_the_edge_model_are_marked(network, name):
     source = Path(find_artefact(name))
     trt, parsed, parser = network(source)
     before = outputs(parsed)
-    marked = mark_layers(trt, parsed, parser, source)
+    marked = mark_layers(trt, parsed, parser, source.read_bytes())
     model = onnx.load(source)
     structure, types = Structure(model), element_types(model)
     floats = {
@@ -174,10 +175,7 @@ def test_it_goes_with_an_engine_alone(tmp_path):
 
 
 def test_an_artefact_with_a_reference_encoder_is_refused(tmp_path):
-    model = onnx.load(EDGE)
-    encoder = FileDigest(file="x.reference.onnx", sha256="0" * 64)
-    embed_contract(model, replace(read_contract(EDGE), reference_encoder=encoder))
-    onnx.save(model, tmp_path / "x.onnx")
+    write_cached(tmp_path / "x.onnx")
     with pytest.raises(UsageError, match="--mark-layers shows the layers of a whole graph"):
         build_engine(tmp_path / "x.onnx", tmp_path / "x.plan", MARKED)
 
@@ -207,7 +205,7 @@ def test_layers_of_a_real_engine_are_those_of_the_graph(tmp_path):
     build_engine(EDGE, tmp_path / "x.plan", replace(MARKED, library=None))
     picture = np.random.default_rng(0).integers(0, 256, (230, 240, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "x.png"), picture)
-    rows, apart = compare_layers(EDGE, tmp_path / "x.plan", [str(tmp_path / "x.png")])
+    rows, apart = compare_layers(*open_both(EDGE, tmp_path / "x.plan"), [str(tmp_path / "x.png")])
     assert len(rows) > 100
     assert apart == 0
     assert rows[0].relative < GPU_ROUNDING, rows[0]

@@ -296,8 +296,8 @@ def test_a_pair_takes_no_weights_of_an_artefact_without_a_cached_reference(cache
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("x.reference.plan", "would overwrite the reference encoder that takes weights"),
-        ("linked.plan", "would overwrite the reference encoder that gives them"),
+        ("x.reference.plan", "would overwrite the reference encoder of the plan that takes the weights"),
+        ("linked.plan", "would overwrite the reference encoder of the artefact that gives them"),
     ],
 )
 def test_the_encoders_that_are_read_are_not_written_over(cached, tuned, tmp_path, output, message):
