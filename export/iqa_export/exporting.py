@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from iqa_calibration.graphs import finishing
+from iqa_calibration.graphs.structure import opset_of
 from iqa_export.checkpoints import Checkpoint, CheckpointError, load_into, random_checkpoint, read_checkpoint
-from iqa_export.onnx_export import OPSET, opset_of, to_onnx
+from iqa_export.onnx_export import OPSET, to_onnx
 from iqa_export.parity import OutputParity, ParityError, compare, run_as_written, run_onnx
 from iqa_export.report import GraphReport, Report
 from iqa_export.samples import crop_items, sample_inputs

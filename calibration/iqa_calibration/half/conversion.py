@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from iqa_calibration.graphs.naming import kept_nodes, layer_of
 from iqa_calibration.graphs.runner import Feed, Runner, first_not_finite
-from iqa_calibration.graphs.structure import Structure
+from iqa_calibration.graphs.structure import Structure, opset_of
 from iqa_calibration.half.casting import (
     FORMATS,
     HalfFormat,
@@ -20,7 +20,6 @@ from iqa_calibration.half.casting import (
     element_types,
     emulated,
     obstacle,
-    opset_of,
 )
 from iqa_calibration.half.range_check import NodeCheck, measured
 from iqa_runtime.errors import ArtefactError, UsageError

@@ -15,7 +15,7 @@ from onnx import ModelProto
 from iqa_calibration.gate.gate import GateResult
 from iqa_calibration.gate.gate_set import GateSet
 from iqa_calibration.graphs.finishing import embed_contract, save
-from iqa_calibration.half.casting import opset_of
+from iqa_calibration.graphs.structure import opset_of
 from iqa_calibration.images.items import Cropper, check_seed
 from iqa_calibration.images.sets import DEFAULT_COUNT, CalibrationSet, split
 from iqa_calibration.jobs.candidates import Candidate, Maker
