@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +24,8 @@ from iqa_calibration.jobs.report import Attempt, Report
 from iqa_calibration.jobs.report_page import write_page
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.contract import Contract, FileDigest
-from iqa_runtime.errors import ArtefactError, FileError, IqaError, UsageError
-from iqa_runtime.files.overwriting import check_targets
+from iqa_runtime.errors import ArtefactError, IqaError, UsageError
+from iqa_runtime.files.overwriting import check_output, check_targets, replaced_at_once
 from iqa_runtime.images.loading import Source
 
 
@@ -164,10 +163,7 @@ class _Gate:
 
 def _check_paths(request: Request) -> None:
     output = request.output
-    if output.suffix != ".onnx":
-        raise UsageError(f"--output {output}: the name must end in .onnx")
-    if not output.parent.is_dir():
-        raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
+    check_output(output, ".onnx")
     read = [("an image", image) for image in request.images if isinstance(image, (str, Path))]
     check_targets([("--output", output)], [("the float32 artefact", request.artefact), *read])
 
@@ -242,21 +238,16 @@ def _contract(
 
 def _write(request: Request, model: ModelProto, report: Report) -> Report:
     output = request.output
-    try:
+    reports = [output.with_name(f"{output.stem}.report.{suffix}") for suffix in ("json", "html")]
+    with replaced_at_once([*reports, output] if report.passed else reports) as folder:
         if report.passed:
             result = ModelProto()
             result.CopyFrom(model)
             report = replace(report, contract=embed_contract(result, report.contract))
-            with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}.") as folder:
-                whole = Path(folder, output.name)
-                save(result, whole)
-                report = replace(report, file=FileDigest.of_file(whole), bytes=whole.stat().st_size)
-                whole.replace(output)
+            whole = folder / output.name
+            save(result, whole)
+            report = replace(report, file=FileDigest.of_file(whole), bytes=whole.stat().st_size)
         content = msgspec.json.format(msgspec.json.encode(report.content()), indent=2)
-        output.with_name(f"{output.stem}.report.json").write_bytes(content + b"\n")
-        write_page(report, output.with_name(f"{output.stem}.report.html"))
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"{output}: cannot write there ({error.strerror}); check folder and disk") from error
+        (folder / reports[0].name).write_bytes(content + b"\n")
+        write_page(report, folder / reports[1].name)
     return report
