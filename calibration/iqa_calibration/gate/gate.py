@@ -7,24 +7,17 @@ percentile: what a score means lies in how it differs between images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from statistics import median
-from time import thread_time
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto
 
 from iqa_calibration.gate.agreement import order_agreement, pearson, spearman, spread_of
 from iqa_calibration.gate.gate_set import GateSet
-from iqa_calibration.graphs.runner import Feed, Runner
 from iqa_runtime.contract import Precision
 from iqa_runtime.errors import ArtefactError, UsageError
-
-_TIMED_RUNS = 15
-_WARM_UP_RUNS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +74,6 @@ class GateResult:
     trained
         False if the weights are random: then float32 scores hardly differ between images, rounding weighs heavily
         beside that, and the verdict says nothing about the network with trained weights.
-    fp32_ms, candidate_ms
-        Median time of one item on this host, one thread, both in turns on the backend that judged; None where it was
-        not measured, or the backend cannot run the candidate as it is. Reported, no limit.
     fp32_scores, candidate_scores
         One score an image, in the order of `GateSet.renditions`; not part of the contract.
     """
@@ -101,15 +91,13 @@ class GateResult:
     plcc: float | None
     order_agreement: float | None
     trained: bool
-    fp32_ms: float | None = None
-    candidate_ms: float | None = None
     fp32_scores: tuple[float, ...] = field(repr=False)
     candidate_scores: tuple[float, ...] = field(repr=False)
 
     def to_contract(self) -> dict[str, Any]:
         """Return what the contract of an artefact says about its gate: all but the scores."""
         names = ("passed", "reasons", "photographs", "images", "spread", "largest", "mean", "worst", "srcc", "plcc")
-        content = {name: getattr(self, name) for name in (*names, "order_agreement", "fp32_ms", "candidate_ms")}
+        content = {name: getattr(self, name) for name in (*names, "order_agreement")}
         limits = {name: getattr(self.limits, name) for name in ("largest", "mean", "srcc")}
         return content | {"reasons": list(self.reasons), "limits": limits}
 
@@ -185,28 +173,3 @@ def _reasons(
     if srcc is None or srcc < limits.srcc:
         found = "undefined" if srcc is None else f"{srcc:.5f}"
         yield f"SRCC {found}, at least {limits.srcc:g} is required"
-
-
-def item_milliseconds(models: Sequence[ModelProto], item: Feed) -> tuple[float | None, ...]:
-    """Median time of one item on this host, one thread; graphs take turns, so that a busy host slows all alike.
-
-    CPU time of the thread, which on an idle host is the time that passes: work of others does not count.
-    None for a graph that ONNX Runtime cannot run, such as one in bfloat16.
-    """
-    runners: list[Runner | None] = []
-    for model in models:
-        try:
-            runner = Runner(model)
-            for _ in range(_WARM_UP_RUNS):
-                runner.run(item)
-            runners.append(runner)
-        except ArtefactError:
-            runners.append(None)
-    seconds: list[list[float]] = [[] for _ in models]
-    for _ in range(_TIMED_RUNS):
-        for timed, times in zip(runners, seconds, strict=True):
-            if timed is not None:
-                began = thread_time()
-                timed.run(item)
-                times.append(thread_time() - began)
-    return tuple(1000 * median(times) if times else None for times in seconds)

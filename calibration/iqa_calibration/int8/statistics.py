@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import groupby, islice
+from itertools import groupby, islice, repeat, tee
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def collect(
     key
         Digest of the calibration set, part of the cache's file name.
     threads
-        Threads of ONNX Runtime.
+        Items computed at once, each on one thread; no result depends on it.
     progress
         Is told of each item.
 
@@ -151,10 +151,10 @@ def _run(
     """Yield the values of tensors for each item."""
     inputs = {entry.name for entry in model.graph.input}
     computed = [name for name in names if name not in inputs]
-    runner = Runner(model, threads=threads, extra_outputs=computed)
-    for feed in feeds:
-        # To ask for no tensor is to ask for every output.
-        values = runner.run(feed, computed) if computed else {}
+    given, fed = tee(feeds)
+    # To ask for no tensor is to ask for every output.
+    runs = Runner(model, extra_outputs=computed).run_each(fed, computed, threads=threads) if computed else repeat({})
+    for feed, values in zip(given, runs, strict=False):
         yield values | {name: feed[name] for name in names if name in inputs}
 
 

@@ -52,7 +52,7 @@ class Request:
     gate
         Whether the result is judged. If not, all photographs calibrate and the contract says so.
     threads
-        Threads of ONNX Runtime and OpenVINO.
+        Items computed at once, each on one thread; no result depends on it.
     command
         The user's own command line without what a `Form` says, to name alternatives by.
     """
@@ -110,10 +110,10 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
         gate_set = GateSet.build(contract, judging, seed=request.seed)
         gate = _Gate(Judge(fp32, gate_set, threads=request.threads, progress=progress), request.form)
         candidate = maker.make(request.form, gate, measure=True)
-        verdict = gate.judge.timed(gate.decisive, candidate.model, request.form)
+        verdict, times = gate.decisive, gate.judge.times(candidate.model, request.form)
         attempts = [] if verdict.passed else _tried(request, maker, gate.judge)
     else:
-        gate, verdict, attempts = None, None, []
+        gate, verdict, times, attempts = None, None, None, []
         # What only a gate can allow stays undone.
         unjudged = replace(request.form, search=False, attention=bool(request.form.attention))
         candidate = maker.make(unjudged, lambda _: True)
@@ -124,6 +124,7 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
         source=source,
         source_bytes=source_bytes,
         gate=verdict,
+        item_ms=times,
         images=() if gate is None else gate.images,
         converted=candidate.converted,
         kept_float=candidate.kept_float,

@@ -7,12 +7,14 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy import stats
 
 from iqa_calibration.gate.agreement import order_agreement, pearson, spearman
-from iqa_calibration.gate.gate import LIMITS, GateLimits, compare, item_milliseconds
-from iqa_calibration.gate.gate_set import GateSet, Rendition, score
+from iqa_calibration.gate.gate import LIMITS, GateLimits, compare
+from iqa_calibration.gate.gate_set import GateSet, Rendition
+from iqa_calibration.gate.scoring import item_milliseconds, opened, score
 from iqa_calibration.graphs.finishing import embed_contract, save
+from iqa_calibration.half.casting import emulated
 from iqa_calibration.half.conversion import to_half
 from iqa_runtime.artefacts.contract_json import contract_from_json, contract_to_json
-from iqa_runtime.contract import Contract
+from iqa_runtime.contract import Contract, PatchPlan
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.scorer import Scorer
 from tiny_contract import tiny_contract
@@ -56,6 +58,11 @@ def activity(weights_scale=1.0, *, output="score"):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
+def scores_of(model, gate_set, **options):
+    with opened(model, gate_set.contract, "onnxruntime", threads=2) as backend:
+        return score(backend, gate_set, **options)
+
+
 @pytest.fixture(scope="module")
 def photographs():
     random = np.random.default_rng(0)
@@ -70,7 +77,7 @@ def gate_set(photographs):
 
 @pytest.fixture(scope="module")
 def expected(gate_set):
-    return score(activity(), gate_set)
+    return scores_of(activity(), gate_set)
 
 
 def test_images_are_photographs_and_their_ladders(gate_set):
@@ -96,7 +103,7 @@ def test_scores_are_those_of_the_runtime(photographs, expected, tmp_path):
 
 def test_a_graph_passes_against_itself(gate_set, expected):
     told = []
-    scores = score(activity(), gate_set, progress=lambda *each: told.append(each))
+    scores = scores_of(activity(), gate_set, progress=lambda *each: told.append(each))
     result = compare(expected, scores, gate_set, LIMITS["fp16"])
     assert result.passed
     assert result.reasons == ()
@@ -108,16 +115,16 @@ def test_a_graph_passes_against_itself(gate_set, expected):
 
 def test_half_precision_is_judged_with_its_roundings_and_passes(gate_set, expected):
     half, _ = to_half(activity(), lambda: next(iter(gate_set.images())))
-    result = compare(expected, score(half, gate_set), gate_set, LIMITS["fp16"])
+    result = compare(expected, scores_of(emulated(half), gate_set), gate_set, LIMITS["fp16"])
     assert result.passed
     assert result.largest > 0
     brain, _ = to_half(activity(), lambda: next(iter(gate_set.images())), kind="bf16")
-    coarse = compare(expected, score(brain, gate_set), gate_set, LIMITS["bf16"])
+    coarse = compare(expected, scores_of(emulated(brain), gate_set), gate_set, LIMITS["bf16"])
     assert coarse.largest > result.largest
 
 
 def test_broken_scale_is_refused(gate_set, expected):
-    result = compare(expected, score(activity(weights_scale=1.3), gate_set), gate_set, LIMITS["int8"])
+    result = compare(expected, scores_of(activity(weights_scale=1.3), gate_set), gate_set, LIMITS["int8"])
     assert not result.passed
     assert any("largest difference" in reason for reason in result.reasons)
     assert any("mean difference" in reason for reason in result.reasons)
@@ -189,18 +196,47 @@ def test_result_fits_a_contract(gate_set, expected):
     assert not compare(expected, expected, untrained, LOOSE).trained
 
 
-def test_graph_that_cannot_run_has_no_time(gate_set):
-    odd = activity()
-    odd.graph.node[1].op_type = "NoSuchOperator"
-    item = next(next(gate_set.images()))
-    times = item_milliseconds([activity(), odd], item)
-    assert times[0] > 0
-    assert times[1] is None
+def test_clock_asks_all_in_turns_and_leaves_out_the_first_runs(gate_set):
+    asked = []
+
+    class Counted:
+        def __init__(self, name):
+            self.name = name
+
+        def infer(self, item, outputs):
+            asked.append((self.name, outputs))
+
+    times = item_milliseconds([Counted("a"), Counted("b")], next(next(gate_set.images())), "score")
+    assert [name for name, _ in asked] == ["a", "b"] * 17
+    assert {tuple(outputs) for _, outputs in asked} == {("score",)}
+    assert len(times) == 2
+
+
+def test_images_with_many_crops_are_scored_a_few_at_a_time(photographs):
+    """As at run time, whatever the number of threads."""
+    many = GateSet.build(replace(contract(), patch_plan=PatchPlan(kind="grid", size=SIDE, stride=4)), photographs[:1])
+    handed = []
+
+    class Watched:
+        def __init__(self, backend):
+            self.items_per_run, self.concurrent_runs, self._backend = 1, backend.concurrent_runs, backend
+
+        def infer(self, batch, outputs):
+            handed.append(len(batch["image"]))
+            return self._backend.infer(batch, outputs)
+
+    scores = []
+    for threads in (1, 3):
+        with opened(activity(), many.contract, "onnxruntime", threads=threads) as backend:
+            scores.append(score(Watched(backend), many))
+        assert max(handed) == threads
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert sum(handed) == 2 * 17 * 5 * 8  # crops of a photograph of 40 x 50
 
 
 def test_misfits_are_refused(gate_set, expected, photographs):
-    with pytest.raises(ArtefactError, match="no output 'score'"):
-        score(activity(output="other"), gate_set)
+    with pytest.raises(ArtefactError, match=r"outputs \['other'\], its contract says \['score'\]"):
+        scores_of(activity(output="other"), gate_set)
     with pytest.raises(UsageError, match="34 images"):
         compare(expected[1:], expected[1:], gate_set, LOOSE)
     with pytest.raises(UsageError, match="at least one"):
