@@ -10,6 +10,7 @@ import numpy as np
 
 from iqa_calibration.graphs.runner import Feed
 from iqa_calibration.images.degradations import KINDS, LEVELS, degrade
+from iqa_calibration.images.distinct import distinct_pictures
 from iqa_calibration.images.items import Cropper, check_references, check_seed, reference_of
 from iqa_runtime.contract import Contract
 from iqa_runtime.images.loading import Source, load_image
@@ -44,18 +45,21 @@ class GateSet:
 
     @classmethod
     def build(cls, contract: Contract, photographs: Sequence[Source], *, seed: int = 0) -> Self:
-        """Take photographs that took no part in calibration.
+        """Take photographs that took no part in calibration; a picture that comes again counts once.
 
         Raises
         ------
         UsageError
             If there is none (for ``nar`` fewer than two), the artefact takes cached features of a reference, or the
             seed is out of range.
+        FileError, ImageError
+            If one cannot be read.
         """
         check_seed(seed)
-        check_references(contract, photographs)
         Cropper(contract)
-        return cls(contract=contract, photographs=tuple(photographs), seed=seed)
+        pictures = distinct_pictures(photographs)
+        check_references(contract, pictures)
+        return cls(contract=contract, photographs=tuple(pictures), seed=seed)
 
     @property
     def renditions(self) -> list[Rendition]:

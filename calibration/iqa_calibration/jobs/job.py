@@ -93,6 +93,7 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
     source, source_bytes = FileDigest.of_file(request.artefact), request.artefact.stat().st_size
     Cropper(contract)  # refuses what cannot be calibrated before any image is read
     calibrating, judging = split(request.images, request.seed) if request.gate else (list(request.images), [])
+    gate_set = GateSet.build(contract, judging, seed=request.seed) if request.gate else None
     maker = Maker(
         fp32,
         lambda: CalibrationSet.build(
@@ -100,14 +101,14 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
             calibrating,
             count=request.limit,
             seed=request.seed,
+            apart_from=() if gate_set is None else gate_set.photographs,
             progress=lambda done, total: progress("reading photographs", done, total),
         ),
         cache=request.cache,
         threads=request.threads,
         progress=progress,
     )
-    if request.gate:
-        gate_set = GateSet.build(contract, judging, seed=request.seed)
+    if gate_set is not None:
         gate = _Gate(Judge(fp32, gate_set, threads=request.threads, progress=progress), request.form)
         candidate = maker.make(request.form, gate, measure=True)
         verdict, times = gate.decisive, gate.judge.times(candidate.model, request.form)

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -90,6 +91,16 @@ def test_images_are_photographs_and_their_ladders(gate_set):
         assert [image.level for image in images] == [0, 1, 2, 3, 4]
         assert len({image.photograph for image in images}) == 1
         assert len({image.kind for image in images[1:]}) == 1
+
+
+def test_copies_of_a_picture_judge_once(photographs, tmp_path):
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), photographs[0][..., ::-1])
+    copies = GateSet.build(contract(), [photographs[0], path, path.read_bytes(), photographs[1], photographs[0].copy()])
+    assert len(copies.photographs) == 2
+    assert len(copies.renditions) == 2 * 17
+    with pytest.raises(UsageError, match="at least 4"):
+        GateSet.build(contract("nar"), [photographs[0], path])
 
 
 def test_scores_are_those_of_the_runtime(photographs, expected, tmp_path):

@@ -3,7 +3,9 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -97,6 +99,22 @@ def test_photographs_that_judge_took_no_part_in_calibration(request_for):
     judging = {image.partition(",")[0] for image in report.images}
     assert report.contract.calibration["photographs"] == len(request_for(Form.choose("int8")).images) - len(judging)
     assert report.contract.gate["photographs"] == len(judging) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.* show what others show:UserWarning")
+def test_no_other_file_of_a_picture_that_judges_calibrates(request_for, tmp_path):
+    """The same pixels without compression: other bytes, another length."""
+    images = request_for(Form.choose("int8")).images
+    again = []
+    for image in images:
+        again.append(tmp_path / f"{image.stem}.bmp")
+        cv2.imwrite(str(again[-1]), cv2.imread(str(image)))
+    report = calibrate(request_for(Form.choose("int8"), images=(*images, *again)))
+    judging = {Path(image.partition(",")[0]).stem for image in report.images}
+    assert report.contract.gate["photographs"] == len(judging)
+    assert report.contract.calibration["photographs"] == len(images) - len(judging)
+    with pytest.raises(UsageError, match="is one that judges"):
+        calibrate(request_for(Form.choose("int8"), images=(images[0], again[0])))
 
 
 def test_folders_of_photographs_stay_out_of_the_contract(request_for, photographs):
