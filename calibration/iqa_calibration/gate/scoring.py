@@ -16,6 +16,7 @@ from onnx import ModelProto
 
 from iqa_calibration.gate.gate_set import GateSet
 from iqa_calibration.graphs.runner import Feed
+from iqa_calibration.images.extremes import extreme_items
 from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.artefacts.opening import Artefact
 from iqa_runtime.backends import Backend, GraphSpec, choose_backend
@@ -71,6 +72,22 @@ def score(backend: Backend, gate_set: GateSet, *, progress: Progress | None = No
         if progress is not None:
             progress(len(scores), len(gate_set.renditions))
     return np.array(scores)
+
+
+def score_extremes(backend: Backend, contract: Contract) -> NDArray[np.float64]:
+    """Score one item of each picture at the limits.
+
+    Returns
+    -------
+    numpy.ndarray
+        One score a picture, in the order of `iqa_calibration.images.extremes.EXTREMES`, finite or not.
+
+    Raises
+    ------
+    BackendError
+        If the graph cannot be run.
+    """
+    return np.array(list(_item_scores(backend, iter(extreme_items(contract)), contract.score.name)))
 
 
 def _item_scores(backend: Backend, items: Iterator[Feed], name: str) -> Iterator[float]:

@@ -9,14 +9,14 @@ from iqa_calibration.images.items import Cropper
 from iqa_runtime.contract import Contract
 
 _FLAT = {
-    "black": (0, 0, 0),
-    "white": (255, 255, 255),
-    "gray": (128, 128, 128),
-    "red": (255, 0, 0),
-    "green": (0, 255, 0),
-    "blue": (0, 0, 255),
+    "a black picture": (0, 0, 0),
+    "a white picture": (255, 255, 255),
+    "a gray picture": (128, 128, 128),
+    "a red picture": (255, 0, 0),
+    "a green picture": (0, 255, 0),
+    "a blue picture": (0, 0, 255),
 }
-_BRIGHT_PIXEL = "black but for one white pixel"
+_BRIGHT_PIXEL = "a single white pixel on black"
 
 EXTREMES = (*_FLAT, _BRIGHT_PIXEL)
 """Names of the pictures that `extreme_items` cuts."""

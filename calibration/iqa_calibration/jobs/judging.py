@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from iqa_calibration.gate.gate import LIMITS, GateResult, compare
+from iqa_calibration.gate.gate import LIMITS, Extreme, GateResult, compare
 from iqa_calibration.gate.gate_set import GateSet
-from iqa_calibration.gate.scoring import item_milliseconds, opened, score
+from iqa_calibration.gate.scoring import item_milliseconds, opened, score, score_extremes
 from iqa_calibration.half.casting import emulated, is_half
+from iqa_calibration.images.extremes import EXTREMES
 from iqa_calibration.jobs.forms import Form
+from iqa_runtime.contract import Contract
 from iqa_runtime.errors import ArtefactError, BackendError
 
 Progress = Callable[[str, int, int | None], None]
@@ -62,9 +64,9 @@ class Judge:
         self._progress = progress
 
     @cached_property
-    def _expected(self) -> NDArray[np.float64]:
-        with opened(self._fp32, self.gate_set.contract, "onnxruntime", threads=self._threads) as backend:
-            return score(backend, self.gate_set, progress=self._told("scoring the gate set in float32"))
+    def _expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Scores of the gate set, and of pictures at the limits."""
+        return self._scores(self._fp32, self.gate_set.contract, "onnxruntime", "float32")
 
     def verdict(self, candidate: ModelProto, form: Form) -> GateResult:
         """Score the gate set with a candidate and compare.
@@ -78,16 +80,16 @@ class Judge:
         FileError, ImageError, UsageError
             If an image cannot be scored.
         """
-        expected = self._expected
+        expected, expected_extremes = self._expected
         judging = judged_on(form)
         # ONNX Runtime has few kernels in half on a CPU, and leaves out the roundings where it has none.
         judged = emulated(candidate) if judging == "onnxruntime" and is_half(candidate) else candidate
         contract = replace(self.gate_set.contract, precision=form.precision, target=form.target)
-        with opened(judged, contract, judging, threads=self._threads) as backend:
-            told = self._told(f"scoring the gate set in {form.precision}")
-            actual = score(backend, self.gate_set, progress=told)
+        actual, actual_extremes = self._scores(judged, contract, judging, form.precision)
+        pairs = zip(EXTREMES, expected_extremes.tolist(), actual_extremes.tolist(), strict=True)
+        extremes = [Extreme(picture=picture, fp32=fp32, candidate=other) for picture, fp32, other in pairs]
         limits = LIMITS["int8" if form.precision == "int8-weights" else form.precision]
-        return compare(expected, actual, self.gate_set, limits)
+        return compare(expected, actual, self.gate_set, limits, extremes)
 
     def times(self, candidate: ModelProto, form: Form) -> ItemTimes | None:
         """Measure what an item takes in float32 and in a candidate, on one thread of what it is judged on.
@@ -111,8 +113,14 @@ class Judge:
             return None
         return ItemTimes(fp32=fp32, candidate=other)
 
-    def _told(self, stage: str) -> Callable[[int, int], None]:
-        return lambda done, total: self._progress(stage, done, total)
+    def _scores(
+        self, model: ModelProto, contract: Contract, backend: str, precision: str
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        def told(done: int, total: int) -> None:
+            self._progress(f"scoring the gate set in {precision}", done, total)
+
+        with opened(model, contract, backend, threads=self._threads) as running:
+            return score(running, self.gate_set, progress=told), score_extremes(running, contract)
 
 
 def judged_on(form: Form) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -154,6 +155,9 @@ class Report:
             )
         if contract.target in ("openvino", "tensorrt") and self.judged_on != contract.target and self.gate is not None:
             yield f"judged on {self.judged_on}, made for {contract.target}: scores there may differ by rounding"
+        unknown = [each.picture for each in self.gate.extremes if not isfinite(each.fp32)] if self.gate else []
+        if unknown:
+            yield f"float32 itself has no finite score for {', '.join(unknown)}, so nothing was compared there"
         photographs = (contract.calibration or {}).get("photographs", FEW_PHOTOGRAPHS)
         if photographs < FEW_PHOTOGRAPHS:
             several = "s" if photographs != 1 else ""
@@ -180,6 +184,11 @@ class Report:
         rows += [
             ("largest difference, share of the spread", _percent(gate.largest), f"at most {limits.largest:.2%}"),
             ("mean difference, share of the spread", _percent(gate.mean), f"at most {limits.mean:.2%}"),
+            (
+                "largest difference on pictures at the limits",
+                f"{_percent(gate.extreme)}{f' ({gate.extreme_picture})' if gate.extreme_picture else ''}",
+                f"at most {limits.extreme:.2%}",
+            ),
             ("SRCC with float32", _correlation(gate.srcc), f"at least {limits.srcc:g}"),
             ("PLCC with float32", _correlation(gate.plcc), ""),
             ("same order within a ladder", _percent(gate.order_agreement), ""),

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy import stats
 
 from iqa_calibration.gate.agreement import order_agreement, pearson, spearman
-from iqa_calibration.gate.gate import LIMITS, GateLimits, compare
+from iqa_calibration.gate.gate import LIMITS, Extreme, GateLimits, compare
 from iqa_calibration.gate.gate_set import GateSet, Rendition
 from iqa_calibration.gate.scoring import item_milliseconds, opened, score
 from iqa_calibration.graphs.finishing import embed_contract, save
@@ -21,7 +21,7 @@ from iqa_runtime.scorer import Scorer
 from tiny_contract import tiny_contract
 
 SIDE = 24
-LOOSE = GateLimits(largest=0.05, mean=0.05, srcc=0.99)
+LOOSE = GateLimits(largest=0.05, mean=0.05, srcc=0.99, extreme=0.05)
 
 ROUNDING = 1e-12
 """Relative, of float64 sums of some dozens of terms."""
@@ -162,9 +162,9 @@ def test_numbers_are_those_of_the_definition(gate_set, expected):
 @pytest.mark.parametrize(
     ("limits", "word"),
     [
-        (GateLimits(largest=0.01, mean=1, srcc=-1), "largest"),
-        (GateLimits(largest=1, mean=0.001, srcc=-1), "mean"),
-        (GateLimits(largest=1, mean=1, srcc=1), "SRCC"),
+        (GateLimits(largest=0.01, mean=1, srcc=-1, extreme=1), "largest"),
+        (GateLimits(largest=1, mean=0.001, srcc=-1, extreme=1), "mean"),
+        (GateLimits(largest=1, mean=1, srcc=1, extreme=1), "SRCC"),
     ],
 )
 def test_every_limit_refuses_alone(gate_set, expected, limits, word):
@@ -190,6 +190,36 @@ def test_score_that_is_not_finite(gate_set, expected):
         compare(broken, expected, gate_set, LOOSE)
 
 
+def extreme(picture, fp32, candidate):
+    return Extreme(picture=picture, fp32=fp32, candidate=candidate)
+
+
+def test_pictures_at_the_limits_have_a_limit_of_their_own(gate_set, expected):
+    spread = compare(expected, expected, gate_set, LOOSE).spread
+    within, beyond = 0.04 * spread, -0.06 * spread  # of 5 % that are allowed
+    passed = compare(expected, expected, gate_set, LOOSE, [extreme("white", 1.0, 1 + within)])
+    assert passed.passed
+    assert passed.extreme == pytest.approx(0.04, rel=1e-6)
+    pictures = [extreme("black", 0.0, 0.0), extreme("white", 1.0, 1 + beyond), extreme("gray", 1.0, 1 + within)]
+    refused = compare(expected, expected, gate_set, LOOSE, pictures)
+    assert refused.reasons == ("the score of white differs by 6.00% of the spread, 5.00% is allowed",)
+    assert refused.extreme_picture == "white"
+    assert refused.extremes == tuple(pictures)
+    assert "extremes" not in refused.to_contract()
+    assert refused.to_contract()["extreme_picture"] == "white"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_pictures_at_the_limits_are_compared_where_float32_is_finite(gate_set, expected, bad):
+    lost = compare(expected, expected, gate_set, LOOSE, [extreme("black", 0.25, bad), extreme("white", 1.0, 1.0)])
+    assert lost.reasons == ("the score of black is not finite, in float32 it is 0.25",)
+    assert (lost.extreme, lost.extreme_picture) == (0, "white")
+    for candidate in (bad, 0.5):
+        unknown = compare(expected, expected, gate_set, LOOSE, [extreme("black", bad, candidate)])
+        assert unknown.passed
+        assert unknown.extreme is None
+
+
 def test_constant_scores_cannot_pass(gate_set, expected):
     constant = np.ones(len(expected))
     assert "don't spread" in compare(constant, constant, gate_set, LOOSE).reasons[0]
@@ -201,7 +231,7 @@ def test_result_fits_a_contract(gate_set, expected):
     stored = replace(contract(), gate=result.to_contract())
     assert contract_from_json(contract_to_json(stored)).gate == json.loads(json.dumps(result.to_contract()))
     assert stored.gate["passed"] is False
-    assert stored.gate["limits"] == {"largest": 0.05, "mean": 0.05, "srcc": 0.99}
+    assert stored.gate["limits"] == {"largest": 0.05, "mean": 0.05, "srcc": 0.99, "extreme": 0.05}
     assert result.trained
     untrained = GateSet.build(contract(trained=False), gate_set.photographs)
     assert not compare(expected, expected, untrained, LOOSE).trained
@@ -254,8 +284,8 @@ def test_misfits_are_refused(gate_set, expected, photographs):
         GateSet.build(contract(), [])
     with pytest.raises(UsageError, match="at least 4"):
         GateSet.build(contract("nar"), photographs[:1])
-    with pytest.raises(UsageError, match="largest and mean"):
-        GateLimits(largest=-0.1, mean=0, srcc=0)
+    with pytest.raises(UsageError, match="largest, mean and extreme"):
+        GateLimits(largest=-0.1, mean=0, srcc=0, extreme=1)
 
 
 def test_aligned_reference_is_the_undamaged_photograph(photographs):

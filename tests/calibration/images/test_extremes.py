@@ -12,13 +12,13 @@ def test_each_picture_is_what_its_name_says():
     pictures = dict(zip(EXTREMES, (item["image"][0] for item in extreme_items(contract)), strict=True))
     flat = {name: picture[:, 0, 0].tolist() for name, picture in pictures.items()}
     assert flat == {
-        "black": [0, 0, 0],
-        "white": [1, 1, 1],
-        "gray": [np.float32(128 / 255)] * 3,
-        "red": [1, 0, 0],
-        "green": [0, 1, 0],
-        "blue": [0, 0, 1],
-        "black but for one white pixel": [0, 0, 0],
+        "a black picture": [0, 0, 0],
+        "a white picture": [1, 1, 1],
+        "a gray picture": [np.float32(128 / 255)] * 3,
+        "a red picture": [1, 0, 0],
+        "a green picture": [0, 1, 0],
+        "a blue picture": [0, 0, 1],
+        "a single white pixel on black": [0, 0, 0],
     }
     for name in EXTREMES[:-1]:
         assert len(np.unique(pictures[name].reshape(3, -1), axis=1).T) == 1

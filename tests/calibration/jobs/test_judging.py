@@ -28,7 +28,7 @@ def graph(artefact):
 
 @pytest.fixture
 def gate_set(artefact, photographs):
-    return GateSet.build(read_contract(artefact), read_images(photographs)[:1])
+    return GateSet.build(read_contract(artefact), read_images(photographs)[2:3])
 
 
 @pytest.fixture
@@ -120,8 +120,71 @@ def test_a_graph_of_another_contract_is_refused(judge_of, graph):
 
 
 def test_a_network_that_is_not_finite_in_float32_is_no_measure(judge_of, graph):
-    with pytest.raises(ArtefactError, match=r"float32 score of .*texture0\.png is not finite"):
+    with pytest.raises(ArtefactError, match=r"float32 score of .*texture2\.png is not finite"):
         judge_of(scaled(graph, np.nan))[0].verdict(graph, INT8)
+
+
+def guarded(graph, epsilon):
+    """Square the differences of neighbours and divide them by themselves, which an epsilon keeps from being zero.
+
+    0 / (0 + epsilon) is 0, and not a number without the epsilon; of photographs nothing changes that float32 can show.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(graph)
+    nodes = {node.name: node for node in changed.graph.node}
+    nodes["hidden"].input[0] = "share"
+    # The fifth difference is that of a pixel with itself, and always zero.
+    epsilons = np.where(np.arange(8) == 4, 1e-8, epsilon).astype(np.float32)
+    changed.graph.initializer.append(numpy_helper.from_array(epsilons, "epsilon"))
+    added = [
+        helper.make_node("Mul", ["features", "features"], ["squares"], name="squares"),
+        helper.make_node("Add", ["features", "epsilon"], ["guarded"], name="guard"),
+        helper.make_node("Div", ["squares", "guarded"], ["share"], name="share"),
+    ]
+    ordered = [*list(changed.graph.node)[:4], *added, *list(changed.graph.node)[4:]]
+    del changed.graph.node[:]
+    changed.graph.node.extend(ordered)
+    return changed
+
+
+def test_a_lost_epsilon_is_felt_on_flat_pictures(judge_of, graph):
+    """A vector, of which nobody says that it would become zero."""
+    sound, lost = guarded(graph, 1e-8), guarded(graph, 0.0)
+    judge, _ = judge_of(sound)
+    assert judge.verdict(sound, FP16).passed
+    verdict = judge.verdict(lost, FP16)
+    assert not verdict.passed
+    assert verdict.largest < LIMITS["fp16"].largest  # photographs show nothing
+    assert verdict.reasons[0] == "the score of a black picture is not finite, in float32 it is 0"
+    assert len(verdict.reasons) == 6  # the flat ones
+    assert judge_of(lost)[0].verdict(sound, FP16).passed  # where float32 has no number, nothing is compared
+
+
+def test_overflow_is_felt_on_the_picture_that_overflows(judge_of, graph):
+    """A sum over 3 x 24 x 24 pixels, which ends at 65504 in float16: as 0 to 1 times 39 it is 67392 on white.
+
+    The photographs are textures about the middle, whose sums are near half of that.
+    """
+    wide, narrow = (onnx.ModelProto() for _ in range(2))
+    for model, kind in ((wide, onnx.TensorProto.FLOAT), (narrow, onnx.TensorProto.FLOAT16)):
+        model.CopyFrom(graph)
+        model.graph.node[-1].output[0] = "seen"
+        numbers = {"scale": np.float32(19.5), "none": np.float32(0), "one": np.float32(1), "axes": np.array([1, 2, 3])}
+        model.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), name) for name, v in numbers.items())
+        model.graph.node.extend(
+            [
+                helper.make_node("Add", ["image", "one"], ["positive"], name="positive"),  # 0 to 2
+                helper.make_node("Mul", ["positive", "scale"], ["large"], name="large"),
+                helper.make_node("ReduceSum", ["large", "axes"], ["energy"], name="energy", keepdims=0),
+                helper.make_node("Cast", ["energy"], ["stored"], name="store", to=kind),
+                helper.make_node("Cast", ["stored"], ["read"], name="read", to=onnx.TensorProto.FLOAT),
+                helper.make_node("Mul", ["read", "none"], ["nothing"], name="nothing"),
+                helper.make_node("Add", ["seen", "nothing"], ["score"], name="sum"),
+            ]
+        )
+    verdict = judge_of(wide)[0].verdict(narrow, FP16)
+    assert verdict.reasons == ("the score of a white picture is not finite, in float32 it is 0",)
+    assert (verdict.largest, verdict.extreme) == (0, 0)
 
 
 def test_who_judges(monkeypatch):
