@@ -5,6 +5,7 @@ from threading import Event
 import numpy as np
 import pytest
 
+from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.backends import GraphSpec
 from iqa_runtime.backends.base import Backend
 from iqa_runtime.backends.tensor_spec import TensorSpec
@@ -20,7 +21,9 @@ class Doubling(Backend):
     name = "doubling"
 
     def __init__(self, tmp_path, image=IMAGE):
-        super().__init__(tmp_path, GraphSpec((image,), (TensorSpec("score", ()),)), device="cpu", threads=1)
+        super().__init__(
+            GraphFile(tmp_path, b""), GraphSpec((image,), (TensorSpec("score", ()),)), device="cpu", threads=1
+        )
         self.go = Event()
         self.ran = []
 
