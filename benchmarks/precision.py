@@ -35,7 +35,9 @@ import torch
 from numpy.typing import NDArray
 
 from iqa_calibration.gate.gate import LIMITS, compare
-from iqa_calibration.gate.gate_set import GateSet, score
+from iqa_calibration.gate.gate_set import GateSet
+from iqa_calibration.gate.scoring import opened, score
+from iqa_calibration.half.casting import emulated
 from iqa_calibration.images.sets import read_images, split
 from iqa_calibration.jobs.forms import Form
 from iqa_calibration.jobs.job import Request, calibrate
@@ -112,7 +114,11 @@ class Model:
             plan = self.system.patch_plan
             export(
                 ExportRequest(
-                    system=self.system, choice=self.choice, checkpoint=self._checkpoint, output=self.fp32, plan=plan
+                    system=self.system,
+                    choice=self.choice,
+                    checkpoint=self._checkpoint,
+                    output=self.fp32,
+                    patch_plan=plan,
                 )
             )
         self.contract = read_contract(self.fp32)
@@ -180,11 +186,6 @@ def open_backend(path: Path, backend: str, threads: int) -> tuple[Backend, Contr
     return choice.create(path, GraphSpec.of_artefact(contract), device="cpu", threads=threads), contract
 
 
-def scores_of(backend: Backend, gate_set: GateSet) -> NDArray[np.float64]:
-    name = gate_set.contract.score.name
-    return np.array([float(backend.infer(dict(next(items)), [name])[name][0]) for items in gate_set.images()])
-
-
 def add_backend(calls: Calls, row: str, backend: Backend, item: Feed, crops: int, threads: int) -> None:
     batch = {name: np.repeat(tensor, threads, axis=0) for name, tensor in item.items()}
     calls.add(row, "one", lambda: backend.infer(item, ["score"]), crops)
@@ -232,10 +233,12 @@ def measure(model: Model, images: int, rounds: int, threads: int) -> list[Row]:
                     backend, contract = open_backend(path, name, threads)
                     stack.enter_context(backend)
                     add_backend(calls, f"{precision} {name}", backend, item, crops, threads)
-                    scores = scores_of(backend, gate_set)
+                    scores = score(backend, gate_set)
                 else:
                     contract = read_contract(path)
-                    scores = score(onnx.load_model(path), gate_set, threads=threads)
+                    judged = emulated(onnx.load_model(path))
+                    with opened(judged, gate_set.contract, "onnxruntime", threads=threads) as backend:
+                        scores = score(backend, gate_set)
                 if expected is None:
                     expected = scores
                     continue

@@ -6,7 +6,6 @@ graph, or a constant. Systems without a reference have only the first.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from iqa_calibration.graphs import finishing
+from iqa_calibration.graphs.structure import opset_of
 from iqa_export.checkpoints import Checkpoint, CheckpointError, load_into, random_checkpoint, read_checkpoint
-from iqa_export.onnx_export import OPSET, opset_of, to_onnx
+from iqa_export.onnx_export import OPSET, to_onnx
 from iqa_export.parity import OutputParity, ParityError, compare, run_as_written, run_onnx
 from iqa_export.report import GraphReport, Report
 from iqa_export.samples import crop_items, sample_inputs
@@ -27,7 +27,8 @@ from iqa_export.systems import GraphChoice, System
 from iqa_runtime import __version__
 from iqa_runtime.artefacts.files import REFERENCE_ENCODER_SUFFIX
 from iqa_runtime.contract import BakedReference, Contract, FileDigest, PatchPlan, TensorInput, Weights
-from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.errors import UsageError
+from iqa_runtime.files.overwriting import check_output, replaced_at_once
 from iqa_runtime.images.loading import load_image
 from iqa_runtime.scoring.patch_plans import positions
 
@@ -134,27 +135,18 @@ def export(request: Request) -> Report:
         raise UsageError(
             "--cache-reference and --reference-image: cache features for any reference, or bake one; choose"
         )
-    if output.suffix != ".onnx":
-        raise UsageError(f"--output {output}: the name must end in .onnx")
-    if not output.parent.is_dir():
-        raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
+    check_output(output, ".onnx")
     network = system.build(choice.variant).requires_grad_(False)
     load_into(network, request.checkpoint, system.key_map(choice.variant))
-    try:
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}.") as folder:
-            written = _write_graphs(request, network, Path(folder))
-            report = _check(request, network, written, started)
-            report.write(output.with_name(f"{output.stem}.report.json"))
-            if not report.passed:
-                raise ParityError(
-                    f"{output.name}: the graph differs from the network, no artefact was written: {report.failures()}"
-                )
-            for path in written.paths:
-                path.replace(output.parent / path.name)
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"{output}: cannot write there ({error.strerror}); check folder and disk") from error
+    encoder = output.with_name(f"{output.stem}{REFERENCE_ENCODER_SUFFIX}")
+    with replaced_at_once([encoder, output] if request.cache_reference else [output]) as folder:
+        written = _write_graphs(request, network, folder)
+        report = _check(request, network, written, started)
+        report.write(output.with_name(f"{output.stem}.report.json"))
+        if not report.passed:
+            raise ParityError(
+                f"{output.name}: the graph differs from the network, no artefact was written: {report.failures()}"
+            )
     return report
 
 
@@ -178,10 +170,6 @@ class _Written:
     encoder: Path | None = None
     encoder_macs: int = 0
     baked: NDArray[np.float32] | None = None
-
-    @property
-    def paths(self) -> list[Path]:
-        return [self.artefact] if self.encoder is None else [self.encoder, self.artefact]
 
 
 def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Written:

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import onnx
 import torch
 from onnx import ModelProto
 from torch import nn
@@ -103,8 +102,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def opset_of(model: ModelProto) -> int:
-    """Return the version of the standard operator set that a model uses."""
-    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", onnx.defs.ONNX_DOMAIN))

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from iqa_calibration.graphs.runner import Runner
 from iqa_runtime.errors import IqaError
 
 TOLERANCE = 1e-4
@@ -88,14 +88,20 @@ def run_as_written(module: nn.Module, inputs: Sequence[NDArray[Any]]) -> Oracle:
 
 
 def run_onnx(path: Path, inputs: dict[str, NDArray[Any]], batch: int) -> list[NDArray[np.float32]]:
-    """Run a graph on ONNX Runtime's CPU provider, at the optimisation level that ships, `batch` items a run."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    """Run a graph on ONNX Runtime's CPU provider, in a session with the options that ship, `batch` items a run.
+
+    Raises
+    ------
+    ArtefactError
+        If ONNX Runtime cannot load or run it.
+    """
+    runner = Runner(path)
     count = len(next(iter(inputs.values())))
     runs = [
-        session.run(None, {name: array[start : start + batch] for name, array in inputs.items()})
+        runner.run({name: array[start : start + batch] for name, array in inputs.items()})
         for start in range(0, count, batch)
     ]
-    return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
+    return [np.concatenate([values[name] for values in runs]) for name in runner.outputs]
 
 
 def compare(

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from iqa_export.parity import TOLERANCE, OutputParity
 from iqa_runtime.contract import Contract, FileDigest
+from iqa_runtime.files.overwriting import write_at_once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +71,9 @@ class Report:
         )
 
     def write(self, path: Path) -> None:
-        """Write the report as JSON; numbers that JSON has not (NaN, infinity) become null."""
+        """Write the report as JSON; numbers that JSON has not (NaN, infinity) become null. Raises `FileError`."""
         content: dict[str, Any] = {"passed": self.passed, "tolerance": TOLERANCE, **msgspec.to_builtins(self)}
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+        write_at_once(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 
     def show(self, console: Console) -> None:
         """Print the report as tables."""

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from iqa_calibration.photographs import packaged_photographs
 from iqa_runtime.contract import Contract, PatchPlan, TensorInput
+from iqa_runtime.errors import UsageError
 from iqa_runtime.images.loading import load_image
-from iqa_runtime.kernels import extract_patches
+from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import positions
 
 NOISE_ITEMS = 2
@@ -58,12 +59,23 @@ def sample_inputs(contract: Contract) -> dict[str, NDArray[Any]]:
 
 
 def crop_items(pixels: NDArray[np.uint8], tensor: TensorInput, plan: PatchPlan) -> NDArray[Any]:
-    """Cut one image by a plan into items of a crop input: (items, 3, h, w), or (items, P, 3, h, w)."""
-    if tensor.mean is None or tensor.std is None:
-        raise ValueError(f"the input {tensor.name!r} has no normalisation")
-    size = (plan.size, plan.size)
-    crops = extract_patches(pixels, positions(plan, *pixels.shape[:2]), size, tensor.mean, tensor.std)
-    return crops.reshape(-1, *(int(length) for length in tensor.shape[1:]))
+    """Cut one image by a plan into items of a crop input, as at run time: (items, 3, h, w), or (items, P, 3, h, w).
+
+    Raises
+    ------
+    UsageError
+        If the crops make no whole items.
+    """
+    crops = CropInput.of_tensor(tensor, plan.size)
+    corners = positions(plan, *pixels.shape[:2])
+    count, rest = divmod(len(corners), crops.per_item)
+    if rest:
+        raise UsageError(
+            f"the patch plan gives {len(corners)} crops, an item takes {crops.per_item}; choose a multiple"
+        )
+    items = crops.buffer(count)
+    crops.fill(items, pixels, corners)
+    return items
 
 
 def _items(images: list[NDArray[np.uint8]], tensor: TensorInput) -> NDArray[Any]:

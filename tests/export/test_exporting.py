@@ -1,6 +1,7 @@
 """The export job on small stand-ins for a system: forms of an artefact, files, reports, refusals."""
 
 import json
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -107,6 +108,16 @@ class Small(System):
         return plan_count
 
 
+class Swapped(Small):
+    """Its network was trained on BGR, with constants of its own for each channel."""
+
+    mean = (0.2, 0.5, 0.7)
+    std = (0.3, 0.5, 0.9)
+
+    def crop_input(self, name, crops=None):
+        return replace(super().crop_input(name, crops), color="BGR")
+
+
 class Wrong(Small):
     """Its deploy form computes something else."""
 
@@ -199,6 +210,18 @@ def test_every_form_with_a_reference_scores_alike(tmp_path, photograph):
     assert baked.baked_reference.file == "reference.png"
     assert (baked.baked_reference.width, baked.baked_reference.height) == (120, 90)
     assert baked.inputs[0].shape == ("batch", 5, 3, 32, 32)
+
+
+def test_a_baked_reference_has_the_channel_order_of_the_network(tmp_path, photograph):
+    image = sample_photographs()[1][:90, :120]
+    forms = {"inputs": {}, "baked": {"reference_image": photograph}}
+    scores = {}
+    for form, changes in forms.items():
+        output = tmp_path / f"{form}.onnx"
+        export(request(tmp_path, system=Swapped(), task="fr", output=output, **changes))
+        with Scorer(output) as scorer:
+            scores[form] = scorer.score(image, *([photograph] if form == "inputs" else [])).value
+    assert scores["baked"] == pytest.approx(scores["inputs"], rel=SCORE_SHARE)
 
 
 def test_the_contract_counts_the_work_of_the_graph_that_ships(tmp_path, photograph):

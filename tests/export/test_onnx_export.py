@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from iqa_export.onnx_export import NEWEST_OPSET, OPSET, check_opset, opset_of, to_onnx
+from iqa_calibration.graphs.structure import opset_of
+from iqa_export.onnx_export import NEWEST_OPSET, OPSET, check_opset, to_onnx
 from iqa_runtime.contract import TensorInput
 from iqa_runtime.errors import UsageError
 

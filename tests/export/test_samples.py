@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from iqa_export.samples import NOISE_ITEMS, crop_items, sample_inputs, sample_photographs
 from iqa_export.systems import find_system
 from iqa_runtime.contract import PatchPlan
+from iqa_runtime.errors import UsageError
 from iqa_runtime.kernels import extract_patches
 
 
@@ -56,3 +59,23 @@ def test_items_are_the_kernels_crops():
     yoto = find_system("yoto").crop_input("image")
     expected = extract_patches(pixels, np.array([[top, left]]), (224, 224), yoto.mean, yoto.std)
     np.testing.assert_array_equal(crop_items(pixels, yoto, plan), expected)
+
+
+def test_items_have_the_channel_order_and_the_format_of_the_input():
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[..., 0] = 255  # red
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
+    tensor = replace(find_system("yoto").crop_input("image"), shape=("batch", 3, 32, 32), mean=mean, std=std)
+    plan = PatchPlan(kind="center", size=32)
+    rgb = crop_items(pixels, tensor, plan)
+    bgr = crop_items(pixels, replace(tensor, color="BGR", dtype="float16"), plan)
+    assert (rgb.dtype, bgr.dtype) == (np.float32, np.float16)
+    # (x - mean) / std by hand, x being 1 in red and 0 elsewhere; constants go with the place, not with the colour.
+    np.testing.assert_array_equal(rgb[0, :, 0, 0], np.float32([1.8, -0.8, -0.15]))
+    np.testing.assert_array_equal(bgr[0, :, 0, 0], np.float16([-0.2, -0.8, 0.35]))
+
+
+def test_crops_that_make_no_whole_item_are_refused():
+    tensor = find_system("cvrkd").crop_input("image")
+    with pytest.raises(UsageError, match="12 crops"):
+        crop_items(sample_photographs()[0], tensor, PatchPlan(kind="random", size=224, count=12, seed=1))

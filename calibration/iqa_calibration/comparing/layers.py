@@ -81,7 +81,7 @@ def compare_layers(
     items
         Items to compare on.
     threads
-        Threads of ONNX Runtime.
+        Threads of a backend; ONNX Runtime takes one, as its sums then do not depend on how many there are.
     progress
         Is told of each pass.
 

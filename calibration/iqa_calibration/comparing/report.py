@@ -15,7 +15,7 @@ from rich.text import Text
 from iqa_calibration.comparing.layers import LayerRow
 from iqa_calibration.comparing.scores import Comparison
 from iqa_runtime import __version__
-from iqa_runtime.errors import FileError
+from iqa_runtime.files.overwriting import write_at_once
 
 SHOWN_ROWS = 10
 """Rows of a table on the terminal; the files have all."""
@@ -95,7 +95,7 @@ class CompareReport:
 
     def write_json(self, path: Path) -> None:
         """Write everything as JSON; an infinite relative difference is null. Raises `FileError`."""
-        _write(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+        write_at_once(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
 
     def write_page(self, path: Path) -> None:
         """Write everything as one HTML page. Raises `FileError`."""
@@ -117,7 +117,7 @@ class CompareReport:
             layers_apart=self.layers_apart,
             version=self.version,
         )
-        _write(path, page.encode("utf-8", "backslashreplace"))
+        write_at_once(path, page.encode("utf-8", "backslashreplace"))
 
 
 def _table(title: str, texts: Sequence[str], numbers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -141,10 +141,3 @@ def _of_spread(share: float | None) -> str:
 
 def _correlation(value: float | None) -> str:
     return "-" if value is None else f"{value:.6f}"
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written ({error.strerror}); choose another file") from error

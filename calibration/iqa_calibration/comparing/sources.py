@@ -69,12 +69,12 @@ class Graph:
             if types.get(name) in _FLOATS and not self.structure.is_constant(name)
         )
 
-    def source(self, threads: int) -> TensorSource:
+    def source(self) -> TensorSource:
         """Return the graph run by ONNX Runtime's CPU provider; one in half rounds wherever it stores a half."""
         model = emulated(self._model) if is_half(self._model) else self._model
 
         def prepare(names: Sequence[str]) -> Run:
-            runner = Runner(model, threads=threads, extra_outputs=names)
+            runner = Runner(model, extra_outputs=names)
             return lambda feed: runner.run(feed, names)
 
         known = self.structure.item_shapes
@@ -147,6 +147,6 @@ def tensor_source(
         with chosen:
             yield TensorSource(shapes, lambda names: lambda feed: chosen.run_layers(feed, names))
     elif graph is not None:
-        yield graph.source(threads)
+        yield graph.source()
     else:
         raise UsageError(f"{artefact.path}: the {chosen.name} backend shows no tensors; compare an ONNX file")

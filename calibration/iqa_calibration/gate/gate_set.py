@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
-from onnx import ModelProto
 
-from iqa_calibration.graphs.runner import Feed, Runner
-from iqa_calibration.half.casting import emulated, is_half
+from iqa_calibration.graphs.runner import Feed
 from iqa_calibration.images.degradations import KINDS, LEVELS, degrade
+from iqa_calibration.images.distinct import distinct_pictures
 from iqa_calibration.images.items import Cropper, check_references, check_seed, reference_of
 from iqa_runtime.contract import Contract
-from iqa_runtime.errors import ArtefactError
 from iqa_runtime.images.loading import Source, load_image
-
-Progress = Callable[[int, int], None]
-"""Called with the number of images scored so far, and of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +45,21 @@ class GateSet:
 
     @classmethod
     def build(cls, contract: Contract, photographs: Sequence[Source], *, seed: int = 0) -> Self:
-        """Take photographs that took no part in calibration.
+        """Take photographs that took no part in calibration; a picture that comes again counts once.
 
         Raises
         ------
         UsageError
             If there is none (for ``nar`` fewer than two), the artefact takes cached features of a reference, or the
             seed is out of range.
+        FileError, ImageError
+            If one cannot be read.
         """
         check_seed(seed)
-        check_references(contract, photographs)
         Cropper(contract)
-        return cls(contract=contract, photographs=tuple(photographs), seed=seed)
+        pictures = distinct_pictures(photographs)
+        check_references(contract, pictures)
+        return cls(contract=contract, photographs=tuple(pictures), seed=seed)
 
     @property
     def renditions(self) -> list[Rendition]:
@@ -110,34 +106,3 @@ class GateSet:
         source = self.photographs[where.photograph]
         name = f"photograph {where.photograph + 1}" if isinstance(source, (bytes, np.ndarray)) else str(source)
         return name if where.level == 0 else f"{name}, {where.kind} {where.level}"
-
-
-def score(
-    model: ModelProto, gate_set: GateSet, *, threads: int = 1, progress: Progress | None = None
-) -> NDArray[np.float64]:
-    """Score every image of a gate set; a graph in half as hardware for it would, every half rounded where it is stored.
-
-    Returns
-    -------
-    numpy.ndarray
-        One score an image, in the order of `GateSet.renditions`: the mean over its items.
-
-    Raises
-    ------
-    ArtefactError
-        If ONNX Runtime cannot run the graph or it has no output of the score's name.
-    FileError, ImageError, UsageError
-        If an image cannot be scored.
-    """
-    runner = Runner(emulated(model) if is_half(model) else model, threads=threads)
-    name = gate_set.contract.score.name
-    if name not in runner.outputs:
-        raise ArtefactError(f"the graph has no output {name!r}; contract and graph don't belong together")
-    scores = []
-    total = len(gate_set.renditions)
-    for items in gate_set.images():
-        values = [float(runner.run(item, [name])[name].item()) for item in items]
-        scores.append(math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan)
-        if progress is not None:
-            progress(len(scores), total)
-    return np.array(scores)

@@ -1,8 +1,8 @@
-"""Run a graph item by item on ONNX Runtime's CPU provider, at the optimisation level that ships."""
+"""Run a graph item by item on ONNX Runtime's CPU provider, in sessions with the options that ship."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
+from iqa_runtime.backends.onnx_runtime import session_options
 from iqa_runtime.errors import ArtefactError
+from iqa_runtime.scoring.preparation import prefetch
 
 Feed = Mapping[str, NDArray[np.float32]]
 """Inputs of one item by name, each with a batch axis of one."""
-
-_LOG_ERRORS = 3
 
 
 class Runner:
@@ -26,8 +26,6 @@ class Runner:
     ----------
     model
         The graph, or the path of one.
-    threads
-        Threads of ONNX Runtime.
     extra_outputs
         Intermediate tensors to return beside the outputs of the graph; only for a model in memory.
 
@@ -37,18 +35,13 @@ class Runner:
         If ONNX Runtime refuses the graph.
     """
 
-    def __init__(self, model: ModelProto | Path, *, threads: int = 1, extra_outputs: Sequence[str] = ()) -> None:
+    def __init__(self, model: ModelProto | Path, *, extra_outputs: Sequence[str] = ()) -> None:
         if isinstance(model, ModelProto) and extra_outputs:
             model = _with_outputs(model, extra_outputs)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.use_deterministic_compute = True
-        options.log_severity_level = _LOG_ERRORS
         source = model.SerializeToString() if isinstance(model, ModelProto) else str(model)
         try:
             self._session = onnxruntime.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"], enable_fallback=0
+                source, session_options(onnxruntime), providers=["CPUExecutionProvider"], enable_fallback=0
             )
         except Exception as error:  # the library's exceptions have no public common base
             where = "the graph" if isinstance(model, ModelProto) else str(model)
@@ -56,7 +49,7 @@ class Runner:
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 
     def run(self, feed: Feed, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        """Run one item; all outputs, or those named, by name.
+        """Run one item, or a batch of them; all outputs, or those named, by name.
 
         Raises
         ------
@@ -69,6 +62,20 @@ class Runner:
         except Exception as error:  # the library's exceptions have no public common base
             raise ArtefactError(f"the graph: ONNX Runtime cannot run it ({_one_line(error)})") from error
 
+    def run_each(
+        self, feeds: Iterable[Feed], outputs: Sequence[str] | None = None, *, threads: int = 1
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """Run items in order, so many at once, each on one thread: its values don't depend on how many.
+
+        Raises
+        ------
+        ArtefactError
+            As `run`.
+        """
+        if threads == 1:
+            return (self.run(feed, outputs) for feed in feeds)
+        return prefetch(lambda feed: self.run(feed, outputs), feeds, threads, threads)
+
 
 def item_scores(model: ModelProto, items: Iterable[Feed], output: str, *, threads: int = 1) -> NDArray[np.float64]:
     """Run items; return the output that is the score, one number an item, shape (items,).
@@ -78,8 +85,8 @@ def item_scores(model: ModelProto, items: Iterable[Feed], output: str, *, thread
     ArtefactError
         As `Runner`.
     """
-    runner = Runner(model, threads=threads)
-    return np.array([runner.run(item, [output])[output].item() for item in items], np.float64)
+    runs = Runner(model).run_each(items, [output], threads=threads)
+    return np.array([values[output].item() for values in runs], np.float64)
 
 
 def first_not_finite(values: dict[str, NDArray[Any]]) -> str | None:

@@ -11,6 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from iqa_runtime.errors import ArtefactError
+
 _SHAPE_DATA = 1024
 """Bytes above which a constant is no shape."""
 
@@ -95,6 +97,20 @@ def item_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
         if all(dimension.HasField("dim_value") for dimension in dimensions):
             shapes[entry.name] = tuple(dimension.dim_value for dimension in dimensions)
     return shapes
+
+
+def opset_of(model: ModelProto) -> int:
+    """Return the version of ONNX's own operator set.
+
+    Raises
+    ------
+    ArtefactError
+        If the graph uses none.
+    """
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx"):
+            return int(entry.version)
+    raise ArtefactError("the graph names no ONNX operator set; export the model again")
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
-from iqa_calibration.graphs.structure import Structure
+from iqa_calibration.graphs.structure import Structure, opset_of
 from iqa_runtime.errors import ArtefactError
 
 Kind = Literal["fp16", "bf16"]
@@ -199,20 +199,6 @@ def is_half(model: ModelProto) -> bool:
         node.op_type == "Cast" and any(entry.name == "to" and entry.i in halves for entry in node.attribute)
         for node in model.graph.node
     ) or any(tensor.data_type in halves for tensor in model.graph.initializer)
-
-
-def opset_of(model: ModelProto) -> int:
-    """Return the version of ONNX's own operator set.
-
-    Raises
-    ------
-    ArtefactError
-        If the graph uses none.
-    """
-    for entry in model.opset_import:
-        if entry.domain in ("", "ai.onnx"):
-            return int(entry.version)
-    raise ArtefactError("the graph names no ONNX operator set; export the model again")
 
 
 def _type_names(node: NodeProto, opset: int) -> tuple[list[str], list[str]]:

@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from iqa_calibration.graphs.naming import kept_nodes, layer_of
 from iqa_calibration.graphs.runner import Feed, Runner, first_not_finite
-from iqa_calibration.graphs.structure import Structure
+from iqa_calibration.graphs.structure import Structure, opset_of
 from iqa_calibration.half.casting import (
     FORMATS,
     HalfFormat,
@@ -20,7 +20,6 @@ from iqa_calibration.half.casting import (
     element_types,
     emulated,
     obstacle,
-    opset_of,
 )
 from iqa_calibration.half.range_check import NodeCheck, measured
 from iqa_runtime.errors import ArtefactError, UsageError
@@ -148,7 +147,7 @@ def to_half(
         Nodes, layers or blocks that stay float32 too: a layer is the nodes that read its parameters, a block the
         beginning of a layer's name up to a dot.
     threads
-        Threads of ONNX Runtime.
+        Items computed at once, each on one thread; no result depends on it.
 
     Returns
     -------
@@ -193,9 +192,8 @@ def in_half(model: ModelProto, report: HalfReport, feeds: Iterable[Feed], *, thr
     """
     half = FORMATS[report.kind]
     result = converted(at_opset_for(model, half), half, report.kept_float)
-    runner = Runner(emulated(result), threads=threads)
-    for index, feed in enumerate(feeds):
-        name = first_not_finite(runner.run(feed))
+    for index, values in enumerate(Runner(emulated(result)).run_each(feeds, threads=threads)):
+        name = first_not_finite(values)
         if name is not None:
             raise ArtefactError(
                 f"output {name!r} is not finite in half precision on item {index}; name nodes to keep in float32, or "

@@ -61,12 +61,10 @@ def measured(
         If ONNX Runtime cannot run the graph, or it is not finite in float32.
     """
     probes = _Probes(model, structure, types, half)
-    runner = Runner(probes.model, threads=threads)
     largest = dict.fromkeys(probes.names, 0.0)
     signal, noise = dict.fromkeys(probes.names, 0.0), dict.fromkeys(probes.names, 0.0)
     items = 0
-    for feed in feeds:
-        values = runner.run(feed)
+    for values in Runner(probes.model).run_each(feeds, threads=threads):
         for index, name in enumerate(probes.names):
             peak = float(values[f"largest_{index}"])
             energy = float(values[f"signal_{index}"])

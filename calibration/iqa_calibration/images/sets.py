@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from iqa_calibration.graphs.runner import Feed
 from iqa_calibration.images.degradations import KINDS, LEVELS, degrade
+from iqa_calibration.images.distinct import distinct, pixel_digest
+from iqa_calibration.images.extremes import extreme_shape
 from iqa_calibration.images.items import Cropper, check_references, check_seed, reference_of
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import FileError, UsageError
@@ -48,7 +51,8 @@ def read_images(source: Path) -> list[Path]:
     ----------
     source
         A folder stands for every image below it. A file with an image suffix is that image. Any other file is a list
-        of paths, one a line, relative to the folder it lies in; empty lines don't count.
+        of paths, one a line, relative to the folder it lies in; empty lines don't count. A file that is reached twice,
+        also by links, is listed once.
 
     Raises
     ------
@@ -60,7 +64,7 @@ def read_images(source: Path) -> list[Path]:
     if source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES:
         if not source.exists():
             raise FileError(f"{source}: no such image; check the path")
-        return [Path(path) for path in expand_inputs([str(source)], BytesIO())]
+        return _files([str(source)])
     try:
         lines = source.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -70,7 +74,14 @@ def read_images(source: Path) -> list[Path]:
     listed = [str(source.parent / line.strip()) for line in lines if line.strip()]
     if not listed:
         raise UsageError(f"{source}: the list of images is empty; write one path a line")
-    return [Path(path) for path in expand_inputs(listed, BytesIO())]
+    return _files(listed)
+
+
+def _files(arguments: Sequence[str]) -> list[Path]:
+    first: dict[str, Path] = {}
+    for path in expand_inputs(arguments, BytesIO()):
+        first.setdefault(os.path.realpath(path), Path(path))
+    return list(first.values())
 
 
 def split(images: Sequence[Source], seed: int, *, held_back: int = HELD_BACK) -> tuple[list[Source], list[Source]]:
@@ -79,7 +90,7 @@ def split(images: Sequence[Source], seed: int, *, held_back: int = HELD_BACK) ->
     Parameters
     ----------
     images
-        At least two.
+        At least two distinct ones; a link or a copy of one is none.
     seed
         Of the choice.
     held_back
@@ -94,11 +105,17 @@ def split(images: Sequence[Source], seed: int, *, held_back: int = HELD_BACK) ->
     ------
     UsageError
         If there are fewer than two.
+
+    Warns
+    -----
+    UserWarning
+        If images came again.
     """
+    images = _once(images)
     if len(images) < 2:
         raise UsageError(
-            f"{len(images)} calibration image: some calibrate, others judge the result; give at least 2, better "
-            f"{FEW_PHOTOGRAPHS}"
+            f"{len(images)} distinct calibration image: some calibrate, others judge the result; give at least 2, "
+            f"better {FEW_PHOTOGRAPHS}"
         )
     share = min(held_back, max(len(images) // _HELD_BACK_SHARE, min(2, len(images) // 2)))
     judging = set(np.random.RandomState(seed).permutation(len(images))[:share].tolist())
@@ -138,20 +155,25 @@ class CalibrationSet:
         *,
         count: int = DEFAULT_COUNT,
         seed: int = 0,
+        apart_from: Sequence[Source] = (),
         progress: Progress | None = None,
     ) -> Self:
         """Choose photographs and read each once, so that a bad one is found before hours of work.
+
+        A picture that comes again, under whatever name or in whatever file, counts once.
 
         Parameters
         ----------
         contract
             Of the artefact to calibrate.
         images
-            Photographs: paths, or uint8 arrays H x W x 3, RGB.
+            Photographs: paths, bytes, or uint8 arrays H x W x 3, RGB.
         count
             Most photographs to use; fewer are drawn at random.
         seed
             From 0 to 2^32 - 1.
+        apart_from
+            Photographs that judge: no picture among them is used.
         progress
             Is told of each photograph.
 
@@ -166,23 +188,41 @@ class CalibrationSet:
         Warns
         -----
         UserWarning
-            With fewer than `FEW_PHOTOGRAPHS`.
+            With fewer than `FEW_PHOTOGRAPHS`, and if pictures came again.
         """
         check_seed(seed)
         if count < 1:
             raise UsageError(f"count is {count}; it must be at least 1 photograph")
-        chosen = _chosen(images, count, seed)
+        cropper = Cropper(contract)
+        images = _once(images)
+        judging = {pixel_digest(load_image(image)) for image in apart_from}
+        pictures: dict[int, bytes] = {}
+        repeated = 0
+        for index in np.random.RandomState(seed).permutation(len(images)).tolist():
+            if len(pictures) == count:
+                break
+            picture = pixel_digest(cropper.subject(images[index], images[index]).image)
+            if picture in judging or picture in pictures.values():
+                repeated += 1
+                continue
+            pictures[index] = picture
+            if progress is not None:
+                progress(len(pictures), min(count, len(images)))
+        if repeated:
+            _warn_of_repeated(repeated, len(images))
+        if repeated and not pictures:
+            raise UsageError("every image that would calibrate is one that judges; give at least 2 distinct ones")
+        chosen = tuple(images[index] for index in sorted(pictures))
         check_references(contract, chosen)
+        if contract.task == "nar":
+            # The number of crops of neighbours may differ.
+            for index, photograph in enumerate(chosen):
+                cropper.subject(photograph, reference_of(contract, chosen, index))
         if len(chosen) < FEW_PHOTOGRAPHS:
             warnings.warn(f"{len(chosen)} calibration images: ranges are surer from {FEW_PHOTOGRAPHS} on", stacklevel=2)
-        cropper = Cropper(contract)
         digest = sha256(repr((seed, contract.patch_plan, contract.inputs, contract.task)).encode())
-        for index, photograph in enumerate(chosen):
-            subject = cropper.subject(photograph, reference_of(contract, chosen, index))
-            digest.update(repr(subject.image.shape).encode())
-            digest.update(subject.image.data)
-            if progress is not None:
-                progress(index + 1, len(chosen))
+        for index in sorted(pictures):
+            digest.update(pictures[index])
         return cls(contract=contract, photographs=chosen, seed=seed, digest=digest.hexdigest())
 
     @property
@@ -225,16 +265,25 @@ class CalibrationSet:
             yield cropper.item(cropper.subject(image, image), 0)
 
 
-def _chosen(images: Sequence[Source], count: int, seed: int) -> tuple[Source, ...]:
-    chosen = sorted(np.random.RandomState(seed).permutation(len(images))[:count].tolist())
-    return tuple(images[index] for index in chosen)
-
-
 def _extremes(contract: Contract, seed: int) -> list[NDArray[np.uint8]]:
-    # A baked aligned reference prescribes the size of images; for others, crops lie inside as well as at the edge.
-    size = 2 * contract.patch_plan.size
-    shape = (*(contract.image_size or (size, size)), 3)
+    shape = extreme_shape(contract)
     random = np.random.RandomState(seed)
     noise = random.randint(0, 256, shape).astype(np.uint8)
     saturated = 255 * random.randint(0, 2, shape).astype(np.uint8)
     return [np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), noise, saturated]
+
+
+def _once(images: Sequence[Source]) -> list[Source]:
+    """Leave out images that come again, and say so."""
+    first = distinct(images)
+    if len(first) < len(images):
+        _warn_of_repeated(len(images) - len(first), len(images))
+    return first
+
+
+def _warn_of_repeated(repeated: int, given: int) -> None:
+    warnings.warn(
+        f"{repeated} of {given} calibration images show what others show, as links, copies or the same pixels; each "
+        "picture counts once",
+        stacklevel=3,
+    )

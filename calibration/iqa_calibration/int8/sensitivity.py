@@ -81,7 +81,7 @@ def measure_sensitivity(
     output
         The output that is the score, one number an item.
     threads
-        Threads of ONNX Runtime.
+        Items computed at once, each on one thread; no result depends on it.
     progress
         Is told of each part.
 

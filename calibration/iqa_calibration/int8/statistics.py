@@ -6,13 +6,12 @@ observer. Interrupted, the next run goes on with the item that was next.
 
 from __future__ import annotations
 
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import groupby, islice
+from itertools import groupby, islice, repeat, tee
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from iqa_calibration.graphs.runner import Feed, Runner
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.int8.observers import Observation, observe
 from iqa_runtime.errors import ArtefactError, FileError, UsageError
+from iqa_runtime.files.overwriting import replaced_at_once
 
 Progress = Callable[[int, int], None]
 """Called after each item with the number of items run so far, over all passes, and the number of passes."""
@@ -64,7 +64,7 @@ def collect(
     key
         Digest of the calibration set, part of the cache's file name.
     threads
-        Threads of ONNX Runtime.
+        Items computed at once, each on one thread; no result depends on it.
     progress
         Is told of each item.
 
@@ -151,10 +151,10 @@ def _run(
     """Yield the values of tensors for each item."""
     inputs = {entry.name for entry in model.graph.input}
     computed = [name for name in names if name not in inputs]
-    runner = Runner(model, threads=threads, extra_outputs=computed)
-    for feed in feeds:
-        # To ask for no tensor is to ask for every output.
-        values = runner.run(feed, computed) if computed else {}
+    given, fed = tee(feeds)
+    # To ask for no tensor is to ask for every output.
+    runs = Runner(model, extra_outputs=computed).run_each(fed, computed, threads=threads) if computed else repeat({})
+    for feed, values in zip(given, runs, strict=False):
         yield values | {name: feed[name] for name in names if name in inputs}
 
 
@@ -189,11 +189,7 @@ def _save(path: Path | None, state: Mapping[str, _Seen]) -> None:
     columns: dict[str, Any] = dict(zip(_COLUMNS, stacked, strict=True))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the cache and then renamed: a reader, or a run after a crash, never meets half a file.
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
-            np.savez_compressed(Path(folder, path.name), **columns)
-            Path(folder, path.name).replace(path)
     except OSError as error:
-        raise FileError(
-            f"{path}: cannot write the cache of statistics ({error.strerror}); check folder and disk"
-        ) from error
+        raise FileError(f"{path}: cannot write the cache of statistics ({error.strerror}); check the folder") from error
+    with replaced_at_once([path]) as folder:
+        np.savez_compressed(folder / path.name, **columns)

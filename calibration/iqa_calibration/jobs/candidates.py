@@ -71,7 +71,7 @@ class Maker:
     cache
         Folder where the statistics are kept.
     threads
-        Threads of ONNX Runtime.
+        Items computed at once, each on one thread; no result depends on it.
     progress
         Is told of each item.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from onnx import ModelProto
 from iqa_calibration.gate.gate import GateResult
 from iqa_calibration.gate.gate_set import GateSet
 from iqa_calibration.graphs.finishing import embed_contract, save
-from iqa_calibration.half.casting import opset_of
+from iqa_calibration.graphs.structure import opset_of
 from iqa_calibration.images.items import Cropper, check_seed
 from iqa_calibration.images.sets import DEFAULT_COUNT, CalibrationSet, split
 from iqa_calibration.jobs.candidates import Candidate, Maker
@@ -25,8 +24,8 @@ from iqa_calibration.jobs.report import Attempt, Report
 from iqa_calibration.jobs.report_page import write_page
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.contract import Contract, FileDigest
-from iqa_runtime.errors import ArtefactError, FileError, IqaError, UsageError
-from iqa_runtime.files.overwriting import check_targets
+from iqa_runtime.errors import ArtefactError, IqaError, UsageError
+from iqa_runtime.files.overwriting import check_output, check_targets, replaced_at_once
 from iqa_runtime.images.loading import Source
 
 
@@ -53,7 +52,7 @@ class Request:
     gate
         Whether the result is judged. If not, all photographs calibrate and the contract says so.
     threads
-        Threads of ONNX Runtime and OpenVINO.
+        Items computed at once, each on one thread; no result depends on it.
     command
         The user's own command line without what a `Form` says, to name alternatives by.
     """
@@ -94,6 +93,7 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
     source, source_bytes = FileDigest.of_file(request.artefact), request.artefact.stat().st_size
     Cropper(contract)  # refuses what cannot be calibrated before any image is read
     calibrating, judging = split(request.images, request.seed) if request.gate else (list(request.images), [])
+    gate_set = GateSet.build(contract, judging, seed=request.seed) if request.gate else None
     maker = Maker(
         fp32,
         lambda: CalibrationSet.build(
@@ -101,20 +101,20 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
             calibrating,
             count=request.limit,
             seed=request.seed,
+            apart_from=() if gate_set is None else gate_set.photographs,
             progress=lambda done, total: progress("reading photographs", done, total),
         ),
         cache=request.cache,
         threads=request.threads,
         progress=progress,
     )
-    if request.gate:
-        gate_set = GateSet.build(contract, judging, seed=request.seed)
+    if gate_set is not None:
         gate = _Gate(Judge(fp32, gate_set, threads=request.threads, progress=progress), request.form)
         candidate = maker.make(request.form, gate, measure=True)
-        verdict = gate.judge.timed(gate.decisive, candidate.model, request.form)
+        verdict, times = gate.decisive, gate.judge.times(candidate.model, request.form)
         attempts = [] if verdict.passed else _tried(request, maker, gate.judge)
     else:
-        gate, verdict, attempts = None, None, []
+        gate, verdict, times, attempts = None, None, None, []
         # What only a gate can allow stays undone.
         unjudged = replace(request.form, search=False, attention=bool(request.form.attention))
         candidate = maker.make(unjudged, lambda _: True)
@@ -125,6 +125,7 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
         source=source,
         source_bytes=source_bytes,
         gate=verdict,
+        item_ms=times,
         images=() if gate is None else gate.images,
         converted=candidate.converted,
         kept_float=candidate.kept_float,
@@ -164,10 +165,7 @@ class _Gate:
 
 def _check_paths(request: Request) -> None:
     output = request.output
-    if output.suffix != ".onnx":
-        raise UsageError(f"--output {output}: the name must end in .onnx")
-    if not output.parent.is_dir():
-        raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
+    check_output(output, ".onnx")
     read = [("an image", image) for image in request.images if isinstance(image, (str, Path))]
     check_targets([("--output", output)], [("the float32 artefact", request.artefact), *read])
 
@@ -242,21 +240,16 @@ def _contract(
 
 def _write(request: Request, model: ModelProto, report: Report) -> Report:
     output = request.output
-    try:
+    reports = [output.with_name(f"{output.stem}.report.{suffix}") for suffix in ("json", "html")]
+    with replaced_at_once([*reports, output] if report.passed else reports) as folder:
         if report.passed:
             result = ModelProto()
             result.CopyFrom(model)
             report = replace(report, contract=embed_contract(result, report.contract))
-            with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}.") as folder:
-                whole = Path(folder, output.name)
-                save(result, whole)
-                report = replace(report, file=FileDigest.of_file(whole), bytes=whole.stat().st_size)
-                whole.replace(output)
+            whole = folder / output.name
+            save(result, whole)
+            report = replace(report, file=FileDigest.of_file(whole), bytes=whole.stat().st_size)
         content = msgspec.json.format(msgspec.json.encode(report.content()), indent=2)
-        output.with_name(f"{output.stem}.report.json").write_bytes(content + b"\n")
-        write_page(report, output.with_name(f"{output.stem}.report.html"))
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"{output}: cannot write there ({error.strerror}); check folder and disk") from error
+        (folder / reports[0].name).write_bytes(content + b"\n")
+        write_page(report, folder / reports[1].name)
     return report

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
-from pathlib import Path
-from statistics import median
-from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from iqa_calibration.gate.gate import LIMITS, GateResult, compare, item_milliseconds
-from iqa_calibration.gate.gate_set import GateSet, score
-from iqa_calibration.graphs.runner import Feed
+from iqa_calibration.gate.gate import LIMITS, Extreme, GateResult, compare
+from iqa_calibration.gate.gate_set import GateSet
+from iqa_calibration.gate.scoring import item_milliseconds, opened, score, score_extremes
+from iqa_calibration.half.casting import emulated, is_half
+from iqa_calibration.images.extremes import EXTREMES
 from iqa_calibration.jobs.forms import Form
-from iqa_runtime.artefacts.graph_file import GraphFile
-from iqa_runtime.artefacts.opening import Artefact
-from iqa_runtime.backends import Backend, GraphSpec, choose_backend
+from iqa_runtime.contract import Contract
+from iqa_runtime.errors import ArtefactError, BackendError
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the name of a stage, what of it is done, and of how much; None where that is not known."""
 
-_TIMED_RUNS = 15
-_WARM_UP_RUNS = 2
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemTimes:
+    """What one item takes on this host, on one thread: the median, in milliseconds.
+
+    Attributes
+    ----------
+    fp32, candidate
+        In float32 and in the candidate, both in turns on the backend that judged.
+    """
+
+    fp32: float
+    candidate: float
 
 
 class Judge:
     """Judges candidates for the place of one float32 graph.
 
     A candidate for OpenVINO is judged on OpenVINO where it is installed, in the precision its contract asks for; one in
-    float16 by ONNX Runtime with every half rounded where hardware would store it; all others by ONNX Runtime.
+    half by ONNX Runtime with every half rounded where hardware would store it; all others by ONNX Runtime.
 
     Parameters
     ----------
@@ -56,9 +64,9 @@ class Judge:
         self._progress = progress
 
     @cached_property
-    def _expected(self) -> NDArray[np.float64]:
-        told = self._told("scoring the gate set in float32")
-        return score(self._fp32, self.gate_set, threads=self._threads, progress=told)
+    def _expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Scores of the gate set, and of pictures at the limits."""
+        return self._scores(self._fp32, self.gate_set.contract, "onnxruntime", "float32")
 
     def verdict(self, candidate: ModelProto, form: Form) -> GateResult:
         """Score the gate set with a candidate and compare.
@@ -66,74 +74,53 @@ class Judge:
         Raises
         ------
         ArtefactError
-            If a graph cannot be run, or the float32 scores are not finite.
+            If a graph cannot be loaded, or the float32 scores are not finite.
         DependencyError, BackendError
-            If OpenVINO is needed and is not there, or the processor has no bfloat16.
+            If OpenVINO is needed and is not there, the processor has no bfloat16, or a graph cannot be run.
         FileError, ImageError, UsageError
             If an image cannot be scored.
         """
-        expected = self._expected
-        told = self._told(f"scoring the gate set in {form.precision}")
-        if judged_on(form) == "openvino":
-            actual = self._score_on_openvino(candidate, form, told)
-        else:
-            actual = score(candidate, self.gate_set, threads=self._threads, progress=told)
+        expected, expected_extremes = self._expected
+        judging = judged_on(form)
+        # ONNX Runtime has few kernels in half on a CPU, and leaves out the roundings where it has none.
+        judged = emulated(candidate) if judging == "onnxruntime" and is_half(candidate) else candidate
+        contract = replace(self.gate_set.contract, precision=form.precision, target=form.target)
+        actual, actual_extremes = self._scores(judged, contract, judging, form.precision)
+        pairs = zip(EXTREMES, expected_extremes.tolist(), actual_extremes.tolist(), strict=True)
+        extremes = [Extreme(picture=picture, fp32=fp32, candidate=other) for picture, fp32, other in pairs]
         limits = LIMITS["int8" if form.precision == "int8-weights" else form.precision]
-        return compare(expected, actual, self.gate_set, limits)
+        return compare(expected, actual, self.gate_set, limits, extremes)
 
-    def timed(self, result: GateResult, candidate: ModelProto, form: Form) -> GateResult:
-        """Add to a verdict what an item takes in float32 and in the candidate, on one thread of what it was judged on.
+    def times(self, candidate: ModelProto, form: Form) -> ItemTimes | None:
+        """Measure what an item takes in float32 and in a candidate, on one thread of what it is judged on.
 
-        Nothing for TensorRT, which is none of the backends here.
+        None for TensorRT, which is none of the backends here, and for what ONNX Runtime has no kernels for.
         """
         if form.target == "tensorrt":
-            return result
+            return None
+        judging, contract = judged_on(form), self.gate_set.contract
         item = next(next(self.gate_set.images()))
-        if judged_on(form) == "openvino":
-            fp32_ms, candidate_ms = self._milliseconds_on_openvino(candidate, form, item)
-        else:
-            fp32_ms, candidate_ms = item_milliseconds([self._fp32, candidate], item)
-        return replace(result, fp32_ms=fp32_ms, candidate_ms=candidate_ms)
+        try:
+            with ExitStack() as stack:
+                backends = [
+                    stack.enter_context(opened(self._fp32, replace(contract, target=form.target), judging)),
+                    stack.enter_context(
+                        opened(candidate, replace(contract, precision=form.precision, target=form.target), judging)
+                    ),
+                ]
+                fp32, other = item_milliseconds(backends, item, contract.score.name)
+        except (ArtefactError, BackendError):
+            return None
+        return ItemTimes(fp32=fp32, candidate=other)
 
-    def _score_on_openvino(
-        self, candidate: ModelProto, form: Form, told: Callable[[int, int], None]
-    ) -> NDArray[np.float64]:
-        name = self.gate_set.contract.score.name
-        scores = []
-        with self._on_openvino(candidate, form, self._threads) as backend:
-            for items in self.gate_set.images():
-                feeds = list(items)
-                batch = {tensor: np.concatenate([feed[tensor] for feed in feeds]) for tensor in feeds[0]}
-                values = [float(value) for value in backend.infer(batch, [name])[name]]
-                scores.append(math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan)
-                told(len(scores), len(self.gate_set.renditions))
-        return np.array(scores)
+    def _scores(
+        self, model: ModelProto, contract: Contract, backend: str, precision: str
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        def told(done: int, total: int) -> None:
+            self._progress(f"scoring the gate set in {precision}", done, total)
 
-    def _milliseconds_on_openvino(self, candidate: ModelProto, form: Form, item: Feed) -> tuple[float | None, ...]:
-        fp32_form = replace(form, precision="int8-weights")  # any whose arithmetic is float32
-        times: list[list[float]] = [[], []]
-        name = self.gate_set.contract.score.name
-        with self._on_openvino(self._fp32, fp32_form, 1) as fp32, self._on_openvino(candidate, form, 1) as other:
-            for run in range(_WARM_UP_RUNS + _TIMED_RUNS):
-                for backend, seconds in zip((fp32, other), times, strict=True):
-                    began = perf_counter()
-                    backend.infer(item, [name])
-                    if run >= _WARM_UP_RUNS:
-                        seconds.append(perf_counter() - began)
-        return tuple(1000 * median(seconds) for seconds in times)
-
-    @contextmanager
-    def _on_openvino(self, model: ModelProto, form: Form, threads: int) -> Iterator[Backend]:
-        """Open a graph as the runtime would an artefact of this form."""
-        contract = replace(self.gate_set.contract, precision=form.precision, target=form.target)
-        path = Path(f"{form.precision}.onnx")
-        artefact = Artefact(path=path, contract=contract, graph=GraphFile(path, model.SerializeToString()))
-        choice = choose_backend(artefact, "openvino", device="cpu")
-        with choice.create(artefact.graph, GraphSpec.of_artefact(contract), threads=threads) as backend:
-            yield backend
-
-    def _told(self, stage: str) -> Callable[[int, int], None]:
-        return lambda done, total: self._progress(stage, done, total)
+        with opened(model, contract, backend, threads=self._threads) as running:
+            return score(running, self.gate_set, progress=told), score_extremes(running, contract)
 
 
 def judged_on(form: Form) -> str:

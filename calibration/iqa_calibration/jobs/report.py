@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from iqa_calibration.gate.gate import GateResult
 from iqa_calibration.images.sets import FEW_PHOTOGRAPHS
 from iqa_calibration.int8.search import Attention
 from iqa_calibration.int8.sensitivity import Sensitivity
+from iqa_calibration.jobs.judging import ItemTimes
 from iqa_runtime.contract import Contract, FileDigest
 
 _SHOWN = 12
@@ -71,6 +73,8 @@ class Report:
         The artefact; None where the gate refused.
     gate
         The verdict; None with ``--no-gate``.
+    item_ms
+        What one item takes; None where it was not measured. In no contract: the same command gives the same artefact.
     images
         What each pair of scores in `gate` is of.
     converted
@@ -92,6 +96,7 @@ class Report:
     file: FileDigest | None = None
     bytes: int | None = None
     gate: GateResult | None
+    item_ms: ItemTimes | None = None
     images: tuple[str, ...]
     converted: int
     kept_float: dict[str, str] = field(default_factory=dict)
@@ -134,13 +139,12 @@ class Report:
         return f"{refused}. None of {count} alternatives passes; keep float32, or calibrate with more photographs"
 
     def _about_speed(self) -> Iterator[str]:
-        gate = self.gate
-        if gate is None or gate.fp32_ms is None or gate.candidate_ms is None or gate.candidate_ms <= gate.fp32_ms:
-            return
-        yield (
-            f"{self.contract.precision} is SLOWER than float32 on this host: {gate.candidate_ms:.2f} ms an item "
-            f"instead of {gate.fp32_ms:.2f} ({self.judged_on}, one thread)"
-        )
+        times = self.item_ms
+        if times is not None and times.candidate > times.fp32:
+            yield (
+                f"{self.contract.precision} is SLOWER than float32 on this host: {times.candidate:.2f} ms an item "
+                f"instead of {times.fp32:.2f} ({self.judged_on}, one thread)"
+            )
 
     def _about_meaning(self) -> Iterator[str]:
         contract = self.contract
@@ -151,6 +155,9 @@ class Report:
             )
         if contract.target in ("openvino", "tensorrt") and self.judged_on != contract.target and self.gate is not None:
             yield f"judged on {self.judged_on}, made for {contract.target}: scores there may differ by rounding"
+        unknown = [each.picture for each in self.gate.extremes if not isfinite(each.fp32)] if self.gate else []
+        if unknown:
+            yield f"float32 itself has no finite score for {', '.join(unknown)}, so nothing was compared there"
         photographs = (contract.calibration or {}).get("photographs", FEW_PHOTOGRAPHS)
         if photographs < FEW_PHOTOGRAPHS:
             several = "s" if photographs != 1 else ""
@@ -177,15 +184,20 @@ class Report:
         rows += [
             ("largest difference, share of the spread", _percent(gate.largest), f"at most {limits.largest:.2%}"),
             ("mean difference, share of the spread", _percent(gate.mean), f"at most {limits.mean:.2%}"),
+            (
+                "largest difference on pictures at the limits",
+                f"{_percent(gate.extreme)}{f' ({gate.extreme_picture})' if gate.extreme_picture else ''}",
+                f"at most {limits.extreme:.2%}",
+            ),
             ("SRCC with float32", _correlation(gate.srcc), f"at least {limits.srcc:g}"),
             ("PLCC with float32", _correlation(gate.plcc), ""),
             ("same order within a ladder", _percent(gate.order_agreement), ""),
             ("spread of the float32 scores", f"{gate.spread:.4g}", ""),
             ("gate set", f"{gate.images} images of {gate.photographs} photographs", ""),
         ]
-        if gate.fp32_ms is not None and gate.candidate_ms is not None:
-            timed = f"float32: {gate.fp32_ms:.2f} ms ({self.judged_on}, one thread)"
-            rows.append(("time of an item", f"{gate.candidate_ms:.2f} ms", timed))
+        if self.item_ms is not None:
+            timed = f"float32: {self.item_ms.fp32:.2f} ms ({self.judged_on}, one thread)"
+            rows.append(("time of an item", f"{self.item_ms.candidate:.2f} ms", timed))
         return rows
 
     def show(self, console: Console) -> None:

@@ -11,7 +11,8 @@ from iqa_export.engine.timing_cache import cache_path, prepare_cache
 from iqa_runtime.artefacts.files import PLAN_SUFFIX
 from iqa_runtime.artefacts.host_key import INSTALL, TITLES, Flavour, HostKey, current_host
 from iqa_runtime.artefacts.signing import sign
-from iqa_runtime.errors import BackendError, DependencyError, FileError, UsageError
+from iqa_runtime.errors import BackendError, DependencyError, UsageError
+from iqa_runtime.files.overwriting import check_output
 
 
 def check_build(options: EngineOptions, output: Path) -> HostKey:
@@ -41,7 +42,7 @@ def check_build(options: EngineOptions, output: Path) -> HostKey:
         If there is no GPU, and the library needs one.
     """
     check_options(options)
-    check_output(output)
+    check_output(output, PLAN_SUFFIX)
     library = find_library(options.library)
     check_library(options, library)
     host = building_host(library)
@@ -56,22 +57,6 @@ def check_build(options: EngineOptions, output: Path) -> HostKey:
     if options.timing_cache is not None:
         prepare_cache(cache_path(options.timing_cache, host))
     return host
-
-
-def check_output(output: Path) -> None:
-    """Refuse a path that no plan can be written to.
-
-    Raises
-    ------
-    UsageError
-        If it is no name of a plan.
-    FileError
-        If there is no folder for it.
-    """
-    if output.suffix != PLAN_SUFFIX:
-        raise UsageError(f"--output {output}: the name of an engine must end in {PLAN_SUFFIX}")
-    if not output.parent.is_dir():
-        raise FileError(f"{output.parent}: no such folder; create it or choose another --output")
 
 
 def find_library(wanted: Flavour | None = None) -> Flavour:

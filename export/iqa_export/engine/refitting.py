@@ -10,19 +10,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from iqa_export.engine.checking import check_output
 from iqa_export.engine.logs import last_error, make_log
 from iqa_export.engine.parsing import describe_errors
 from iqa_export.engine.writing import Package, write_packages
 from iqa_runtime import __version__
 from iqa_runtime.artefacts.engine_file import EngineFile, check_host, read_engine_file
-from iqa_runtime.artefacts.files import description_path, encoder_plan
+from iqa_runtime.artefacts.files import PLAN_SUFFIX, description_path, encoder_plan
 from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.artefacts.host_key import current_host, import_tensorrt
 from iqa_runtime.artefacts.opening import Artefact, open_artefact
 from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import BackendError, UsageError
-from iqa_runtime.files.overwriting import check_targets
+from iqa_runtime.files.overwriting import check_output, check_targets
 
 _SAME_GRAPH = ("model", "variant", "task", "options", "precision", "target", "inputs", "score", "maps", "extras")
 """Fields of the contract that two artefacts of one graph share, whatever their weights."""
@@ -58,7 +57,7 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
     BackendError
         If it is not a plan for this host, or TensorRT refuses it or the weights.
     """
-    check_output(output)
+    check_output(output, PLAN_SUFFIX)
     giving = open_artefact(onnx)
     if read_engine_file(plan).contract is None:
         raise UsageError(f"{plan}: the reference encoder of another plan; give that plan, and both get their weights")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from iqa_runtime.artefacts.host_key import HostKey
 from iqa_runtime.errors import FileError
+from iqa_runtime.files.overwriting import write_at_once
 
 
 def cache_path(folder: Path, host: HostKey) -> Path:
@@ -30,7 +30,7 @@ def prepare_cache(path: Path) -> bytes:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.read_bytes() if path.exists() else b""
     except OSError as error:
-        raise _unusable(path, error) from error
+        raise FileError(f"{path}: cannot use the timing cache ({error.strerror}); check folder and disk") from error
 
 
 def use_cache(config: Any, content: bytes) -> None:
@@ -48,18 +48,4 @@ def save_cache(config: Any, path: Path) -> None:
     FileError
         If the file cannot be written.
     """
-    content = bytes(config.get_timing_cache().serialize())
-    try:
-        # Beside the cache and then renamed: a build at the same time never reads half a file.
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
-            written = Path(folder, path.name)
-            written.write_bytes(content)
-            written.replace(path)
-    except OSError as error:
-        raise _unusable(path, error) from error
-
-
-def _unusable(path: Path, error: OSError) -> FileError:
-    return FileError(
-        f"{path}: cannot use the timing cache ({error.strerror}); check folder and disk, or leave --timing-cache out"
-    )
+    write_at_once(path, bytes(config.get_timing_cache().serialize()))

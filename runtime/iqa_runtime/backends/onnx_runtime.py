@@ -1,7 +1,4 @@
-"""ONNX Runtime: the default backend, on the CPU or through CUDA.
-
-Sessions keep the library's default graph optimisation level, at which parity was tested at export.
-"""
+"""ONNX Runtime: the default backend, on the CPU or through CUDA."""
 
 from __future__ import annotations
 
@@ -78,11 +75,7 @@ class OnnxRuntimeBackend(Backend):
                 f'pip install "iqa-deploy[gpu]" (and if that is done: {_REINSTALL})'
             )
         missing = _preload(onnxruntime) if self._provider == _CUDA else ""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.use_deterministic_compute = True
-        options.log_severity_level = _LOG_ERRORS
+        options = session_options(onnxruntime)
         content = self.graph.take()
         try:
             # Fallback off, because it prints to stdout and then runs on something that was not asked for.
@@ -116,6 +109,20 @@ class OnnxRuntimeBackend(Backend):
 
     def _release(self) -> None:
         self._session = None
+
+
+def session_options(onnxruntime: ModuleType) -> Any:
+    """Return the options of every session, whether it scores or only shows what would.
+
+    The graph optimisation level is the library's default, at which parity was tested at export. One thread, because
+    sums split over several are added up in another order.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    options.log_severity_level = _LOG_ERRORS
+    return options
 
 
 def _provider_of(device: str) -> tuple[str, dict[str, str]]:

@@ -1,15 +1,112 @@
-"""Refuse to write over what a run reads: before the first byte is written, not after."""
+"""Write without losing anything: never over what a run reads, and a file whole or not at all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from iqa_runtime.errors import UsageError
+from iqa_runtime.errors import FileError, UsageError
 
 Named = tuple[str, str | os.PathLike[str]]
 """What a file is to the run, in words, and its path."""
+
+
+def check_output(path: Path, suffix: str = "") -> None:
+    """Refuse a path that nothing can be written to, before any work.
+
+    Parameters
+    ----------
+    path
+        Of the file to be written.
+    suffix
+        What its name must end in.
+
+    Raises
+    ------
+    UsageError
+        If its name ends otherwise.
+    FileError
+        If there is no folder for it.
+    """
+    if not path.name.endswith(suffix):
+        raise UsageError(f"output {path}: the name must end in {suffix}")
+    if not path.parent.is_dir():
+        raise FileError(f"{path.parent}: no such folder; create it or choose another output")
+
+
+@contextmanager
+def replaced_at_once(targets: Sequence[Path]) -> Iterator[Path]:
+    """Give files their new content all at once: no reader, and no crash, ever meets half of one.
+
+    Parameters
+    ----------
+    targets
+        Files of different names in one folder. When the block ends, each is replaced, in this order, by the file of its
+        name in the folder that is yielded; one without such a file is removed. If that fails half-way, what was there
+        before is put back.
+
+    Yields
+    ------
+    Path
+        An empty folder beside the targets to write to. If the block raises, nothing has changed.
+
+    Raises
+    ------
+    FileError
+        If something cannot be written, in the block or after it.
+    """
+    last = targets[-1]
+    try:
+        with tempfile.TemporaryDirectory(dir=last.parent, prefix=f".{last.stem}.") as folder:
+            new, old = Path(folder, "new"), Path(folder, "old")
+            new.mkdir()
+            old.mkdir()
+            yield new
+            _exchange(targets, new, old)
+    except FileError:
+        raise
+    except OSError as error:
+        raise _unwritable(last, error) from error
+
+
+def write_at_once(path: Path, content: bytes) -> None:
+    """Write one file as `replaced_at_once` does; where a link points to, and straight into a device or a pipe.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(content)
+            return
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with replaced_at_once([target]) as folder:
+        (folder / target.name).write_bytes(content)
+
+
+def _exchange(targets: Sequence[Path], new: Path, old: Path) -> None:
+    with ExitStack() as undoing:
+        for target in targets:
+            replacement = new / target.name
+            # Nothing can fail behind the last one: it needs no way back, and is never missing for a moment.
+            if target.is_file() and not (target == targets[-1] and replacement.exists()):
+                target.replace(old / target.name)
+                undoing.callback((old / target.name).replace, target)
+            if replacement.exists():
+                replacement.replace(target)
+                undoing.callback(target.unlink)
+        undoing.pop_all()
+
+
+def _unwritable(path: Path, error: OSError) -> FileError:
+    return FileError(f"{path}: cannot write there ({error.strerror or error}); check folder and disk")
 
 
 def check_targets(targets: Iterable[Named], sources: Iterable[Named]) -> None:

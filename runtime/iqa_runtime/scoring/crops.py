@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.contract import Contract
+from iqa_runtime.contract import Contract, TensorInput
 from iqa_runtime.errors import ArtefactError
 from iqa_runtime.kernels import aligned_empty, extract_patches
 
@@ -51,23 +51,34 @@ class CropInput:
         Raises
         ------
         ArtefactError
-            If it is missing, its shape is not that of its layout, its crops are not those of the patch plan, or its
-            normalisation is incomplete.
+            If it is missing, or as `of_tensor`.
         """
         tensor = contract.input(name)
         if tensor is None or tensor.layout == "features":
             raise ArtefactError(f"the contract has no crop input {name!r}; export the model again")
+        return cls.of_tensor(tensor, contract.patch_plan.size)
+
+    @classmethod
+    def of_tensor(cls, tensor: TensorInput, side: int) -> Self:
+        """Read the crop input that a tensor is, for crops of `side` pixels.
+
+        Raises
+        ------
+        ArtefactError
+            If its shape is not that of its layout, its crops are of another size, or its normalisation is incomplete.
+        """
         *_, channels, height, width = (0, 0, 0, *tensor.shape)
-        side = contract.patch_plan.size
         if len(tensor.shape) != len(tensor.layout) or channels != 3 or not height == width == side:
             raise ArtefactError(
-                f"contract, inputs, {name}: shape {list(tensor.shape)} is not {tensor.layout} with 3 channels and "
-                f"crops of {side} x {side}, the patch plan's; export the model again"
+                f"contract, inputs, {tensor.name}: shape {list(tensor.shape)} is not {tensor.layout} with 3 channels "
+                f"and crops of {side} x {side}, the patch plan's; export the model again"
             )
         if tensor.mean is None or tensor.std is None or tensor.color is None:
-            raise ArtefactError(f"contract, inputs, {name}: color, mean or std is missing; export the model again")
+            raise ArtefactError(
+                f"contract, inputs, {tensor.name}: color, mean or std is missing; export the model again"
+            )
         return cls(
-            name=name,
+            name=tensor.name,
             side=side,
             per_item=int(tensor.shape[1]) if tensor.layout == "NPCHW" else 1,
             stacked=tensor.layout == "NPCHW",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from time import perf_counter
@@ -17,6 +16,7 @@ from iqa_runtime.results import Score
 from iqa_runtime.scoring.batches import Batch, Batches
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.maps import MapAccumulator, RestoredAccumulator
+from iqa_runtime.scoring.pooling import pooled
 from iqa_runtime.scoring.preparation import Prepared, Subject, without_frames
 from iqa_runtime.scoring.references import FeatureStore
 
@@ -212,8 +212,7 @@ class Pipeline:
         scored = tally.error is None
         return Score(
             path=tally.path,
-            # Summed exactly, so that the order of crops could not matter either.
-            value=math.fsum(tally.scores) / tally.items if scored else None,
+            value=pooled(tally.scores) if scored else None,
             range=score.range,
             higher_is_better=score.higher_is_better,
             trained=self._contract.weights.trained,

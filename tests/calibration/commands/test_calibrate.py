@@ -143,5 +143,5 @@ def test_for_openvino_the_gate_scores_on_openvino(artefact, photographs, options
     contract = read_contract(path)
     assert (contract.target, contract.gate["backend"]) == ("openvino", "openvino")
     report = json.loads(path.with_name(f"{name}.report.json").read_text(encoding="utf-8"))
-    assert report["gate"]["candidate_ms"] > 0
+    assert report["item_ms"]["candidate"] > 0
     assert report["gate"]["candidate_scores"] != report["gate"]["fp32_scores"]

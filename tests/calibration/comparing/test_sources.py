@@ -62,7 +62,7 @@ def engine(tensorrt: Fake, artefact: Path) -> Callable[..., Path]:
         wrong: str = "",
     ) -> Path:
         layers = LAYERS if layers is None else layers
-        side = read_contract(artefact).plan.size
+        side = read_contract(artefact).patch_plan.size
         content = {
             "version": sys.modules["tensorrt"].__version__,
             "inputs": [["image", int(DataType.FLOAT), [-1, 3, side, side]]],

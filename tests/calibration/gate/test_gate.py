@@ -1,24 +1,27 @@
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from scipy import stats
 
 from iqa_calibration.gate.agreement import order_agreement, pearson, spearman
-from iqa_calibration.gate.gate import LIMITS, GateLimits, compare, item_milliseconds
-from iqa_calibration.gate.gate_set import GateSet, Rendition, score
+from iqa_calibration.gate.gate import LIMITS, Extreme, GateLimits, compare
+from iqa_calibration.gate.gate_set import GateSet, Rendition
+from iqa_calibration.gate.scoring import item_milliseconds, opened, score
 from iqa_calibration.graphs.finishing import embed_contract, save
+from iqa_calibration.half.casting import emulated
 from iqa_calibration.half.conversion import to_half
 from iqa_runtime.artefacts.contract_json import contract_from_json, contract_to_json
-from iqa_runtime.contract import Contract
+from iqa_runtime.contract import Contract, PatchPlan
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.scorer import Scorer
 from tiny_contract import tiny_contract
 
 SIDE = 24
-LOOSE = GateLimits(largest=0.05, mean=0.05, srcc=0.99)
+LOOSE = GateLimits(largest=0.05, mean=0.05, srcc=0.99, extreme=0.05)
 
 ROUNDING = 1e-12
 """Relative, of float64 sums of some dozens of terms."""
@@ -56,6 +59,11 @@ def activity(weights_scale=1.0, *, output="score"):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
+def scores_of(model, gate_set, **options):
+    with opened(model, gate_set.contract, "onnxruntime", threads=2) as backend:
+        return score(backend, gate_set, **options)
+
+
 @pytest.fixture(scope="module")
 def photographs():
     random = np.random.default_rng(0)
@@ -70,7 +78,7 @@ def gate_set(photographs):
 
 @pytest.fixture(scope="module")
 def expected(gate_set):
-    return score(activity(), gate_set)
+    return scores_of(activity(), gate_set)
 
 
 def test_images_are_photographs_and_their_ladders(gate_set):
@@ -85,6 +93,16 @@ def test_images_are_photographs_and_their_ladders(gate_set):
         assert len({image.kind for image in images[1:]}) == 1
 
 
+def test_copies_of_a_picture_judge_once(photographs, tmp_path):
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), photographs[0][..., ::-1])
+    copies = GateSet.build(contract(), [photographs[0], path, path.read_bytes(), photographs[1], photographs[0].copy()])
+    assert len(copies.photographs) == 2
+    assert len(copies.renditions) == 2 * 17
+    with pytest.raises(UsageError, match="at least 4"):
+        GateSet.build(contract("nar"), [photographs[0], path])
+
+
 def test_scores_are_those_of_the_runtime(photographs, expected, tmp_path):
     model = activity()
     embed_contract(model, contract())
@@ -96,7 +114,7 @@ def test_scores_are_those_of_the_runtime(photographs, expected, tmp_path):
 
 def test_a_graph_passes_against_itself(gate_set, expected):
     told = []
-    scores = score(activity(), gate_set, progress=lambda *each: told.append(each))
+    scores = scores_of(activity(), gate_set, progress=lambda *each: told.append(each))
     result = compare(expected, scores, gate_set, LIMITS["fp16"])
     assert result.passed
     assert result.reasons == ()
@@ -108,16 +126,16 @@ def test_a_graph_passes_against_itself(gate_set, expected):
 
 def test_half_precision_is_judged_with_its_roundings_and_passes(gate_set, expected):
     half, _ = to_half(activity(), lambda: next(iter(gate_set.images())))
-    result = compare(expected, score(half, gate_set), gate_set, LIMITS["fp16"])
+    result = compare(expected, scores_of(emulated(half), gate_set), gate_set, LIMITS["fp16"])
     assert result.passed
     assert result.largest > 0
     brain, _ = to_half(activity(), lambda: next(iter(gate_set.images())), kind="bf16")
-    coarse = compare(expected, score(brain, gate_set), gate_set, LIMITS["bf16"])
+    coarse = compare(expected, scores_of(emulated(brain), gate_set), gate_set, LIMITS["bf16"])
     assert coarse.largest > result.largest
 
 
 def test_broken_scale_is_refused(gate_set, expected):
-    result = compare(expected, score(activity(weights_scale=1.3), gate_set), gate_set, LIMITS["int8"])
+    result = compare(expected, scores_of(activity(weights_scale=1.3), gate_set), gate_set, LIMITS["int8"])
     assert not result.passed
     assert any("largest difference" in reason for reason in result.reasons)
     assert any("mean difference" in reason for reason in result.reasons)
@@ -144,9 +162,9 @@ def test_numbers_are_those_of_the_definition(gate_set, expected):
 @pytest.mark.parametrize(
     ("limits", "word"),
     [
-        (GateLimits(largest=0.01, mean=1, srcc=-1), "largest"),
-        (GateLimits(largest=1, mean=0.001, srcc=-1), "mean"),
-        (GateLimits(largest=1, mean=1, srcc=1), "SRCC"),
+        (GateLimits(largest=0.01, mean=1, srcc=-1, extreme=1), "largest"),
+        (GateLimits(largest=1, mean=0.001, srcc=-1, extreme=1), "mean"),
+        (GateLimits(largest=1, mean=1, srcc=1, extreme=1), "SRCC"),
     ],
 )
 def test_every_limit_refuses_alone(gate_set, expected, limits, word):
@@ -172,6 +190,36 @@ def test_score_that_is_not_finite(gate_set, expected):
         compare(broken, expected, gate_set, LOOSE)
 
 
+def extreme(picture, fp32, candidate):
+    return Extreme(picture=picture, fp32=fp32, candidate=candidate)
+
+
+def test_pictures_at_the_limits_have_a_limit_of_their_own(gate_set, expected):
+    spread = compare(expected, expected, gate_set, LOOSE).spread
+    within, beyond = 0.04 * spread, -0.06 * spread  # of 5 % that are allowed
+    passed = compare(expected, expected, gate_set, LOOSE, [extreme("white", 1.0, 1 + within)])
+    assert passed.passed
+    assert passed.extreme == pytest.approx(0.04, rel=1e-6)
+    pictures = [extreme("black", 0.0, 0.0), extreme("white", 1.0, 1 + beyond), extreme("gray", 1.0, 1 + within)]
+    refused = compare(expected, expected, gate_set, LOOSE, pictures)
+    assert refused.reasons == ("the score of white differs by 6.00% of the spread, 5.00% is allowed",)
+    assert refused.extreme_picture == "white"
+    assert refused.extremes == tuple(pictures)
+    assert "extremes" not in refused.to_contract()
+    assert refused.to_contract()["extreme_picture"] == "white"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_pictures_at_the_limits_are_compared_where_float32_is_finite(gate_set, expected, bad):
+    lost = compare(expected, expected, gate_set, LOOSE, [extreme("black", 0.25, bad), extreme("white", 1.0, 1.0)])
+    assert lost.reasons == ("the score of black is not finite, in float32 it is 0.25",)
+    assert (lost.extreme, lost.extreme_picture) == (0, "white")
+    for candidate in (bad, 0.5):
+        unknown = compare(expected, expected, gate_set, LOOSE, [extreme("black", bad, candidate)])
+        assert unknown.passed
+        assert unknown.extreme is None
+
+
 def test_constant_scores_cannot_pass(gate_set, expected):
     constant = np.ones(len(expected))
     assert "don't spread" in compare(constant, constant, gate_set, LOOSE).reasons[0]
@@ -183,32 +231,61 @@ def test_result_fits_a_contract(gate_set, expected):
     stored = replace(contract(), gate=result.to_contract())
     assert contract_from_json(contract_to_json(stored)).gate == json.loads(json.dumps(result.to_contract()))
     assert stored.gate["passed"] is False
-    assert stored.gate["limits"] == {"largest": 0.05, "mean": 0.05, "srcc": 0.99}
+    assert stored.gate["limits"] == {"largest": 0.05, "mean": 0.05, "srcc": 0.99, "extreme": 0.05}
     assert result.trained
     untrained = GateSet.build(contract(trained=False), gate_set.photographs)
     assert not compare(expected, expected, untrained, LOOSE).trained
 
 
-def test_graph_that_cannot_run_has_no_time(gate_set):
-    odd = activity()
-    odd.graph.node[1].op_type = "NoSuchOperator"
-    item = next(next(gate_set.images()))
-    times = item_milliseconds([activity(), odd], item)
-    assert times[0] > 0
-    assert times[1] is None
+def test_clock_asks_all_in_turns_and_leaves_out_the_first_runs(gate_set):
+    asked = []
+
+    class Counted:
+        def __init__(self, name):
+            self.name = name
+
+        def infer(self, item, outputs):
+            asked.append((self.name, outputs))
+
+    times = item_milliseconds([Counted("a"), Counted("b")], next(next(gate_set.images())), "score")
+    assert [name for name, _ in asked] == ["a", "b"] * 17
+    assert {tuple(outputs) for _, outputs in asked} == {("score",)}
+    assert len(times) == 2
+
+
+def test_images_with_many_crops_are_scored_a_few_at_a_time(photographs):
+    """As at run time, whatever the number of threads."""
+    many = GateSet.build(replace(contract(), patch_plan=PatchPlan(kind="grid", size=SIDE, stride=4)), photographs[:1])
+    handed = []
+
+    class Watched:
+        def __init__(self, backend):
+            self.items_per_run, self.concurrent_runs, self._backend = 1, backend.concurrent_runs, backend
+
+        def infer(self, batch, outputs):
+            handed.append(len(batch["image"]))
+            return self._backend.infer(batch, outputs)
+
+    scores = []
+    for threads in (1, 3):
+        with opened(activity(), many.contract, "onnxruntime", threads=threads) as backend:
+            scores.append(score(Watched(backend), many))
+        assert max(handed) == threads
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert sum(handed) == 2 * 17 * 5 * 8  # crops of a photograph of 40 x 50
 
 
 def test_misfits_are_refused(gate_set, expected, photographs):
-    with pytest.raises(ArtefactError, match="no output 'score'"):
-        score(activity(output="other"), gate_set)
+    with pytest.raises(ArtefactError, match=r"outputs \['other'\], its contract says \['score'\]"):
+        scores_of(activity(output="other"), gate_set)
     with pytest.raises(UsageError, match="34 images"):
         compare(expected[1:], expected[1:], gate_set, LOOSE)
     with pytest.raises(UsageError, match="at least one"):
         GateSet.build(contract(), [])
     with pytest.raises(UsageError, match="at least 4"):
         GateSet.build(contract("nar"), photographs[:1])
-    with pytest.raises(UsageError, match="largest and mean"):
-        GateLimits(largest=-0.1, mean=0, srcc=0)
+    with pytest.raises(UsageError, match="largest, mean and extreme"):
+        GateLimits(largest=-0.1, mean=0, srcc=0, extreme=1)
 
 
 def test_aligned_reference_is_the_undamaged_photograph(photographs):

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from iqa_calibration.graphs.structure import Structure, attribute
+from iqa_calibration.graphs.structure import Structure, attribute, opset_of
+from iqa_runtime.errors import ArtefactError
 
 
 def model():
@@ -56,3 +58,11 @@ def test_attributes():
     turn, move = (Structure(model()).nodes[name] for name in ("turn", "move"))
     assert attribute(move, "perm", None) == [2, 0, 1]
     assert attribute(turn, "perm", None) is None
+
+
+@pytest.mark.parametrize("domain", ["", "ai.onnx"])
+def test_opset_is_that_of_onnx_itself_under_both_its_names(domain):
+    versions = [helper.make_opsetid("com.microsoft", 1), helper.make_opsetid(domain, 21)]
+    assert opset_of(helper.make_model(model().graph, opset_imports=versions)) == 21
+    with pytest.raises(ArtefactError, match="no ONNX operator set"):
+        opset_of(helper.make_model(model().graph, opset_imports=versions[:1]))

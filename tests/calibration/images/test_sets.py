@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from iqa_calibration.images.sets import FEW_PHOTOGRAPHS, CalibrationSet, read_images, split
-from iqa_runtime.contract import Contract, PatchPlan, TensorInput
+from iqa_runtime.contract import BakedReference, Contract, PatchPlan, TensorInput
 from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_runtime.kernels import extract_patches
 from iqa_runtime.scoring.patch_plans import positions
@@ -140,7 +140,8 @@ def test_extremes_come_last(photographs):
 
 def test_extremes_have_the_size_of_a_baked_aligned_reference():
     image = np.zeros((20, 30, 3), np.uint8)
-    baked = contract(options={"baked_width": "30", "baked_height": "20"})
+    reference = BakedReference(file="r.png", sha256="", width=30, height=20)
+    baked = contract("fr", inputs=(crop_input(),), baked_reference=reference)
     assert len(list(build(baked, [image]).feeds_and_extremes())) == 16
 
 
@@ -149,7 +150,38 @@ def test_few_photographs_are_warned_about(photographs):
         CalibrationSet.build(contract(), photographs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        CalibrationSet.build(contract(), photographs * 8)
+        CalibrationSet.build(contract(), [photographs[0][:, : 50 - cut] for cut in range(FEW_PHOTOGRAPHS)])
+
+
+def test_twenty_copies_of_a_picture_are_one(photographs, tmp_path):
+    path = tmp_path / "a.bmp"
+    cv2.imwrite(str(path), photographs[0][..., ::-1])
+    sources = [photographs[0], photographs[0].copy(), path, path.read_bytes(), *[photographs[0].copy()] * 15]
+    with pytest.warns(UserWarning, match="calibration images") as told:
+        several = CalibrationSet.build(contract(), [*sources, photographs[1]])
+    assert several.size == 2
+    assert several.describe()["photographs"] == 2
+    assert [str(warning.message).partition(" calibration images")[0] for warning in told] == [
+        "17 of 20",
+        "1 of 3",
+        "2",
+    ]
+    assert several.digest == build(contract(), photographs[:2]).digest
+
+
+def test_pictures_that_judge_do_not_calibrate(photographs, tmp_path):
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), photographs[0][..., ::-1])
+    calibration_set = build(contract(), photographs, apart_from=[path], count=3)
+    assert calibration_set.size == 3
+    assert not any(photograph is photographs[0] for photograph in calibration_set.photographs)
+    with pytest.raises(UsageError, match="is one that judges"):
+        build(contract(), [path], apart_from=photographs[:1])
+
+
+def test_a_reference_that_is_not_aligned_is_another_picture(photographs):
+    with pytest.raises(UsageError, match="at least 4"):
+        build(contract("nar"), [photographs[0]] * 3)
 
 
 def test_progress_counts_photographs(photographs):
@@ -195,6 +227,32 @@ def test_split_depends_on_the_seed_and_needs_two():
         split(images[:1], seed=0)
 
 
+@pytest.mark.filterwarnings("ignore:.* show what others show:UserWarning")
+def test_links_and_copies_are_on_one_side_of_the_split(tmp_path):
+    pictures = []
+    for index in range(8):
+        path = tmp_path / f"{index}.png"
+        path.write_bytes(bytes([index]) * 10)
+        link, copy = tmp_path / f"link{index}.png", tmp_path / f"copy{index}.png"
+        link.symlink_to(path)
+        copy.write_bytes(path.read_bytes())
+        pictures += [path, link, copy, tmp_path / ".." / tmp_path.name / path.name]
+    calibration, judging = split(pictures, seed=0)
+    content = [{path.read_bytes() for path in side} for side in (calibration, judging)]
+    assert (len(calibration), len(judging)) == (6, 2)
+    assert [len(side) for side in content] == [6, 2]
+    assert content[0].isdisjoint(content[1])
+
+
+def test_copies_of_one_picture_cannot_be_split(photographs):
+    for sources in ([photographs[0].copy() for _ in range(20)], [b"content"] * 20):
+        with (
+            pytest.warns(UserWarning, match="19 of 20 calibration images"),
+            pytest.raises(UsageError, match="1 distinct calibration image"),
+        ):
+            split(sources, seed=0)
+
+
 def test_sources_of_photographs(tmp_path):
     folder = tmp_path / "shots"
     (folder / "deep").mkdir(parents=True)
@@ -205,6 +263,10 @@ def test_sources_of_photographs(tmp_path):
     assert read_images(folder) == both
     assert read_images(folder / "notes.txt") == both
     assert read_images(folder / "b.png") == both[:1]
+    (folder / "c.png").symlink_to(folder / "b.png")
+    (folder / "notes.txt").write_text("c.png\n./deep/../b.png\n")
+    assert read_images(folder) == both
+    assert read_images(folder / "notes.txt") == [folder / "c.png"]
 
 
 def test_sources_that_are_none(tmp_path):

@@ -1,7 +1,11 @@
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -95,6 +99,22 @@ def test_photographs_that_judge_took_no_part_in_calibration(request_for):
     judging = {image.partition(",")[0] for image in report.images}
     assert report.contract.calibration["photographs"] == len(request_for(Form.choose("int8")).images) - len(judging)
     assert report.contract.gate["photographs"] == len(judging) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.* show what others show:UserWarning")
+def test_no_other_file_of_a_picture_that_judges_calibrates(request_for, tmp_path):
+    """The same pixels without compression: other bytes, another length."""
+    images = request_for(Form.choose("int8")).images
+    again = []
+    for image in images:
+        again.append(tmp_path / f"{image.stem}.bmp")
+        cv2.imwrite(str(again[-1]), cv2.imread(str(image)))
+    report = calibrate(request_for(Form.choose("int8"), images=(*images, *again)))
+    judging = {Path(image.partition(",")[0]).stem for image in report.images}
+    assert report.contract.gate["photographs"] == len(judging)
+    assert report.contract.calibration["photographs"] == len(images) - len(judging)
+    with pytest.raises(UsageError, match="is one that judges"):
+        calibrate(request_for(Form.choose("int8"), images=(images[0], again[0])))
 
 
 def test_folders_of_photographs_stay_out_of_the_contract(request_for, photographs):
@@ -219,7 +239,6 @@ def test_reports_are_written_beside_the_artefact(request_for):
 def for_openvino(attending_artefact, request_for, monkeypatch):
     """Make requests of a graph with a long product of two activations, judged on ONNX Runtime."""
     monkeypatch.setattr("iqa_calibration.jobs.judging.find_spec", lambda _: None)
-    monkeypatch.setattr("iqa_calibration.jobs.judging.item_milliseconds", lambda *_: (None, None))
 
     def make(attention=None, **changes):
         form = Form.choose("int8", target="openvino", attention=attention)
@@ -298,12 +317,68 @@ def test_the_report_names_the_artefact_that_was_read(request_for):
     assert report.source_bytes > len(b"exported anew")
 
 
-def test_equal_requests_give_equal_artefacts(request_for):
-    first, second = request_for(Form.choose("int8"), gate=False), request_for(Form.choose("int8"), gate=False)
-    second = replace(second, output=second.output.with_name("second.onnx"))
-    calibrate(first)
-    calibrate(second)
-    assert first.output.read_bytes() == second.output.read_bytes()
+FORMS = (
+    ("fp16", None),
+    ("bf16", "tensorrt"),
+    ("int8", None),
+    ("int8", "openvino"),
+    ("int8", "tensorrt"),
+    ("int8-weights", None),
+    ("int8-weights", "tensorrt"),
+)
+
+AGAIN = """
+import sys, warnings
+from pathlib import Path
+from iqa_calibration.images.sets import read_images
+from iqa_calibration.jobs import judging
+from iqa_calibration.jobs.forms import Form
+from iqa_calibration.jobs.job import Request, calibrate
+
+warnings.simplefilter("ignore")
+judging.find_spec = lambda _: None
+artefact, photographs, output, *forms = sys.argv[1:]
+for number, form in enumerate(forms):
+    precision, target = form.split("/")
+    calibrate(
+        Request(
+            artefact=Path(artefact),
+            form=Form.choose(precision, target=target or None),
+            images=tuple(read_images(Path(photographs))),
+            output=Path(output, f"{number}.onnx"),
+            threads=3,
+        )
+    )
+"""
+"""The same requests in another process, where sets of names have another order, on another number of threads."""
+
+
+@pytest.mark.slow
+def test_the_same_request_gives_the_same_bytes(request_for, artefact, photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr("iqa_calibration.jobs.judging.find_spec", lambda _: None)
+    (tmp_path / "again").mkdir()
+    asked = [f"{precision}/{target or ''}" for precision, target in FORMS]
+    command = [sys.executable, "-c", AGAIN, str(artefact), str(photographs), str(tmp_path / "again"), *asked]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONHASHSEED": "1"})
+    for number, (precision, target) in enumerate(FORMS):
+        request = request_for(Form.choose(precision, target=target))
+        assert calibrate(request).passed
+        assert request.output.read_bytes() == (tmp_path / "again" / f"{number}.onnx").read_bytes(), FORMS[number]
+
+
+@pytest.mark.parametrize("form", [Form.choose("fp16"), Form.choose("int8"), Form.choose("int8-weights")])
+def test_times_are_in_the_report_and_not_in_the_artefact(request_for, monkeypatch, form):
+    written = []
+    for milliseconds in (1.0, 2.0):
+        monkeypatch.setattr(
+            "iqa_calibration.jobs.judging.item_milliseconds", lambda *_, ms=milliseconds: (ms, ms + 0.5)
+        )
+        request = request_for(form)
+        calibrate(request)
+        report = json.loads(request.output.with_suffix(".report.json").read_text(encoding="utf-8"))
+        assert report["item_ms"] == {"fp32": milliseconds, "candidate": milliseconds + 0.5}
+        written.append(request.output.read_bytes())
+    assert written[0] == written[1]
 
 
 def test_bad_requests_are_refused_before_any_work(request_for, artefact, tmp_path):

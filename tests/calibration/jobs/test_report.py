@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from iqa_calibration.gate.gate import LIMITS, compare
+from iqa_calibration.gate.gate import LIMITS, Extreme, compare
 from iqa_calibration.gate.gate_set import GateSet
 from iqa_calibration.int8.sensitivity import Sensitivity
+from iqa_calibration.jobs.judging import ItemTimes
 from iqa_calibration.jobs.report import Attempt, Report
 from iqa_calibration.jobs.report_page import write_page
 from iqa_runtime.contract import FileDigest
@@ -25,14 +26,17 @@ def contract(**changes):
     return tiny_contract(SIDE, **(changed | changes))
 
 
-def report(*, moved=0.0, fp32_ms=2.0, candidate_ms=1.0, **changes):
+def report(*, moved=0.0, white=0.1, **changes):
     photograph = np.zeros((SIDE, SIDE, 3), np.uint8)
     gate_set = GateSet.build(contract(), [photograph])
     scores = np.linspace(0, 1, 17)
     moved_scores = scores.copy()
     moved_scores[3] += moved
-    gate = compare(scores, moved_scores, gate_set, LIMITS["int8"])
-    gate = replace(gate, fp32_ms=fp32_ms, candidate_ms=candidate_ms)
+    pictures = [
+        Extreme(picture="a <black> picture", fp32=0.5, candidate=0.5225),
+        Extreme(picture="a white picture", fp32=white, candidate=0.1),
+    ]
+    gate = compare(scores, moved_scores, gate_set, LIMITS["int8"], pictures)
     whole = Report(
         contract=contract(),
         judged_on="onnxruntime",
@@ -41,6 +45,7 @@ def report(*, moved=0.0, fp32_ms=2.0, candidate_ms=1.0, **changes):
         file=FileDigest(file="m.int8.onnx", sha256="cd" * 32),
         bytes=1_000_000,
         gate=gate,
+        item_ms=ItemTimes(fp32=2.0, candidate=1.0),
         images=tuple(gate_set.describe(index) for index in range(17)),
         converted=5,
         kept_float={"node <i>": "its values & more"},
@@ -82,13 +87,13 @@ def test_an_accepted_one_says_so_with_its_numbers():
 
 
 def test_slowness_is_the_first_line():
-    lines = report(fp32_ms=2.0, candidate_ms=3.0).lines()
+    lines = report(item_ms=ItemTimes(fp32=2.0, candidate=3.0)).lines()
     assert (
         lines[0]
         == "int8 is SLOWER than float32 on this host: 3.00 ms an item instead of 2.00 (onnxruntime, one thread)"
     )
-    assert shown(report(fp32_ms=2.0, candidate_ms=3.0)).startswith("int8 is SLOWER")
-    assert "SLOWER" not in shown(report(fp32_ms=None, candidate_ms=None))
+    assert shown(report(item_ms=ItemTimes(fp32=2.0, candidate=3.0))).startswith("int8 is SLOWER")
+    assert "SLOWER" not in shown(report(item_ms=None))
 
 
 def test_a_refusal_names_numbers_and_the_alternative_that_passes():
@@ -176,3 +181,15 @@ def test_the_page_leaves_out_what_was_not_measured(tmp_path):
 
 def test_equal_reports_give_equal_pages(tmp_path):
     assert page(report(), tmp_path) == page(report(), tmp_path)
+
+
+def test_pictures_at_the_limits_are_shown(tmp_path):
+    whole = report(white=math.nan)
+    rows = {name: (value, allowed) for name, value, allowed in whole.measures()}
+    # A spread of 0.9: the 5th and the 95th percentile of 17 steps from 0 to 1.
+    assert rows["largest difference on pictures at the limits"] == ("2.50% (a <black> picture)", "at most 40.00%")
+    assert "float32 itself has no finite score for a white picture, so nothing was compared there" in whole.lines()
+    write_page(whole, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<tr><td>a &lt;black&gt; picture</td><td>0.5000</td><td>0.5225</td></tr>" in page
+    assert "<tr><td>a white picture</td><td>nan</td><td>0.1000</td></tr>" in page
