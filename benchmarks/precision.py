@@ -112,7 +112,11 @@ class Model:
             plan = self.system.patch_plan
             export(
                 ExportRequest(
-                    system=self.system, choice=self.choice, checkpoint=self._checkpoint, output=self.fp32, plan=plan
+                    system=self.system,
+                    choice=self.choice,
+                    checkpoint=self._checkpoint,
+                    output=self.fp32,
+                    patch_plan=plan,
                 )
             )
         self.contract = read_contract(self.fp32)

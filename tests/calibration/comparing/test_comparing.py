@@ -42,7 +42,9 @@ ROUNDING = 1e-6
 
 
 def contract(task: str = "nr", **changes: Any) -> Contract:
-    return tiny_contract(SIDE, task, mean=0.0, std=1.0, **({"plan": PatchPlan(kind="center", size=SIDE)} | changes))
+    return tiny_contract(
+        SIDE, task, mean=0.0, std=1.0, **({"patch_plan": PatchPlan(kind="center", size=SIDE)} | changes)
+    )
 
 
 def write(path: Path, *, gain: float = 1.0, offset: float = 0.0, middle: str = "scaled", **changes: Any) -> Path:
