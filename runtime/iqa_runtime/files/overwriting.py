@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from iqa_runtime.errors import UsageError
+from iqa_runtime.errors import FileError, UsageError
 
 Named = tuple[str, str | os.PathLike[str]]
 """What a file is to the run, in words, and its path."""
+
+
+def write_at_once(path: Path, content: bytes) -> None:
+    """Replace a file by one of other content: no reader, and no crash, ever meets half of it.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written; what was there is there still.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+            written = Path(folder, path.name)
+            written.write_bytes(content)
+            written.replace(path)
+    except OSError as error:
+        raise FileError(f"{path}: cannot write there ({error.strerror or error}); check folder and disk") from error
 
 
 def check_targets(targets: Iterable[Named], sources: Iterable[Named]) -> None:
