@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from iqa_training.configuration import LoopConfig
@@ -120,6 +121,12 @@ def interrupt(run: Run, epochs: int) -> None:
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def logged_events(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return steps and values by name, as TensorBoard reads them."""
+    reader = EventAccumulator(str(folder)).Reload()
+    return {name: [(event.step, event.value) for event in reader.Scalars(name)] for name in reader.Tags()["scalars"]}
 
 
 def checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -1,20 +1,14 @@
 """metrics.csv and the events, read by TensorBoard itself."""
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from iqa_runtime.errors import FileError
 from iqa_training.loop import fit
 from iqa_training.run.log import Log
-from line_recipe import line_run, rows
+from line_recipe import line_run, logged_events, rows
 
 FLOAT32 = 1e-7
 """Relative: events hold float32."""
-
-
-def events(folder) -> dict[str, list[tuple[int, float]]]:
-    reader = EventAccumulator(str(folder)).Reload()
-    return {name: [(event.step, event.value) for event in reader.Scalars(name)] for name in reader.Tags()["scalars"]}
 
 
 def test_both_hold_what_was_written(tmp_path):
@@ -26,7 +20,7 @@ def test_both_hold_what_was_written(tmp_path):
         "1,0.123457,3,",
         "2,0.05,4,-0.5",
     ]
-    found = events(tmp_path)
+    found = logged_events(tmp_path)
     assert {name: [step for step, _ in values] for name, values in found.items()} == {
         "loss": [1, 2],
         "seconds": [1, 2],
@@ -50,12 +44,12 @@ def test_epochs_that_are_done_again_count_once(tmp_path):
     assert rows(tmp_path) == [{"epoch": "1", "loss": "3"}]
     log.write({"epoch": 2, "loss": 2.0})
     assert rows(tmp_path) == [{"epoch": "1", "loss": "3"}, {"epoch": "2", "loss": "2"}]
-    assert events(tmp_path)["loss"] == [(1, 3.0), (2, 2.0)]
+    assert logged_events(tmp_path)["loss"] == [(1, 3.0), (2, 2.0)]
 
 
 def test_events_of_a_run(tmp_path):
     fit(line_run(tmp_path, epochs=3))
-    table, found = rows(tmp_path), events(tmp_path)
+    table, found = rows(tmp_path), logged_events(tmp_path)
     assert found.keys() == table[0].keys() - {"epoch"}
     assert [step for step, _ in found["loss_total"]] == [1, 2, 3]
 

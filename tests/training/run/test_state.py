@@ -12,7 +12,7 @@ from iqa_runtime.errors import FileError, UsageError
 from iqa_training.loop import fit
 from iqa_training.run.state import State
 from labelled_pictures import Pictures
-from line_recipe import LineRecipe, checkpoint, interrupt, line_run, rows, shades
+from line_recipe import LineRecipe, checkpoint, interrupt, line_run, logged_events, rows, shades
 
 
 @contextmanager
@@ -79,14 +79,16 @@ def test_the_table_is_as_long_as_the_run_whatever_a_kill_left_of_it(tmp_path, wh
     assert table(folder) == table(whole)
 
 
-def test_a_kill_between_table_and_state_loses_no_row(tmp_path, whole, monkeypatch):
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_beside_the_state_loses_no_row_and_no_event(tmp_path, whole, monkeypatch, when):
     folder, save, saved = tmp_path / "parts", State.save, []
 
     def killed(self, progress):
         saved.append(progress.epoch)
-        if len(saved) == 4:
+        if when == "after" or len(saved) < 3:
+            save(self, progress)
+        if len(saved) == 3:
             raise KeyboardInterrupt
-        save(self, progress)
 
     with monkeypatch.context() as patch:
         patch.setattr(State, "save", killed)
@@ -94,10 +96,14 @@ def test_a_kill_between_table_and_state_loses_no_row(tmp_path, whole, monkeypatc
             fit(line_run(folder))
     fit(line_run(folder))
     assert table(folder) == table(whole)
-    # The last epoch was the last one to be saved, and nothing is left to do but its row.
-    (folder / "metrics.csv").unlink()
-    fit(line_run(folder))
-    assert table(folder) == table(whole)
+    assert [step for step, _ in logged_events(folder)["loss_total"]] == [1, 2, 3, 4]
+
+
+def test_the_table_of_a_run_that_is_done_comes_back(tmp_path, whole):
+    before = table(whole)
+    (whole / "metrics.csv").unlink()
+    fit(line_run(whole))
+    assert table(whole) == before
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
