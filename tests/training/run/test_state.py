@@ -99,7 +99,7 @@ def test_a_kill_beside_the_state_loses_no_row_and_no_event(tmp_path, whole, monk
     assert [step for step, _ in logged_events(folder)["loss_total"]] == [1, 2, 3, 4]
 
 
-def test_the_table_of_a_run_that_is_done_comes_back(tmp_path, whole):
+def test_the_table_of_a_run_that_is_done_comes_back(whole):
     before = table(whole)
     (whole / "metrics.csv").unlink()
     fit(line_run(whole))
