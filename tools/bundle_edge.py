@@ -20,6 +20,7 @@ from iqa_export.systems import GraphChoice, find_system
 from iqa_export.systems.yoto import EDGE_WEIGHTS
 from iqa_runtime.contract import Task
 from iqa_runtime.errors import UsageError
+from iqa_runtime.files.overwriting import write_at_once
 
 VARIANT = "edge"
 
@@ -51,13 +52,12 @@ def bundle(checkpoint: Path, weights: Path, models: Path) -> list[Report]:
     }
     broken = [name for name, value in rounded.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
-        raise UsageError(f"{checkpoint}: beyond float16: {', '.join(broken)}")
+        raise UsageError(f"{checkpoint}: beyond float16: {', '.join(broken)}; train with weight decay or clip")
     # A normalisation's variance that rounds to zero would divide by epsilon alone.
     for name, value in rounded.items():
         if name.endswith("running_var"):
             rounded[name] = value.clamp(min=torch.finfo(torch.float16).tiny)
-    safetensors.torch.save_file(rounded, weights, trained.metadata)
-    weights.chmod(0o644)  # it is written for its owner alone, and goes into a package
+    write_at_once(weights, safetensors.torch.save(rounded, trained.metadata))
     reports = []
     tasks: tuple[Task, ...] = system.tasks[VARIANT]
     for task in tasks:

@@ -1,38 +1,59 @@
-"""What ``import iqa_runtime`` loads and costs."""
+"""What ``import iqa_runtime`` loads; benchmarks/speed/edge.py measures how long it takes."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-# Seconds beyond numpy; the promise to whoever embeds the package.
-IMPORT_SECONDS = 0.15
+import pytest
 
-_MEASURE = """
-import numpy, time
-began = time.perf_counter()
-import iqa_runtime
-print(time.perf_counter() - began)
-"""
-_LOADED = """
-import sys
-import iqa_runtime
-print(*sys.modules)
-"""
-
-
-def run(code: str) -> str:
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    return finished.stdout
-
-
-def test_nothing_heavy_is_loaded() -> None:
-    loaded = {name.partition(".")[0] for name in run(_LOADED).split()}
-    assert {"numpy", "msgspec", "iqa_runtime"} <= loaded
-    heavy = {"onnxruntime", "onnx", "torch", "cv2", "typer", "rich", "click", "scipy", "matplotlib", "PIL", "asyncio"}
-    assert not loaded & heavy
+OTHERS = {"iqa_runtime", "msgspec", "numpy"}
+COMPILED = {"cython_runtime"}
+"""What a Cython module brings, beside ``_cython_`` and its version."""
+OPTIONAL = {"typing_extensions"}
+"""Loaded by msgspec where it is there."""
+HEAVY = {
+    "asyncio",
+    "ctypes.util",
+    "http",
+    "json.tool",
+    "multiprocessing",
+    "sqlite3",
+    "ssl",
+    "subprocess",
+    "unittest",
+    "xml",
+}
+"""Of the standard library, what takes long and is not needed."""
+LATER = {"benchmark", "commands", "cuda", "files"}
+"""Of the package itself, what an embedder may never need."""
 
 
-def test_it_is_quick() -> None:
-    # The best of several: other work on the host only ever adds.
-    assert min(float(run(_MEASURE)) for _ in range(5)) <= IMPORT_SECONDS
+def loaded_by(code: str) -> set[str]:
+    """Return the names of all modules."""
+    command = [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split())
+
+
+@pytest.fixture(scope="module")
+def loaded() -> set[str]:
+    return loaded_by("import iqa_runtime") - loaded_by("pass")
+
+
+def test_no_other_package_than_numpy_and_msgspec_is_loaded(loaded: set[str]) -> None:
+    packages = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
+    assert {name for name in packages if not name.startswith("_cython_")} - COMPILED - OPTIONAL == OTHERS
+
+
+def test_nothing_heavy_of_the_standard_library_is_loaded(loaded: set[str]) -> None:
+    assert not loaded & (HEAVY - loaded_by("import numpy"))
+
+
+def test_what_only_commands_and_backends_need_is_not_loaded(loaded: set[str]) -> None:
+    own = {name.removeprefix("iqa_runtime.") for name in loaded if name.startswith("iqa_runtime.")}
+    assert not {name.partition(".")[0] for name in own} & LATER
+    assert {name for name in own if name.startswith("backends.")} == {
+        "backends.base",
+        "backends.batch_run",
+        "backends.tensor_spec",
+    }

@@ -1,143 +1,69 @@
-"""The training loop on a recipe that fits a line: everything but the network is the real thing."""
+"""The training loop on a recipe that fits a line."""
 
-import csv
 import math
-from collections import defaultdict
-from pathlib import Path
+from unittest.mock import Mock
 
-import msgspec
 import numpy as np
 import pytest
-import safetensors
 import torch
 from torch import nn
 
-from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_training.configuration import LoopConfig
-from iqa_training.crops import random_crop
-from iqa_training.datasets.items import Item
 from iqa_training.loop import fit, validate
-from iqa_training.recipes.base import Recipe
-from iqa_training.run.state import Run
+from line_recipe import LineRecipe, checkpoint, interrupt, line_run, rows, shades
 
 ROUNDING = 1e-6
 """The table holds six digits."""
 
-
-class Shades:
-    """Grey pictures, noisy, whose label is their grey."""
-
-    def __init__(self, count: int) -> None:
-        rng = np.random.default_rng(0)
-        labels = rng.permutation(count) / count
-        noise = rng.integers(0, 20, (count, 8, 8, 3))
-        self._items = [
-            Item((200 * label + grain).astype(np.uint8), None, float(label), str(index), None)
-            for index, (label, grain) in enumerate(zip(labels, noise, strict=True))
-        ]
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def item(self, index: int) -> Item:
-        return self._items[index]
+FLOAT32_STEPS = 1e-5
+"""Relative: twenty steps in float32, each of a few operations that round to 6e-8."""
 
 
-class Line(nn.Module):
-    """Normalisation and dropout too, because they keep state and draw."""
+class PlainRecipe(LineRecipe):
+    """Gradient descent on one weight and one bias."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(3)
-        self.last = nn.Linear(3, 1)
-
-    def forward(self, image):
-        features = nn.functional.dropout(self.norm(image).mean((2, 3)), 0.1, self.training)
-        return self.last(features)[:, 0]
-
-
-class LineRecipe(Recipe):
-    name = "line"
-    title = "a line"
-    model = "dri"  # whose checkpoints have our own names
-    variant = "grey"
-    settings = msgspec.Struct
-
-    def __init__(self) -> None:
-        torch.manual_seed(5)
-        self.network = Line()
-        self.drawn = defaultdict(list)
-        self.rates = []
-        self.steps = None
-
-    def example(self, source, index, rng):
-        self.drawn[index].append(rng.random())
-        return self._cut(source, index, rng)
-
-    def validation_example(self, source, index):
-        return self._cut(source, index, np.random.default_rng(index))
+        self.network = nn.Linear(1, 1)
+        nn.init.zeros_(self.network.weight)
+        nn.init.zeros_(self.network.bias)
 
     def _cut(self, source, index, rng):
         item = source.item(index)
-        return {"image": random_crop([item.distorted], 6, rng)[0], "label": np.float32(item.label)}
+        return {"image": np.float32([item.distorted.mean() / 255]), "label": np.float32(item.label)}
 
     def optimizer(self, loop):
-        self.steps = super().optimizer(loop)
+        self.steps = torch.optim.SGD(self.network.parameters(), lr=loop.learning_rate)
         return self.steps
 
     def losses(self, batch):
-        self.rates.append(self.steps.param_groups[0]["lr"])
-        error = (self.network(batch["image"].float() / 255) - batch["label"]).square().mean()
-        return {"total": error + 1, "squared_error": error}
+        error = (self.network(batch["image"])[:, 0] - batch["label"]).square().mean()
+        return {"total": error}
 
     def predict(self, batch):
-        return {"nr": self.network(batch["image"].float() / 255)}
+        return {"nr": self.network(batch["image"])[:, 0]}
 
 
-def line_run(folder: Path, recipe: Recipe | None = None, count: int = 11, seed: int = 3, **loop) -> Run:
-    settings = LoopConfig(**{"epochs": 4, "batch": 2, "learning_rate": 0.05, "freeze_normalisation": False} | loop)
-    folder.mkdir(exist_ok=True)
-    return Run(
-        recipe=recipe or LineRecipe(),
-        train=Shades(count),
-        validation=Shades(7),
-        loop=settings,
-        seed=seed,
-        folder=folder,
-        metadata={"licence": "none"},
+def test_it_learns_what_gradient_descent_by_hand_learns(tmp_path):
+    recipe, count, epochs, rate = PlainRecipe(), 11, 20, 0.5
+    # A batch takes all pictures, so that their order is of no matter.
+    progress = fit(line_run(tmp_path, recipe, count=count, epochs=epochs, batch=count, learning_rate=rate))
+    items = shades(count).items
+    shade, label = (
+        np.array(values) for values in zip(*((i.distorted.mean() / 255, i.label) for i in items), strict=True)
     )
-
-
-def interrupt(run: Run, epochs: int) -> None:
-    """Fit, and stop in the middle of the epoch after `epochs`."""
-    seen = []
-
-    def report(*step: object) -> None:
-        seen.append(step)
-        if len(seen) > epochs * step[1] + 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(run, report)
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Return tensors and metadata."""
-    with safetensors.safe_open(folder / "best.safetensors", "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118  # no mapping
-
-
-def test_it_learns(tmp_path):
-    progress = fit(line_run(tmp_path, epochs=20))
-    table = rows(tmp_path)
-    assert float(table[-1]["loss_squared_error"]) < 0.5 * float(table[0]["loss_squared_error"])
-    assert progress.epoch == 20
-    assert progress.best > 0.9
+    weight, bias, losses = 0.0, 0.0, []
+    for epoch in range(epochs):
+        error = weight * shade + bias - label
+        losses.append((error**2).mean())
+        step = rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+        weight -= step * 2 * (error * shade).mean()
+        bias -= step * 2 * error.mean()
+    assert recipe.network.weight.item() == pytest.approx(weight, rel=FLOAT32_STEPS)
+    assert recipe.network.bias.item() == pytest.approx(bias, rel=FLOAT32_STEPS)
+    assert [float(row["loss_total"]) for row in rows(tmp_path)] == pytest.approx(losses, rel=ROUNDING + FLOAT32_STEPS)
+    assert (progress.epoch, progress.best) == (epochs, 1.0)  # shades in the order of their labels
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.1])
@@ -178,7 +104,7 @@ def test_another_seed_is_another_run(tmp_path):
 def test_a_resumed_run_keeps_its_settings(tmp_path, changed):
     interrupt(line_run(tmp_path), 1)
     before = (tmp_path / "last.pt").read_bytes()
-    name = {"count": "pictures"}.get(*changed, *changed)
+    name = {"count": "training_pictures"}.get(*changed, *changed)
     with pytest.raises(UsageError, match=f"a run of other settings is there.*{name} was .*another --out"):
         fit(line_run(tmp_path, **changed))
     assert (tmp_path / "last.pt").read_bytes() == before
@@ -272,7 +198,8 @@ class Rehearsed(LineRecipe):
         ([{"nr": -1}, {"nr": 1}, {"nr": -1}], 2, 1),
         ([{"nr": 1}, {"nr": -1}, {"nr": 1}], 1, 1),  # the earlier of equals
         ([{"nr": 1, "fr": -1}, {"nr": 1, "fr": 1}, {"nr": -1, "fr": -1}], 2, 1),
-        ([{"nr": math.nan}, {"nr": 0}, {"nr": -1}], 1, -1),  # broken and constant scores have no rank correlation
+        ([{"nr": 0}, {"nr": -1}, {"nr": 0}], 2, -1),  # constant scores have no rank correlation
+        ([{"nr": 1, "fr": 0}, {"nr": -1, "fr": -1}, {"nr": 1, "fr": 0}], 2, -1),
     ],
 )
 def test_the_best_checkpoint_is_that_of_the_best_validation(tmp_path, ranks, best, selection):
@@ -289,17 +216,54 @@ def test_the_best_checkpoint_is_that_of_the_best_validation(tmp_path, ranks, bes
     assert all(torch.equal(kept[name], tensor) for name, tensor in expected.items())
 
 
+def test_without_any_rank_correlation_the_last_epoch_is_kept_with_a_warning(tmp_path):
+    recipe = Rehearsed()
+    recipe.ranks = [{"nr": 0}] * 3
+    with pytest.warns(UserWarning, match=r"no epoch has a rank correlation.*; best.safetensors is the last epoch"):
+        progress = fit(line_run(tmp_path, recipe, epochs=3))
+    assert progress.best == -math.inf
+    kept, metadata = checkpoint(tmp_path)
+    assert (metadata["epoch"], metadata["selection"]) == ("3", "undefined")
+    assert all(torch.equal(kept[name], tensor) for name, tensor in recipe.epochs[2][0].items())
+    assert [row["srcc_nr"] for row in rows(tmp_path)] == ["nan"] * 3
+
+
+def test_scores_that_differ_by_rounding_alone_have_no_rank_correlation(tmp_path):
+    class Rounded(LineRecipe):
+        def predict(self, batch):
+            return {"nr": 0.5 + 1e-7 * batch["label"]}
+
+    assert math.isnan(validate(line_run(tmp_path, Rounded()))["selection"])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_validation_scores_that_are_no_numbers(tmp_path, value):
+    recipe = Rehearsed()
+    recipe.ranks = [{"nr": 1}, {"nr": value}]
+    with pytest.raises(UsageError, match=r"a score of validation became \S+; lower learning_rate or set clip"):
+        fit(line_run(tmp_path, recipe))
+    assert checkpoint(tmp_path)[1]["epoch"] == "1"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("part", ["example", "validation_example"])
+def test_a_damaged_picture_is_one_line_from_a_worker_too(tmp_path, monkeypatch, workers, part):
+    monkeypatch.setattr(LineRecipe, part, Mock(side_effect=ImageError("a.png: corrupt")))
+    with pytest.raises(ImageError, match=r"^a\.png: corrupt\Z"):
+        fit(line_run(tmp_path, workers=workers))
+
+
 class Scoreless(LineRecipe):
-    def predict(self, batch):
-        return {}
+    trains_score = False
 
 
 def test_without_a_score_the_smallest_loss_is_best(tmp_path):
     run = line_run(tmp_path, Scoreless(), epochs=8)
     progress = fit(run)
     losses = [float(row["validation_total"]) for row in rows(tmp_path)]
-    assert -progress.best == pytest.approx(min(losses), rel=1e-5)
-    assert losses[-1] < losses[0]
+    assert -progress.best == pytest.approx(min(losses), rel=10 * ROUNDING)
+    assert checkpoint(tmp_path)[1]["epoch"] == str(1 + losses.index(min(losses)))
+    assert losses.count(min(losses)) == 1
     assert set(validate(run)) == {"validation_total", "validation_squared_error", "selection"}
 
 

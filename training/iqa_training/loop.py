@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -21,18 +22,24 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
-from iqa_runtime.errors import UsageError
+from iqa_runtime.errors import IqaError, UsageError
+from iqa_runtime.files.overwriting import write_at_once
 from iqa_training.configuration import LoopConfig
 from iqa_training.datasets.items import Source
 from iqa_training.recipes.base import Batch, Example, Recipe
-from iqa_training.run.log import Log
+from iqa_training.run.checks import check_sources
+from iqa_training.run.log import Log, Row
 from iqa_training.run.state import Progress, Run, State
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+ALIKE = 1e-6
+"""Share of a score by which equal pictures' may differ: what float32 sums leave, and no judgement."""
 
 Report = Callable[[int, int, dict[str, float]], None]
 """Called after each step with the steps done in the epoch, their number, and the losses."""
@@ -44,12 +51,19 @@ def fit(run: Run, report: Report | None = None) -> Progress:
     Raises
     ------
     UsageError
-        If the training set is smaller than a batch, or the folder's run was of other settings.
-    FileError
-        If the folder cannot be read or written.
+        If the training set is smaller than a batch, the recipe cannot use a picture or be validated (`check_sources`),
+        the folder's run was of other settings, or losses or scores are no numbers any more.
+    FileError, ImageError
+        If a picture cannot be read, or the folder read or written.
+
+    Warns
+    -----
+    UserWarning
+        If no validation was defined, for the scores of each were all alike: the last epoch is kept as the best then.
     """
     if len(run.train) < run.loop.batch:
         raise UsageError(f"{len(run.train)} training pictures are fewer than a batch of {run.loop.batch}")
+    check_sources(run.recipe, run.train, run.validation)
     torch.manual_seed(run.seed)
     device = torch.device(run.device)
     network = run.recipe.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -59,20 +73,32 @@ def fit(run: Run, report: Report | None = None) -> Progress:
     scaler = torch.amp.GradScaler(device.type, enabled=run.loop.precision == "float16")
     state = State(run, network, optimizer, schedule, scaler)
     progress = state.restore()
-    with Log(run.folder, progress.epoch) as log:
-        while progress.epoch < run.loop.epochs:
-            started = time.perf_counter()
-            losses = _train_epoch(run, network, optimizer, schedule, scaler, progress.epoch, report)
-            progress.epoch += 1
-            row = {"learning_rate": float(optimizer.param_groups[-1]["lr"]), **losses}
-            if progress.epoch % run.loop.validate_every == 0 or progress.epoch == run.loop.epochs:
-                validation = validate(run)
-                row |= validation
-                if validation["selection"] > progress.best:
-                    progress.best = validation["selection"]
-                    _write_best(run, progress)
-            state.save(progress)
-            log.write(progress.epoch, row | {"seconds": time.perf_counter() - started})
+    log = Log(run.folder, progress.rows)
+    while progress.epoch < run.loop.epochs:
+        started = time.perf_counter()
+        losses = _train_epoch(run, network, optimizer, schedule, scaler, progress.epoch, report)
+        progress.epoch += 1
+        row: Row = {"epoch": progress.epoch, "learning_rate": float(optimizer.param_groups[-1]["lr"]), **losses}
+        if progress.epoch % run.loop.validate_every == 0 or progress.epoch == run.loop.epochs:
+            validation = validate(run)
+            row |= validation
+            defined = math.isfinite(validation["selection"])
+            if defined and validation["selection"] > progress.best:
+                progress.best = validation["selection"]
+                _write_best(run, progress)
+            elif not defined and not math.isfinite(progress.best):
+                _write_best(run, progress)
+        row["seconds"] = time.perf_counter() - started
+        progress.rows.append(row)
+        # The state last: what a kill before it left in the log is taken back when the run goes on.
+        log.write(row)
+        state.save(progress)
+    if not math.isfinite(progress.best):
+        warnings.warn(
+            f"{run.folder}: no epoch has a rank correlation, for the scores of all validation pictures are alike; "
+            "best.safetensors is the last epoch",
+            stacklevel=2,
+        )
     return progress
 
 
@@ -83,10 +109,15 @@ def validate(run: Run) -> dict[str, float]:
     -------
     dict
         ``srcc_<task>`` of each task and their mean, or ``validation_<loss>`` where the recipe trains no score; and
-        ``selection``, of which more is better.
+        ``selection``, of which more is better. NaN where scores or labels are all alike.
+
+    Raises
+    ------
+    UsageError
+        If a score or a loss is no finite number.
     """
     network, device = run.recipe.network, torch.device(run.device)
-    loader = _loader(_Validation(run.recipe, run.validation), run.loop, range(len(run.validation)))
+    loader = _batches(_Validation(run.recipe, run.validation), run.loop, range(len(run.validation)))
     scores: dict[str, list[Tensor]] = {}
     labels: list[Tensor] = []
     losses: dict[str, list[float]] = {}
@@ -96,27 +127,34 @@ def validate(run: Run) -> dict[str, float]:
         torch.manual_seed(run.seed)
         for batch in loader:
             batch = _to(batch, device)
-            predicted = run.recipe.predict(batch)
-            for task, values in predicted.items():
-                scores.setdefault(task, []).append(values.float().cpu())
-            if predicted:
+            if run.recipe.trains_score:
+                for task, values in run.recipe.predict(batch).items():
+                    scores.setdefault(task, []).append(values.float().cpu())
                 labels.append(batch["label"].cpu())
             else:
                 for name, value in run.recipe.losses(batch).items():
                     losses.setdefault(name, []).append(float(value))
-    if not scores:
+    if not run.recipe.trains_score:
         result = {f"validation_{name}": float(np.mean(values)) for name, values in losses.items()}
+        _check_finite("loss", np.array(result["validation_total"]))
         return result | {"selection": -result["validation_total"]}
     truth = torch.cat(labels).numpy()
     result = {f"srcc_{task}": _srcc(torch.cat(values).numpy(), truth) for task, values in scores.items()}
     return result | {"selection": float(np.mean(list(result.values())))}
 
 
-def _srcc(predicted: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
-    """Rank correlation; -1 for constant or broken scores, which have none and must never be the best."""
-    if not np.isfinite(predicted).all() or np.ptp(predicted) == 0 or np.ptp(truth) == 0:
-        return -1.0
+def _srcc(predicted: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+    """Rank correlation; NaN where it is not defined."""
+    _check_finite("score", predicted)
+    if np.ptp(predicted) <= ALIKE * np.abs(predicted).max() or np.ptp(truth) == 0:
+        return math.nan
     return float(stats.spearmanr(predicted, truth).statistic)
+
+
+def _check_finite(what: str, values: NDArray[np.floating[Any]]) -> None:
+    if not np.isfinite(values).all():
+        worst = values[~np.isfinite(values)].flat[0]
+        raise UsageError(f"a {what} of validation became {worst}; lower learning_rate or set clip")
 
 
 def _train_epoch(
@@ -137,7 +175,7 @@ def _train_epoch(
             module.eval()
     order = np.random.default_rng([run.seed, epoch]).permutation(len(run.train)).tolist()
     steps = len(order) // run.loop.batch
-    loader = _loader(_Training(run.recipe, run.train, run.seed, epoch), run.loop, order[: steps * run.loop.batch])
+    loader = _batches(_Training(run.recipe, run.train, run.seed, epoch), run.loop, order[: steps * run.loop.batch])
     totals: dict[str, list[float]] = {}
     for step, batch in enumerate(loader, start=1):
         with _autocast(run.loop, device):
@@ -175,7 +213,7 @@ def _rate(loop: LoopConfig, steps: int) -> Callable[[int], float]:
     return factor
 
 
-class _Training(Dataset[Example]):
+class _Training(Dataset[Example | IqaError]):
     """Training examples; what is drawn for a picture depends on seed, epoch and picture, not on order or workers."""
 
     def __init__(self, recipe: Recipe, source: Source, seed: int, epoch: int) -> None:
@@ -184,11 +222,14 @@ class _Training(Dataset[Example]):
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> Example:
-        return self._recipe.example(self._source, index, np.random.default_rng([self._seed, self._epoch, index]))
+    def __getitem__(self, index: int) -> Example | IqaError:
+        try:
+            return self._recipe.example(self._source, index, np.random.default_rng([self._seed, self._epoch, index]))
+        except IqaError as error:
+            return error
 
 
-class _Validation(Dataset[Example]):
+class _Validation(Dataset[Example | IqaError]):
     """Validation examples, always the same."""
 
     def __init__(self, recipe: Recipe, source: Source) -> None:
@@ -197,19 +238,36 @@ class _Validation(Dataset[Example]):
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> Example:
-        return self._recipe.validation_example(self._source, index)
+    def __getitem__(self, index: int) -> Example | IqaError:
+        try:
+            return self._recipe.validation_example(self._source, index)
+        except IqaError as error:
+            return error
 
 
-def _loader(examples: Dataset[Example], loop: LoopConfig, order: Sequence[int]) -> Iterator[Batch]:
-    loader: DataLoader[Example] = DataLoader(
+def _batches(examples: Dataset[Example | IqaError], loop: LoopConfig, order: Sequence[int]) -> Iterator[Batch]:
+    loader: DataLoader[Example | IqaError] = DataLoader(
         examples,
         batch_size=loop.batch,
         sampler=order,
         num_workers=loop.workers,
+        collate_fn=_stack,
         generator=torch.Generator(),  # it draws a seed for its workers, which must not move the draws of training
     )
-    return iter(loader)
+    for batch in loader:
+        # Raised here: what a worker raises comes with its traceback in the message.
+        if isinstance(batch, IqaError):
+            raise batch
+        yield batch
+
+
+def _stack(examples: list[Example | IqaError]) -> Batch | IqaError:
+    """Make a batch, or hand on the first error."""
+    for example in examples:
+        if isinstance(example, IqaError):
+            return example
+    batch: Batch = default_collate(examples)
+    return batch
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:
@@ -221,17 +279,15 @@ def _autocast(loop: LoopConfig, device: torch.device) -> AbstractContextManager[
 
 
 def _write_best(run: Run, progress: Progress) -> None:
-    """Write the checkpoint that export takes, at once."""
+    """Write the checkpoint that export takes."""
     entries = {name: value.detach().cpu().contiguous() for name, value in run.recipe.exported().items()}
     metadata = {
         "model": run.recipe.model,
         "variant": run.recipe.variant or "",
         "recipe": run.recipe.name,
         "epoch": str(progress.epoch),
-        "selection": f"{progress.best:.6f}",
+        "selection": f"{progress.best:.6f}" if math.isfinite(progress.best) else "undefined",
         **run.metadata,
     }
-    path = run.folder / "best.safetensors"
-    temporary = path.with_suffix(".part")
-    safetensors.torch.save_file(entries, temporary, metadata)
-    temporary.replace(path)
+    # As bytes, because the library's own file is for its owner's eyes alone.
+    write_at_once(run.folder / "best.safetensors", safetensors.torch.save(entries, metadata))

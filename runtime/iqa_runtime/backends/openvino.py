@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -28,6 +29,7 @@ from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, Usa
 _TELEMETRY = "openvino_telemetry"
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 _ELEMENT_TYPES = {"f32": "float32", "f16": "float16"}
+_FIRST_TENSOR = Lock()
 _SETTINGS = {
     # The plugin's fusion of operators into snippets has crashed the process while compiling attention (2026.4).
     "SNIPPETS_MODE": "DISABLE",
@@ -91,6 +93,7 @@ class OpenVinoBackend(Backend):
 
     def _load(self) -> None:
         openvino = _import_openvino()
+        _make_first_tensor(openvino)
         core = openvino.Core()
         model = self._read(core)
         _check_ports(openvino, self.path, "input", self.spec.inputs, model.inputs, exact=True)
@@ -158,6 +161,17 @@ def _import_openvino() -> ModuleType:
     if not hasattr(openvino, "Core"):
         raise DependencyError("openvino is installed in part only; reinstall it")
     return openvino
+
+
+def _make_first_tensor(openvino: ModuleType) -> None:
+    """Make a tensor of an array in one thread alone, before several do.
+
+    The first one in a process initialises a static variable of the binding, which imports from NumPy and so lets other
+    threads run. One of them that makes a tensor too waits for the variable and keeps the interpreter locked, which the
+    first waits for: both hang for ever (2026.4).
+    """
+    with _FIRST_TENSOR:
+        openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
 
 
 @contextmanager

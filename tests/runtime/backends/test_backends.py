@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from iqa_calibration.graphs.finishing import embed_contract
 from iqa_runtime import ArtefactError, BackendError, DependencyError, FileError, Scorer, UsageError, read_contract
 from iqa_runtime.artefacts.graph_file import GraphFile
-from iqa_runtime.backends import Backend, GraphSpec, TensorSpec, choose_backend
+from iqa_runtime.backends import Backend, GraphSpec, TensorSpec, base, choose_backend
 from iqa_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from tiny_contract import unread
 
@@ -54,13 +55,15 @@ def batch(items: int) -> NDArray[np.float32]:
     return np.arange(2 * items, dtype=np.float32).reshape(items, 2)
 
 
-def test_a_batch_that_was_begun_ends_like_any_other() -> None:
+def test_a_batch_that_was_begun_ends_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clock that advances by a second whenever it is read: each of the three runs of a batch lasts one.
+    monkeypatch.setattr(base, "perf_counter", map(float, itertools.count()).__next__)
     with Summing() as backend:
         begun = [backend.begin({"image": first + batch(7)}, ["score"]) for first in range(3)]
         results = [running.result() for running in begun]
     for first, (outputs, seconds) in enumerate(results):
         np.testing.assert_array_equal(outputs["score"], (first + batch(7)).sum(axis=1))
-        assert seconds > 0
+        assert seconds == 3
     assert len(backend.runs) == 3 * 3
 
 
@@ -76,9 +79,9 @@ def test_a_cancelled_batch_leaves_out_what_has_not_begun() -> None:
     with Waiting() as backend:
         running = backend.begin({"image": batch(9)}, ["score"])
         assert begun.wait(5)
-        threading.Timer(0.05, go_on.set).start()
         running.cancel()
         assert not running.has_ended, "nobody waits"
+        go_on.set()
     assert len(backend.runs) == 1, "the run that had begun has ended, and the other two never began"
     assert running.has_ended
 
@@ -382,9 +385,13 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_a_failing_run_is_a_backend_error(artefacts: Any) -> None:
-    with Scorer(artefacts.mean()) as scorer:
-        backend = scorer._backend
-        assert isinstance(backend, OnnxRuntimeBackend)
-        wrong = {"image": np.zeros((1, 3, 4, 4), dtype=np.float32)}
-        with pytest.raises(BackendError, match="ONNX Runtime failed"):
-            backend._run(wrong, ["score"])
+    class Cutting(OnnxRuntimeBackend):
+        """Hands the library what does not fit the graph."""
+
+        def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
+            return super()._run({name: tensor[..., :4] for name, tensor in inputs.items()}, outputs)
+
+    with Scorer(artefacts.mean(), backend=Cutting) as scorer:
+        (result,) = scorer.score_many([np.zeros((40, 40, 3), np.uint8)])
+    assert isinstance(result.error, BackendError)
+    assert "ONNX Runtime failed" in str(result.error)

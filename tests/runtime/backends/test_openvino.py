@@ -240,6 +240,27 @@ def test_the_import_reports_to_nobody(tmp_path: Path, artefacts: Any) -> None:
     assert list(home.iterdir()) == []
 
 
+def test_threads_find_the_binding_set_up(artefacts: Any) -> None:
+    """Whatever the first tensor of a process imports lets a second thread in, and both would hang."""
+    code = """
+import builtins, sys
+import numpy
+from iqa_runtime import Scorer
+
+Scorer(sys.argv[1], backend="openvino").close()
+import openvino
+
+imported = []
+find = builtins.__import__
+builtins.__import__ = lambda name, *rest, **more: (imported.append(name), find(name, *rest, **more))[1]
+openvino.Tensor(numpy.zeros(1, numpy.float32), shared_memory=True).data
+builtins.__import__ = find
+sys.exit(str(imported) if imported else 0)
+"""
+    ended = subprocess.run([sys.executable, "-c", code, artefacts.mean()], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def rename_input(model: Any) -> None:
     model.graph.input[0].name = "pixels"
     model.graph.node[0].input[0] = "pixels"

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -408,7 +409,18 @@ def test_an_engine_whose_batches_are_not_those_described_is_refused(write_plan: 
         opened(path).activate()
 
 
-def test_deactivation_waits_for_runs_under_way(gpu: FakeCudaRuntime, write_plan: Callable[..., Path]) -> None:
+def test_deactivation_waits_for_runs_under_way(
+    gpu: FakeCudaRuntime, write_plan: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = threading.Event()
+
+    class Workers(SimpleQueue[Any]):
+        def get(self, *arguments: Any, **options: Any) -> Any:
+            if self.empty():
+                waiting.set()
+            return super().get(*arguments, **options)
+
+    monkeypatch.setattr(backend_module, "SimpleQueue", Workers)
     backend = opened(write_plan())
     backend.activate()
     borrowed, go_on = threading.Event(), threading.Event()
@@ -423,8 +435,7 @@ def test_deactivation_waits_for_runs_under_way(gpu: FakeCudaRuntime, write_plan:
     borrowed.wait()
     closer = threading.Thread(target=backend.deactivate)
     closer.start()
-    closer.join(timeout=0.1)
-    assert closer.is_alive()
+    assert waiting.wait(60)
     assert gpu.alive["stream"] == 2, "nothing is freed under a run"
     go_on.set()
     holder.join()

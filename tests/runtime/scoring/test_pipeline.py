@@ -5,23 +5,28 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
-import time
 import tracemalloc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from changed_backend import Outputs, onnx_runtime_with
 from iqa_runtime import BackendError, Scorer, UsageError
-from iqa_runtime.scoring import crops, preparation
+from iqa_runtime.backends import base
+from iqa_runtime.backends.batch_run import BatchRun
+from iqa_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+from iqa_runtime.scoring import crops, pipeline, preparation
 
 Noise = Callable[..., NDArray[np.uint8]]
+Run = Callable[[], Outputs]
 
-# Time enough for a thread to do wrong what the test looks for.
-GRACE_SECONDS = 0.05
+DEADLINE = 60
+"""Seconds after which a test that waits for a thread gives up; nothing is measured by it."""
 
 
 def decode_threads() -> list[threading.Thread]:
@@ -61,13 +66,8 @@ def test_dropping_the_iterator_ends_the_threads(artefacts: Any, noise: Noise) ->
         assert not decode_threads()
 
 
-def test_interrupting_the_model_ends_the_stream(artefacts: Any, noise: Noise, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Scorer(artefacts.mean()) as scorer:
-
-        def interrupted(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(scorer._backend, "_run", interrupted)
+def test_interrupting_the_model_ends_the_stream(artefacts: Any, noise: Noise) -> None:
+    with Scorer(artefacts.mean(), backend=onnx_runtime_with(Mock(side_effect=KeyboardInterrupt))) as scorer:
         # The exception kept, its frames keep the generators: only closing them ends the threads.
         with pytest.raises(KeyboardInterrupt) as caught:
             list(scorer.score_many([noise(40, 40)] * 3))
@@ -75,19 +75,16 @@ def test_interrupting_the_model_ends_the_stream(artefacts: Any, noise: Noise, mo
         assert caught.tb is not None
 
 
-def test_a_failing_backend_is_the_error_of_the_images_in_its_batch(
-    artefacts: Any, noise: Noise, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Scorer(artefacts.mean(), crops="center", batch_size=2) as scorer:
-        run = scorer._backend._run
-        calls = itertools.count()
+def test_a_failing_backend_is_the_error_of_the_images_in_its_batch(artefacts: Any, noise: Noise) -> None:
+    calls = itertools.count()
 
-        def failing_once(*arguments: Any) -> Any:
-            if next(calls) == 2:
-                raise BackendError("out of memory")
-            return run(*arguments)
+    def failing_once(run: Run) -> Outputs:
+        if next(calls) == 2:
+            raise BackendError("out of memory")
+        return run()
 
-        monkeypatch.setattr(scorer._backend, "_run", failing_once)
+    backend = onnx_runtime_with(failing_once)
+    with Scorer(artefacts.mean(), crops="center", batch_size=2, threads=1, backend=backend) as scorer:
         results = list(scorer.score_many([noise(40, 40)] * 6))
     assert [result.error is None for result in results] == [True, True, False, False, True, True]
 
@@ -97,27 +94,37 @@ def test_a_failing_backend_is_the_error_of_the_images_in_its_batch(
 def test_few_decoded_images_are_alive_at_a_time(
     artefacts: Any, noise: Noise, monkeypatch: pytest.MonkeyPatch, threads: int, crops: str
 ) -> None:
-    lock = threading.Lock()
-    alive = most = 0
+    changed = threading.Condition(threading.RLock())  # a picture may be forgotten wherever its last holder is
+    taken = decoded = alive = most = 0
+
+    def sources() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(30):
+            taken += 1
+            yield b"some bytes"
 
     def gone() -> None:
         nonlocal alive
-        with lock:
+        with changed:
             alive -= 1
 
     def decode(source: Any, *, pixel_limit: int) -> NDArray[np.uint8]:
-        nonlocal alive, most
+        nonlocal alive, decoded, most
         image = noise(160, 160, len(source) + pixel_limit % 2)
-        with lock:
-            alive += 1
-            most = max(most, alive)
         weakref.finalize(image, gone)
+        with changed:
+            alive += 1
+            decoded += 1
+            most = max(most, alive)
+            changed.notify()
         return image
 
     monkeypatch.setattr(preparation, "load_image", decode)
     with Scorer(artefacts.mean(), threads=threads, batch_size=16, crops=crops) as scorer:
-        for _ in scorer.score_many([b"some bytes"] * 30):
-            time.sleep(GRACE_SECONDS / 10)
+        for _ in scorer.score_many(sources()):
+            # The threads decode all they have been given before the next one is given out.
+            with changed:
+                assert changed.wait_for(lambda: decoded == taken, DEADLINE)
     assert most <= threads + 1
     assert alive == 0
 
@@ -147,38 +154,36 @@ def test_the_next_batch_is_filled_while_the_model_works(
         return fill(*arguments, **options)
 
     monkeypatch.setattr(crops, "extract_patches", extract)
-    with Scorer(artefacts.mean(), threads=1, batch_size=1, crops="center") as scorer:
-        run = scorer._backend._run
-        waited: list[bool] = []
+    waited: list[bool] = []
 
-        def patient(*arguments: Any) -> Any:
-            if not waited:
-                waited.append(all(filled.acquire(timeout=5) for _ in range(2)))
-            return run(*arguments)
+    def patient(run: Run) -> Outputs:
+        if not waited:
+            waited.append(all(filled.acquire(timeout=DEADLINE) for _ in range(2)))
+        return run()
 
-        monkeypatch.setattr(scorer._backend, "_run", patient)
+    backend = onnx_runtime_with(patient)
+    with Scorer(artefacts.mean(), threads=1, batch_size=1, crops="center", backend=backend) as scorer:
         assert len(list(scorer.score_many([noise(40, 40)] * 2))) == 2
     assert waited == [True]
 
 
-def test_a_stream_that_the_garbage_collector_ends_in_a_thread_of_the_model(
-    artefacts: Any, noise: Noise, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_that_the_garbage_collector_ends_in_a_thread_of_the_model(artefacts: Any, noise: Noise) -> None:
     class Holder:
         stream: Any
 
     image = noise(40, 40)
     dropped, collected = threading.Event(), threading.Event()
-    with Scorer(artefacts.mean(), threads=1, crops="center", batch_size=1) as scorer:
-        run = scorer._backend._run
+    calls = itertools.count()
 
-        def collecting(*arguments: Any) -> Any:
-            if dropped.wait(GRACE_SECONDS) and not collected.is_set():
-                gc.collect()
-                collected.set()
-            return run(*arguments)
+    def collecting(run: Run) -> Outputs:
+        # The first run gives the result that is waited for.
+        if next(calls) == 1 and dropped.wait(DEADLINE):
+            gc.collect()
+            collected.set()
+        return run()
 
-        monkeypatch.setattr(scorer._backend, "_run", collecting)
+    backend = onnx_runtime_with(collecting)
+    with Scorer(artefacts.mean(), threads=1, crops="center", batch_size=1, backend=backend) as scorer:
         gc.disable()
         try:
             holder = Holder()
@@ -186,27 +191,28 @@ def test_a_stream_that_the_garbage_collector_ends_in_a_thread_of_the_model(
             next(holder.stream)
             del holder
             dropped.set()
-            assert collected.wait(10), "the thread waits for itself"
+            assert collected.wait(DEADLINE), "the thread waits for itself"
         finally:
             gc.enable()
         assert scorer.score(image).value is not None
 
 
 def test_a_result_is_not_kept_back_until_later_batches_are_full(artefacts: Any, noise: Noise) -> None:
+    class Prompt(OnnxRuntimeBackend):
+        """Has ended with a batch before the next image is taken."""
+
+        def begin(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> BatchRun:
+            running = super().begin(inputs, outputs)
+            running.result()
+            return running
+
     image = noise(40, 40)
     taken = itertools.count()
-
-    def slow_source() -> Any:
-        for _ in range(40):
-            next(taken)
-            yield image
-            time.sleep(GRACE_SECONDS / 2)
-
-    with Scorer(artefacts.mean(), threads=1, crops="center", batch_size=8) as scorer:
-        stream = scorer.score_many(slow_source())
+    with Scorer(artefacts.mean(), threads=1, crops="center", batch_size=8, backend=Prompt) as scorer:
+        stream = scorer.score_many(image for _ in taken)
         assert next(stream).value is not None
-        # Its batch of 8, four ahead, and one more that finds it ended; three batches would be 24.
-        assert next(taken) <= 8 + 4 + 3
+        # Its batch of 8, and four that are read ahead.
+        assert next(taken) == 8 + 4
         stream.close()  # type: ignore[attr-defined]
 
 
@@ -252,16 +258,13 @@ def test_a_grid_of_thousands_of_crops_is_never_whole_in_memory(artefacts: Any, n
 def test_the_models_time_is_shared_by_the_items_of_a_batch(
     artefacts: Any, noise: Noise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in (preparation, pipeline):
+        monkeypatch.setattr(module, "perf_counter", lambda: 0.0)
+    # The clock as it stands before and after each of the four runs: they take 1, 2, 3 and 4 seconds.
+    monkeypatch.setattr(base, "perf_counter", iter([0.0, 1.0, 1.0, 3.0, 3.0, 6.0, 6.0, 10.0]).__next__)
     with Scorer(artefacts.mean(), crops="center", batch_size=4, threads=1) as scorer:
-        run = scorer._backend._run
-
-        def slow(*arguments: Any) -> Any:
-            time.sleep(GRACE_SECONDS)
-            return run(*arguments)
-
-        monkeypatch.setattr(scorer._backend, "_run", slow)
         results = list(scorer.score_many([noise(40, 40)] * 4))
-    assert all(1000 * GRACE_SECONDS <= result.milliseconds < 3000 * GRACE_SECONDS for result in results)
+    assert [result.milliseconds for result in results] == [1000 * 10 / 4] * 4
 
 
 def test_fewer_or_more_references_than_images(artefacts: Any, noise: Noise) -> None:

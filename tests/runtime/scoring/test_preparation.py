@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,14 +16,22 @@ from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import parse_patch_plan
 from iqa_runtime.scoring.preparation import Preparer, prefetch
 
+DEADLINE = 60
+"""Seconds after which a test that waits for a thread gives up; nothing is measured by it."""
+
 
 def decode_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("iqa-decode")]
 
 
 def test_prefetch_keeps_order_when_later_work_ends_first() -> None:
+    done = [threading.Event() for _ in range(40)]
+
     def work(number: int) -> int:
-        time.sleep(0.002 * (number % 3 == 0))
+        # Every third waits for the one behind it.
+        if number % 3 == 0 and number + 1 < len(done):
+            assert done[number + 1].wait(DEADLINE)
+        done[number].set()
         return number
 
     assert list(prefetch(work, range(40), 4, 4)) == list(range(40))
@@ -39,7 +46,7 @@ def test_prefetch_works_ahead_while_the_caller_is_busy() -> None:
 
     stream = prefetch(work, range(10), 2, 2)
     next(stream)
-    assert all(begun.acquire(timeout=5) for _ in range(3))
+    assert all(begun.acquire(timeout=DEADLINE) for _ in range(3))
     stream.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -12,10 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 from iqa_runtime import ArtefactError, FileError, PatchPlan, Scorer, UsageError
+from iqa_runtime.artefacts.opening import open_artefact
+from iqa_runtime.backends import GraphSpec
+from iqa_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from iqa_runtime.contract import FileDigest
 from iqa_runtime.scoring import references
+from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import positions
-from iqa_runtime.scoring.references import DECODED_REFERENCES, ReferenceStore
+from iqa_runtime.scoring.references import DECODED_REFERENCES, FeatureStore, Reference, ReferenceStore
 
 Noise = Callable[..., NDArray[np.uint8]]
 SavePng = Callable[[Path, NDArray[np.uint8]], Path]
@@ -50,19 +54,22 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return decoded
 
 
-def count_runs(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that grows by one for every run of the reference encoder."""
-    runs: list[int] = []
-    encoder = scorer._encoder
-    assert encoder is not None
-    run = encoder._run
+class Counting(OnnxRuntimeBackend):
+    """Counts the runs of reference encoders."""
 
-    def counted(*arguments: Any) -> Any:
-        runs.append(1)
-        return run(*arguments)
+    encodings: ClassVar[list[Path]]
 
-    monkeypatch.setattr(encoder, "_run", counted)
-    return runs
+    def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
+        if "reference_features" in outputs:
+            self.encodings.append(self.path)
+        return super()._run(inputs, outputs)
+
+
+@pytest.fixture
+def counting() -> type[Counting]:
+    """Return a backend that has counted nothing yet."""
+    Counting.encodings = []
+    return Counting
 
 
 def test_full_reference_crops_lie_at_the_same_places(artefacts: Any, noise: Noise) -> None:
@@ -108,17 +115,16 @@ def test_cached_features_meet_the_right_crops(artefacts: Any, noise: Noise, per_
 
 
 def test_a_reference_is_decoded_and_encoded_once(
-    artefacts: Any, noise: Noise, save_png: SavePng, tmp_path: Path, decodings: list[Any], monkeypatch: Any
+    artefacts: Any, noise: Noise, save_png: SavePng, tmp_path: Path, decodings: list[Any], counting: type[Counting]
 ) -> None:
     reference = save_png(tmp_path / "reference.png", noise(70, 70, 9))
     images = [noise(60, 80, seed) for seed in range(6)]
-    with Scorer(artefacts.cached(), threads=2) as scorer:
-        runs = count_runs(scorer, monkeypatch)
+    with Scorer(artefacts.cached(), threads=2, backend=counting) as scorer:
         results = list(scorer.score_many(images, reference))
         again = [scorer.score(image, str(reference)) for image in images]
     assert results == again
     assert len(decodings) == 1
-    assert len(runs) == 5
+    assert len(counting.encodings) == 5
 
 
 def test_a_changed_file_is_another_reference(artefacts: Any, noise: Noise, save_png: SavePng, tmp_path: Path) -> None:
@@ -148,30 +154,33 @@ def test_few_references_stay_decoded(noise: Noise, save_png: SavePng, tmp_path: 
     store = ReferenceStore(pixel_limit=1000)
     for path in paths:
         assert store.get(path) is store.get(path)
-    assert len(store._entries) == DECODED_REFERENCES
+    for path in paths[1:]:
+        store.get(path)
+    assert decodings == paths
     store.get(paths[0])
     assert decodings == [*paths, paths[0]]
 
 
 def test_the_feature_store_is_bounded_and_right_all_the_same(
-    artefacts: Any, noise: Noise, monkeypatch: pytest.MonkeyPatch
+    artefacts: Any, noise: Noise, counting: type[Counting]
 ) -> None:
-    path = artefacts.cached()
-    image, reference = noise(70, 90, 1), noise(70, 90, 2)
-    with Scorer(path, crops="grid") as scorer:
-        expected = scorer.score(image, reference)
-    row = artefacts.side**2 * 4
-    with Scorer(path, crops="grid", batch_size=9) as scorer:
-        store = scorer._pipeline._features
-        assert store is not None
-        monkeypatch.setattr(store, "_capacity", 4 * row)
-        runs = count_runs(scorer, monkeypatch)
-        # In the third round some of a batch's items are at hand and some are not.
-        for _ in range(3):
-            assert scorer.score(image, reference) == expected
-        assert store._bytes == 4 * row
-        assert len(store._rows) == 4
-    assert len(runs) > expected.patches
+    artefact = open_artefact(artefacts.cached())
+    assert artefact.encoder is not None
+    row, side = artefacts.side**2 * 4, artefacts.side
+    image = noise(side, 9 * side)
+    corners = np.array([[[0, side * index]] for index in range(9)])
+    expected = [image[:, side * index : side * (index + 1)].mean(axis=2) / 255 for index in range(9)]
+    spec = GraphSpec.of_reference_encoder(artefact.contract)
+    crop = CropInput.of_contract(artefact.contract, "image")
+    with counting(artefact.encoder, spec, device="cpu", threads=1) as encoder:
+        store = FeatureStore(encoder, crop, capacity=4 * row)
+        # Nine at once, of which the last four stay; those; one that was forgotten, beside one that was not; the latter.
+        for wanted, encoded in ((range(9), 9), (range(5, 9), 0), ((0, 8), 1), ((8, 0), 0)):
+            before = len(counting.encodings)
+            out = np.empty((len(wanted), 1, side, side), np.float32)
+            store.fill(out, Reference(image), corners[list(wanted)])
+            np.testing.assert_allclose(out[:, 0], [expected[index] for index in wanted], rtol=ROUNDING)
+            assert len(counting.encodings) - before == encoded
 
 
 def test_equal_bytes_of_another_shape_are_another_reference(artefacts: Any, noise: Noise) -> None:

@@ -220,14 +220,14 @@ def test_one_photograph_is_too_few(photographs, tmp_path):
     with pytest.raises(FileError, match=r"more: 1 photographs there; training and validation need one each"):
         build_synthetic(photographs / "more", CONFIG, tmp_path)
     with pytest.raises(FileError, match="none: 0 photographs there"):
-        find_photographs(tmp_path / "none")
+        find_photographs(tmp_path / "none", CONFIG.tile)
 
 
 def test_a_photograph_smaller_than_a_tile(photographs, tmp_path):
     folder = tmp_path / "photographs"
     shutil.copytree(photographs, folder)
     cv2.imwrite(str(folder / "icon.png"), np.zeros((64, 300, 3), np.uint8))
-    with pytest.raises(FileError, match=r"icon.png: 300 x 64 pixels; a tile needs 96, take it out"):
+    with pytest.raises(UsageError, match=r"photographs smaller than the crop of 96 pixels: \S*icon.png \(300 x 64\);"):
         build_synthetic(folder, CONFIG, tmp_path / "cache")
 
 

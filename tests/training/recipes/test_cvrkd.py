@@ -16,7 +16,6 @@ from iqa_export.systems.cvrkd import CvrkdSystem
 from iqa_runtime.errors import FileError, UsageError
 from iqa_training.configuration import LoopConfig, read_config
 from iqa_training.datasets.items import Item
-from iqa_training.distortions import distort
 from iqa_training.loop import fit
 from iqa_training.recipes import build_recipe
 from iqa_training.recipes.base import Batch, Recipe
@@ -27,6 +26,7 @@ from iqa_training.recipes.cvrkd import (
     TeacherSettings,
 )
 from iqa_training.run.state import Run
+from labelled_pictures import Pictures, degraded_photographs
 
 SIDE = 256
 USED_PARAMETERS = 39.94e6
@@ -34,26 +34,6 @@ USED_PARAMETERS = 39.94e6
 ROUNDED = 0.005e6
 """To the two decimals above."""
 CONFIGS = Path(__file__).parents[3] / "training" / "configs"
-
-
-class Pictures:
-    """Photographs of several contents, blurred and noisy, that lie in memory."""
-
-    def __init__(self, *names: str) -> None:
-        self._items = []
-        folder = Path(__file__).parents[3] / "calibration" / "iqa_calibration" / "photographs"
-        for name in names:
-            photograph = cv2.imread(str(folder / f"{name}.jpg"), cv2.IMREAD_COLOR_RGB)
-            pristine = np.ascontiguousarray(photograph[:SIDE, :SIDE])
-            for kind, severity in (("gaussian_blur", 5), ("white_noise", 2)):
-                degraded = distort(pristine, kind, severity, np.random.default_rng(0))
-                self._items.append(Item(degraded, pristine, 1 - severity / 5, name, kind))
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def item(self, index: int) -> Item:
-        return self._items[index]
 
 
 class SmallTeacher(CvrkdTeacherRecipe):
@@ -75,15 +55,9 @@ class StandIn(torch.nn.Module):
         return self.output
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    """The weights that start at random."""
-    torch.manual_seed(0)
-
-
 @pytest.fixture(scope="module")
 def pictures() -> Pictures:
-    return Pictures("dogs", "fig")
+    return degraded_photographs(SIDE, ("dogs", "fig"))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +105,16 @@ def trained(recipe: Recipe, source: Pictures, folder: Path) -> tuple[float, floa
         freeze_normalisation=False,
         validate_every=2,
     )
-    fit(Run(recipe=recipe, train=source, validation=Pictures("meadow"), loop=settings, seed=0, folder=folder))
+    fit(
+        Run(
+            recipe=recipe,
+            train=source,
+            validation=degraded_photographs(SIDE, ("meadow",)),
+            loop=settings,
+            seed=0,
+            folder=folder,
+        )
+    )
     measure()
     after = recipe.network.state_dict()
     return losses[0], losses[1], {name for name in before if torch.equal(before[name], after[name])}
@@ -177,8 +160,7 @@ def test_teacher_sees_aligned_crops(pictures, encoder):
     recipe = CvrkdTeacherRecipe(TeacherSettings(flip=True), {"encoder": encoder})
     pristine = pictures.item(0).reference
     same = Item(pristine, pristine, 0.25, "same", None)
-    pictures = Pictures()
-    pictures._items.append(same)
+    pictures = Pictures([same])
     example = recipe.example(pictures, 0, np.random.default_rng(0))
     assert example["image"].shape == (CROPS, 3, CROP, CROP)
     assert np.array_equal(example["image"], example["reference"])
@@ -190,8 +172,7 @@ def test_teacher_sees_aligned_crops(pictures, encoder):
 def test_student_sees_aligned_crops_beside_a_photograph(pictures, teacher):
     recipe = CvrkdStudentRecipe(StudentSettings(), {"teacher": teacher})
     pristine, plain = pictures.item(0).reference, np.full((SIDE, SIDE, 3), 7, np.uint8)
-    source = Pictures()
-    source._items += [Item(pristine, pristine, 1.0, "dogs", None), Item(plain, plain, 1.0, "plain", None)]
+    source = Pictures([Item(pristine, pristine, 1.0, "dogs", None), Item(plain, plain, 1.0, "plain", None)])
     examples = [recipe.example(source, 0, np.random.default_rng(seed)) for seed in range(8)]
     assert all(np.array_equal(example["image"], example["aligned"]) for example in examples)
     assert not any(np.array_equal(example["image"], example["reference"]) for example in examples)

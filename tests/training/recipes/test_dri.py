@@ -18,7 +18,6 @@ from iqa_runtime.contract import ExtraOutput, PatchPlan
 from iqa_runtime.errors import FileError, UsageError
 from iqa_training.configuration import LoopConfig
 from iqa_training.datasets.items import Item
-from iqa_training.distortions import distort
 from iqa_training.loop import fit
 from iqa_training.recipes import build_recipe
 from iqa_training.recipes.base import Batch, Recipe
@@ -32,6 +31,7 @@ from iqa_training.recipes.dri import (
 )
 from iqa_training.recipes.dri_triples import cut_patches, cut_region, draw_triple
 from iqa_training.run.state import Run
+from labelled_pictures import Pictures, degraded_photographs
 
 CROP = 64
 SIDE = 192
@@ -57,35 +57,9 @@ class SmallQuality(DriQualityRecipe):
     system = SmallDri
 
 
-class Pictures:
-    """Photographs of four contents, each blurred and noisy, that lie in memory."""
-
-    def __init__(self, references: bool = True) -> None:
-        self._items = []
-        folder = Path(__file__).parents[3] / "calibration" / "iqa_calibration" / "photographs"
-        for name in ("dogs", "fig", "meadow", "sunset"):
-            photograph = cv2.imread(str(folder / f"{name}.jpg"), cv2.IMREAD_COLOR_RGB)
-            pristine = np.ascontiguousarray(photograph[:SIDE, :SIDE])
-            for kind, severity in (("gaussian_blur", 5), ("white_noise", 2)):
-                degraded = distort(pristine, kind, severity, np.random.default_rng(0))
-                self._items.append(Item(degraded, pristine if references else None, severity / 5, name, kind))
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def item(self, index: int) -> Item:
-        return self._items[index]
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    """The weights that start at random."""
-    torch.manual_seed(0)
-
-
 @pytest.fixture(scope="module")
 def pictures() -> Pictures:
-    return Pictures()
+    return degraded_photographs(SIDE, labels=(1.0, 0.4))
 
 
 @pytest.fixture(scope="module")
@@ -157,11 +131,8 @@ def test_first_stage_descends_with_momentum():
 def test_a_triple_is_two_versions_of_one_content_and_another(monkeypatch):
     """Flat pictures that are left as they are tell where the patches come from."""
 
-    class Flat(Pictures):
-        def item(self, index: int) -> Item:
-            shade = np.full((SIDE, SIDE, 3), index, np.uint8)
-            return Item(shade, shade, 0.0, str(index // 2), None)
-
+    shades = [np.full((SIDE, SIDE, 3), index, np.uint8) for index in range(8)]
+    flat = Pictures([Item(shade, shade, 0.0, str(index // 2), None) for index, shade in enumerate(shades)])
     degradations = []
 
     def leave(picture: np.ndarray, *drawn) -> np.ndarray:
@@ -171,7 +142,7 @@ def test_a_triple_is_two_versions_of_one_content_and_another(monkeypatch):
     monkeypatch.setattr("iqa_training.recipes.dri.compose", leave)
     recipe = DriRepresentationRecipe(RepresentationSettings(patch=CROP), {})
     for seed in range(10):
-        patches = recipe.example(Flat(), 3, np.random.default_rng(seed))["patches"]
+        patches = recipe.example(flat, 3, np.random.default_rng(seed))["patches"]
         assert patches.shape == (6, 3, CROP, CROP)
         assert (patches[:4] == 3).all()
         assert len(np.unique(patches[4:])) == 1
@@ -281,7 +252,7 @@ def test_form_of_the_semantic_loss(pictures, representation):
 def photographs(tmp_path) -> Path:
     folder = tmp_path / "photographs"
     folder.mkdir()
-    for index, item in enumerate(map(Pictures().item, (0, 2))):
+    for index, item in enumerate(map(degraded_photographs(SIDE).item, (0, 2))):
         cv2.imwrite(str(folder / f"{index}.png"), item.reference[:100, :150, ::-1])
     return folder
 
@@ -289,7 +260,7 @@ def photographs(tmp_path) -> Path:
 def test_data_without_references_restores_photographs(photographs, representation):
     recipe = SmallQuality(QualitySettings(photographs=str(photographs)), {"representation": representation})
     assert not recipe.needs_reference
-    source = Pictures(references=False)
+    source = degraded_photographs(SIDE, references=False)
     batch = fixed_batch(recipe, source)
     assert not torch.equal(batch["image"], batch["degraded"])
     recipe.network.eval()
@@ -303,7 +274,7 @@ def test_data_without_references_restores_photographs(photographs, representatio
 
 def test_warm_up_on_photographs(photographs, representation):
     recipe = SmallRestoration(RestorationSettings(photographs=str(photographs)), {"representation": representation})
-    example = recipe.example(Pictures(references=False), 0, np.random.default_rng(0))
+    example = recipe.example(degraded_photographs(SIDE, references=False), 0, np.random.default_rng(0))
     assert {name: crop.shape for name, crop in example.items()} == {
         "degraded": (3, CROP, CROP),
         "pristine": (3, CROP, CROP),
@@ -336,13 +307,8 @@ def test_overlap_the_wrong_way_round():
 
 def test_a_single_content_has_nothing_to_contrast_with():
     recipe = DriRepresentationRecipe(RepresentationSettings(patch=CROP), {})
-
-    class OneContent(Pictures):
-        def item(self, index: int) -> Item:
-            return super().item(0)
-
     with pytest.raises(UsageError, match="dogs: no picture of another content"):
-        recipe.example(OneContent(), 0, np.random.default_rng(0))
+        recipe.example(degraded_photographs(SIDE, ("dogs",)), 0, np.random.default_rng(0))
 
 
 def kinds(steps) -> list[str]:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import safetensors.torch
@@ -18,7 +17,7 @@ from iqa_runtime.contract import PatchPlan
 from iqa_runtime.errors import UsageError
 from iqa_training.configuration import LoopConfig, read_config
 from iqa_training.datasets.items import Item
-from iqa_training.distortions import Step, distort
+from iqa_training.distortions import Step
 from iqa_training.loop import fit
 from iqa_training.recipes import build_recipe
 from iqa_training.recipes.base import Batch, Recipe
@@ -30,6 +29,7 @@ from iqa_training.recipes.mfe import (
 )
 from iqa_training.recipes.mfe_views import distortion_class, to_color_space, two_views
 from iqa_training.run.state import Run
+from labelled_pictures import Pictures, degraded_photographs
 
 CROP = 64
 SIDE = 160
@@ -49,35 +49,9 @@ class SmallQuality(MfeQualityRecipe):
     system = SmallMfe
 
 
-class Pictures:
-    """Photographs of four contents, each blurred and noisy, that lie in memory."""
-
-    def __init__(self) -> None:
-        self._items = []
-        folder = Path(__file__).parents[3] / "calibration" / "iqa_calibration" / "photographs"
-        for name in ("dogs", "fig", "meadow", "sunset"):
-            photograph = cv2.imread(str(folder / f"{name}.jpg"), cv2.IMREAD_COLOR_RGB)
-            pristine = np.ascontiguousarray(photograph[:SIDE, :SIDE])
-            for kind, severity in (("gaussian_blur", 5), ("white_noise", 2)):
-                degraded = distort(pristine, kind, severity, np.random.default_rng(0))
-                self._items.append(Item(degraded, pristine, 1 - severity / 5, name, kind))
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def item(self, index: int) -> Item:
-        return self._items[index]
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    """The weights that start at random."""
-    torch.manual_seed(0)
-
-
 @pytest.fixture(scope="module")
 def pictures() -> Pictures:
-    return Pictures()
+    return degraded_photographs(SIDE)
 
 
 def backbone(network: torch.nn.Module, file: Path) -> Path:
@@ -299,8 +273,7 @@ def test_flips(distortion):
     recipe = SmallQuality(QualitySettings(), {"distortion": distortion})
     ramp = np.zeros((CROP, CROP, 3), np.uint8)
     ramp[..., 0], ramp[..., 1] = np.indices((CROP, CROP))
-    source = Pictures()
-    source._items = [Item(ramp, None, 0.75, "ramp", None)]
+    source = Pictures([Item(ramp, None, 0.75, "ramp", None)])
     examples = [recipe.example(source, 0, np.random.default_rng(seed)) for seed in range(30)]
     corners = {tuple(example["image"][:2, 0, 0].tolist()) for example in examples}
     assert corners == {(0, 0), (0, CROP - 1), (CROP - 1, 0), (CROP - 1, CROP - 1)}

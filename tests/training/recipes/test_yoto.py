@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,13 +12,13 @@ from iqa_export.systems.yoto import YotoSystem
 from iqa_runtime.errors import UsageError
 from iqa_training.configuration import LoopConfig
 from iqa_training.datasets.items import Item
-from iqa_training.distortions import distort
 from iqa_training.loop import fit
 from iqa_training.losses.regression import decorrelation
 from iqa_training.recipes import build_recipe
 from iqa_training.recipes.base import Batch, Recipe
 from iqa_training.recipes.yoto import YotoRecipe, YotoSettings, blurred
 from iqa_training.run.state import Run
+from labelled_pictures import Pictures, degraded_photographs
 
 SIDE = 240
 ALONE = {
@@ -33,35 +32,9 @@ INERT = "attention.key.bias", "whole.key.bias", "quadrant.key.bias"
 """A number added to every key changes no softmax over the keys, so nothing but rounding moves these."""
 
 
-class Pictures:
-    """Four contents, each slightly and strongly distorted."""
-
-    def __init__(self, references: bool = True) -> None:
-        self._items = []
-        folder = Path(__file__).parents[3] / "calibration" / "iqa_calibration" / "photographs"
-        for name in ("dogs", "fig", "meadow", "sunset"):
-            photograph = cv2.imread(str(folder / f"{name}.jpg"), cv2.IMREAD_COLOR_RGB)
-            pristine = np.ascontiguousarray(photograph[:SIDE, :SIDE])
-            for kind, severity, label in (("gaussian_blur", 5, 0.1), ("white_noise", 1, 0.9)):
-                degraded = distort(pristine, kind, severity, np.random.default_rng(0))
-                self._items.append(Item(degraded, pristine if references else None, label, name, kind))
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def item(self, index: int) -> Item:
-        return self._items[index]
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    """The weights that start at random."""
-    torch.manual_seed(0)
-
-
 @pytest.fixture(scope="module")
 def pictures() -> Pictures:
-    return Pictures()
+    return degraded_photographs(SIDE, labels=(0.1, 0.9), noise=1)
 
 
 @pytest.fixture
@@ -147,7 +120,7 @@ def test_blurring(pictures):
 @pytest.mark.slow
 def test_without_references(encoder, tmp_path):
     recipe = YotoRecipe(YotoSettings(variant="edge", mode="nr", frozen_layers=3), {"encoder": encoder})
-    source = Pictures(references=False)
+    source = degraded_photographs(SIDE, references=False)
     batch = batch_of(recipe, source)
     before = errors(recipe, batch)
     still = run(recipe, source, tmp_path, 2)
@@ -207,13 +180,9 @@ def test_decorrelation_is_added(pictures):
 
 def test_picture_and_reference_are_cut_alike():
     recipe = YotoRecipe(YotoSettings(variant="edge", mode="mix"), {})
-
-    class Same(Pictures):
-        def item(self, index: int) -> Item:
-            item = super().item(index)
-            return Item(item.reference, item.reference, 1.0, item.content, None)
-
-    examples = [recipe.example(Same(), 0, np.random.default_rng(seed)) for seed in range(5)]
+    pristine = degraded_photographs(SIDE).item(0).reference
+    same = Pictures([Item(pristine, pristine, 1.0, "dogs", None)])
+    examples = [recipe.example(same, 0, np.random.default_rng(seed)) for seed in range(5)]
     assert all(np.array_equal(example["image"], example["reference"]) for example in examples)
     assert len({example["image"].tobytes() for example in examples}) == 5
     assert examples[0]["image"].shape == (3, 224, 224)
@@ -222,7 +191,7 @@ def test_picture_and_reference_are_cut_alike():
 def test_data_without_references():
     recipe = YotoRecipe(YotoSettings(variant="edge", mode="fr"), {})
     with pytest.raises(UsageError, match="dogs: this recipe compares with references and the data set has none"):
-        recipe.example(Pictures(references=False), 0, np.random.default_rng(0))
+        recipe.example(degraded_photographs(SIDE, references=False), 0, np.random.default_rng(0))
 
 
 def test_frozen_layers_are_those_of_a_trained_encoder():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from iqa_runtime.errors import UsageError
+
+_NAMED = 3
+"""How many offending pictures or rows an error names; it counts the rest."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +113,9 @@ class Dataset:
     def __len__(self) -> int:
         """Count the samples."""
         return len(self.samples)
+
+
+def some(names: Sequence[str]) -> str:
+    """Name the first few, and count the rest."""
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

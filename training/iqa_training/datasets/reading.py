@@ -17,10 +17,7 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from iqa_runtime.errors import FileError
-from iqa_training.datasets.base import Dataset, LabelScale, Sample
-
-_NAMED = 3
-"""How many offending files or rows an error names; it counts the rest."""
+from iqa_training.datasets.base import Dataset, LabelScale, Sample, some
 
 
 @dataclass(frozen=True)
@@ -253,14 +250,8 @@ def _check(root: Path, scale: LabelScale, labels: Sequence[Label]) -> None:
     counts = Counter(label.distorted for label in labels)
     twice = [str(path) for path, count in counts.items() if count > 1]
     if twice:
-        raise FileError(f"{root}: listed more than once: {_some(twice)}; each image must have one label")
+        raise FileError(f"{root}: listed more than once: {some(twice)}; each image must have one label")
     paths = dict.fromkeys(path for label in labels for path in (label.distorted, label.reference) if path is not None)
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
-        raise FileError(f"{root}: {len(missing)} of {len(paths)} listed images are missing: {_some(missing)}")
-
-
-def _some(names: Sequence[str]) -> str:
-    """Name the first few, and count the rest."""
-    rest = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+        raise FileError(f"{root}: {len(missing)} of {len(paths)} listed images are missing: {some(missing)}")

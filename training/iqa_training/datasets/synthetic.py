@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.images.loading import IMAGE_SUFFIXES, load_image
-from iqa_training.datasets.items import Item
+from iqa_training.datasets.items import Entry, Item, picture_size, refuse_smaller
 from iqa_training.distortions import DISTORTIONS, OWN_TYPES, Step, compose
 from iqa_training.metrics import METRICS
 from iqa_training.metrics.ensemble import TEACHERS, QuantileScale, label, measure
@@ -128,6 +129,16 @@ class SyntheticSet:
         """Label of every picture, (N,), 0 to 1."""
         return self._labels
 
+    @cached_property
+    def entries(self) -> Sequence[Entry]:
+        """What is known of every picture, in order."""
+        entries = []
+        for (shard, position), rank in zip(self._where, self._labels.tolist(), strict=True):
+            tile = shard.versions[position].tile
+            content = f"{shard.content}:{tile}"
+            entries.append(Entry(f"{content}, version {position}", content, rank, content, *shard.tiles.shape[1:3]))
+        return entries
+
     def item(self, index: int) -> Item:
         """Return one picture with its pristine tile and label."""
         shard, position = self._where[index]
@@ -154,7 +165,7 @@ def build_synthetic(
     Parameters
     ----------
     photographs
-        Folder, searched with all below it. Photographs smaller than a tile are refused.
+        Folder, searched with all below it.
     config
         What to make.
     cache
@@ -172,13 +183,15 @@ def build_synthetic(
     Raises
     ------
     FileError
-        If there are fewer than two photographs, or the cache cannot be written.
+        If there are fewer than two photographs, one cannot be read, or the cache cannot be written.
+    ImageError
+        If a file is no image.
     UsageError
-        If the configuration names unknown distortions or ranges that are none.
+        If the configuration names unknown distortions or ranges that are none, or a photograph is smaller than a tile.
     """
     _check(config)
     # A photograph that is there twice counts once.
-    found = {FileDigest.of_file(file).sha256: file for file in find_photographs(photographs)}
+    found = {FileDigest.of_file(file).sha256: file for file in find_photographs(photographs, config.tile)}
     digests, files = list(found), list(found.values())
     if len(files) < 2:
         raise FileError(f"{photographs}: one photograph, however often; training and validation need one each at least")
@@ -217,17 +230,27 @@ def build_synthetic(
     return train, validation
 
 
-def find_photographs(folder: Path) -> list[Path]:
+def find_photographs(folder: Path, side: int) -> list[Path]:
     """Return the image files of a folder and all below it, sorted; at least two, one for each part of the set.
+
+    Parameters
+    ----------
+    folder
+        Where to search.
+    side
+        Of what is cut from a photograph, pixels.
 
     Raises
     ------
     FileError
-        If there are fewer.
+        If there are fewer, or one cannot be read.
+    ImageError, UsageError
+        If one is no image, or smaller.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if len(files) < 2:
         raise FileError(f"{folder}: {len(files)} photographs there; training and validation need one each at least")
+    refuse_smaller([(str(file), *picture_size(file)) for file in files], side, f"{folder}: photographs")
     return files
 
 
@@ -291,10 +314,6 @@ def _make_shard(file: Path, sha256: str, config: SyntheticConfig, folder: Path) 
     """Cut, degrade, measure and store one photograph; the last file to appear says that all are there."""
     cv2.setNumThreads(1)  # one process a core already
     pixels = load_image(file)
-    if min(pixels.shape[:2]) < config.tile:
-        raise FileError(
-            f"{file}: {pixels.shape[1]} x {pixels.shape[0]} pixels; a tile needs {config.tile}, take it out"
-        )
     tiles, degraded, versions = [], [], []
     for index in range(config.tiles):
         rng = np.random.default_rng([config.seed, int(sha256[:12], 16), index])
@@ -318,7 +337,8 @@ def _make_shard(file: Path, sha256: str, config: SyntheticConfig, folder: Path) 
         temporary.write_bytes(msgspec.json.encode({"file": file.name, "versions": versions}))
         temporary.replace(_path(folder, sha256))
     except OSError as error:
-        raise FileError(f"{folder}: cannot be written ({error.strerror}); check folder and disk") from error
+        # NumPy's own error of a full disk has no number.
+        raise FileError(f"{folder}: cannot be written ({error.strerror or error}); check folder and disk") from error
 
 
 def _path(folder: Path, sha256: str) -> Path:

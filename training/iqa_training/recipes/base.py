@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,6 +46,14 @@ class Recipe(ABC):
         What `iqa-export` has to be told beyond model and variant, each option after a space.
     needs_reference
         Whether every picture has to have a reference.
+    smallest
+        Shorter side of the smallest picture of the data set that it can use, pixels.
+    contents
+        How many contents each part of the data set has to have.
+    photographs
+        Files of photographs that it takes beside the data set.
+    trains_score
+        Whether there is a score to validate by; otherwise the loss validates.
     network
         What is trained, and nothing else: its state is what is saved and resumed.
     """
@@ -58,6 +66,10 @@ class Recipe(ABC):
     leads_to: ClassVar[str | None] = None
     export_options: str = ""
     needs_reference: bool = False
+    smallest: int = 1
+    contents: ClassVar[int] = 1
+    photographs: Sequence[Path] = ()
+    trains_score: ClassVar[bool] = True
     variant: str | None = None
     network: nn.Module
 
@@ -77,12 +89,11 @@ class Recipe(ABC):
         return self.example(source, index, np.random.default_rng(index))
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
-        """Score a validation batch, (B,) by task; nothing if the recipe trains no score.
+        """Score a validation batch, (B,) by task; of recipes that train a score.
 
         The batch's ``label`` is what scores are compared with.
         """
-        del batch
-        return {}
+        raise NotImplementedError(type(self).__name__)
 
     def parameter_groups(self, loop: LoopConfig) -> list[dict[str, object]]:
         """Return the optimiser's groups: as it stands, an encoder that is there learns at its own rate."""

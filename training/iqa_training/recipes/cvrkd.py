@@ -81,6 +81,7 @@ class CvrkdTeacherRecipe(Recipe):
                 f"recipe {self.name} does not train the ResNet-50 trunk: give --weights encoder=FILE, trained elsewhere"
             )
         self._settings = settings
+        self.smallest = self.crop
         self.network = Cvrkd()
         load_encoder(self.network.trunk, weights["encoder"], CvrkdSystem.mean, CvrkdSystem.std)
         self.network.trunk.requires_grad_(False)
@@ -131,7 +132,9 @@ class CvrkdStudentRecipe(CvrkdTeacherRecipe):
                 f"recipe {self.name}: give --weights teacher=FILE, made by {CvrkdTeacherRecipe.name} or published"
             )
         self._settings = settings
-        self._photographs = [] if settings.photographs is None else find_photographs(Path(settings.photographs))
+        self.smallest = self.crop
+        if settings.photographs is not None:
+            self.photographs = find_photographs(Path(settings.photographs), self.crop)
         self._teacher = Cvrkd().eval().requires_grad_(False)
         load_into(self._teacher, read_checkpoint(weights["teacher"]), CvrkdSystem().key_map(self.variant))
         self.network = Cvrkd()
@@ -158,8 +161,8 @@ class CvrkdStudentRecipe(CvrkdTeacherRecipe):
         return {"total": total, "absolute_error": error, "distillation": distillation}
 
     def _photograph(self, source: Source, rng: np.random.Generator) -> Picture:
-        if self._photographs:
-            return load_image(self._photographs[int(rng.integers(len(self._photographs)))])
+        if self.photographs:
+            return load_image(self.photographs[int(rng.integers(len(self.photographs)))])
         return reference_of(source.item(int(rng.integers(len(source)))))
 
 

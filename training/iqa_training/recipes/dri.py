@@ -95,12 +95,15 @@ class DriRepresentationRecipe(Recipe):
     settings = RepresentationSettings
     roles = ("encoder",)
     needs_reference = True
+    contents = 2
+    trains_score = False
     network: RepresentationNetwork
 
     def __init__(self, settings: RepresentationSettings, weights: Mapping[str, Path]) -> None:
         if settings.overlap[0] > settings.overlap[1]:
             raise UsageError(f"overlap: {settings.overlap}; give two shares, smaller first")
         self._settings = settings
+        self.smallest = settings.patch
         self._same_kind = settings.x2_mode == "same_kind"
         config = DriSystem.config
         self.network = RepresentationNetwork(config)
@@ -183,12 +186,16 @@ class DriRestorationRecipe(Recipe):
     settings: ClassVar[type[msgspec.Struct]] = RestorationSettings
     roles: ClassVar[tuple[str, ...]] = ("representation",)
     system: ClassVar[type[DriSystem]] = DriSystem
+    trains_score: ClassVar[bool] = False
     network: Dri
 
     def __init__(self, settings: RestorationSettings, weights: Mapping[str, Path]) -> None:
         self._settings = settings
-        self._photographs = [] if settings.photographs is None else find_photographs(Path(settings.photographs))
-        self.needs_reference = not self._photographs
+        if settings.photographs is not None:
+            self.photographs = find_photographs(Path(settings.photographs), self.system.crop)
+        self.needs_reference = not self.photographs
+        # With photographs of its own, the restorer alone takes nothing from the data set.
+        self.smallest = self.system.crop if self.needs_reference or self.trains_score else 1
         self.network = Dri(self.system.config)
         self._load(weights)
         # A copy that stays as stage 1 left it: judged by an extractor that learns too, any restoration could pass.
@@ -227,7 +234,7 @@ class DriRestorationRecipe(Recipe):
     def _degraded(self, item: Item | None, rng: np.random.Generator) -> Example:
         """Return a pristine crop, of a photograph if there is no item, and the same crop degraded."""
         if item is None:
-            pristine = load_image(self._photographs[int(rng.integers(len(self._photographs)))])
+            pristine = load_image(self.photographs[int(rng.integers(len(self.photographs)))])
         else:
             pristine = reference_of(item)
         crop = random_crop([pristine], self.system.crop, rng)[0]
@@ -260,6 +267,7 @@ class DriQualityRecipe(DriRestorationRecipe):
     title = "DRI-IQA, arXiv 2411.17390, stage 2: score and restorer together"
     settings = QualitySettings
     roles = ("representation", "restorer")
+    trains_score = True
     _settings: QualitySettings
 
     def example(self, source: Source, index: int, rng: np.random.Generator) -> Example:

@@ -118,6 +118,7 @@ class MfeContrastiveRecipe(Recipe):
     settings = ContrastiveSettings
     roles = ("encoder",)
     needs_reference = True
+    trains_score = False
     network: ContrastiveNetwork
 
     def __init__(self, settings: ContrastiveSettings, weights: Mapping[str, Path]) -> None:
@@ -202,6 +203,7 @@ class MfeQualityRecipe(Recipe):
                 f"made by {MfeContrastiveRecipe.name} or a published ResNet-50, or set distortion_rate"
             )
         self._settings = settings
+        self.smallest = self.system.crop
         config = self.system.config
         self.network = Mfe(config)
         if "distortion" in weights:

@@ -72,6 +72,7 @@ class YotoRecipe(Recipe):
     model = "yoto"
     settings = YotoSettings
     roles = ("encoder", "network")
+    smallest = YotoSystem.crop
     network: Yoto
 
     def __init__(self, settings: YotoSettings, weights: Mapping[str, Path]) -> None:

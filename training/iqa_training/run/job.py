@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from iqa_runtime import __version__
 from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.files.overwriting import write_at_once
 from iqa_training.configuration import SYNTHETIC, RunConfig, read_config
 from iqa_training.datasets import read_dataset, select, split
 from iqa_training.datasets.items import DatasetSource, Source
@@ -66,8 +68,6 @@ def train(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bars:
         sources, trained_on = _read(settings, data, cache or out / "cache", threads or torch.get_num_threads(), bars)
-        if recipe.needs_reference and sources[0].item(0).reference is None:
-            raise UsageError(f"recipe {name} compares with references, {settings.dataset} has none")
         steps = bars.add_task("training", total=None)
 
         def report(done: int, total: int, losses: dict[str, float]) -> None:
@@ -100,10 +100,11 @@ def train(
             device=chosen,
         )
         if not (out / "last.pt").exists():  # a run that is there keeps the configuration it was started with
-            (out / "config.yaml").write_bytes(msgspec.yaml.encode(settings))
+            write_at_once(out / "config.yaml", msgspec.yaml.encode(settings))
         progress = fit(run, report)
     best = out / "best.safetensors"
-    console.print(f"best validation {progress.best:.4f}; next: {_next_command(recipe, best)}", soft_wrap=True)
+    chosen_by = f"best validation {progress.best:.4f}" if math.isfinite(progress.best) else "no validation"
+    console.print(f"{chosen_by}; next: {_next_command(recipe, best)}", soft_wrap=True)
 
 
 def _next_command(recipe: Recipe, best: Path) -> str:

@@ -3,39 +3,70 @@
 from __future__ import annotations
 
 import csv
-from contextlib import AbstractContextManager
+import io
+import os
+import socket
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from iqa_runtime.errors import FileError
+from iqa_runtime.files.overwriting import write_at_once
 
-class Log(AbstractContextManager["Log"]):
-    """``metrics.csv`` and TensorBoard's events."""
+Row = dict[str, float]
+"""What is logged of an epoch, by name; ``epoch`` counts from 1."""
 
-    def __init__(self, folder: Path, epochs_done: int) -> None:
-        # Importing it takes a second, and only training needs it.
-        from torch.utils.tensorboard import SummaryWriter
 
-        self._path = folder / "metrics.csv"
-        self._rows = _rows(self._path)[:epochs_done]
-        self._writer = SummaryWriter(str(folder), purge_step=epochs_done + 1)
+class Log:
+    """``metrics.csv`` and TensorBoard's events, both as long as the rows: what a kill left too much of is taken back.
 
-    def write(self, epoch: int, row: dict[str, float]) -> None:
+    TensorBoard's own writer hands its events to a thread, which a full disk ends with a traceback; its records are
+    written here instead, one after the other.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    rows
+        Of the epochs that are done.
+
+    Raises
+    ------
+    FileError
+        If something cannot be written, here and in `write`.
+    """
+
+    def __init__(self, folder: Path, rows: Sequence[Row]) -> None:
+        self._table = folder / "metrics.csv"
+        self._events = folder / f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.0"
+        self._rows = list(rows)
+        if self._rows:
+            self._write_table()
+        # The second hides from TensorBoard what an interrupted run wrote of epochs that are done again.
+        self._append({"file_version": "brain.Event:2"}, {"step": len(rows) + 1, "session_log": {"status": "START"}})
+
+    def write(self, row: Row) -> None:
         """Add the row of an epoch to both."""
-        for name, value in row.items():
-            self._writer.add_scalar(name, value, epoch)
-        self._writer.flush()
-        self._rows.append({"epoch": str(epoch)} | {name: f"{value:.6g}" for name, value in row.items()})
-        columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        with self._path.open("w", newline="") as file:
-            table = csv.DictWriter(file, columns)
-            table.writeheader()
-            table.writerows(self._rows)
+        self._rows.append(row)
+        self._write_table()
+        values = [{"tag": name, "simple_value": value} for name, value in row.items() if name != "epoch"]
+        self._append({"step": int(row["epoch"]), "summary": {"value": values}})
 
-    def __exit__(self, *error: object) -> None:
-        self._writer.close()
+    def _write_table(self) -> None:
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, list(dict.fromkeys(name for row in self._rows for name in row)))
+        table.writeheader()
+        table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self._rows)
+        write_at_once(self._table, text.getvalue().encode())
 
+    def _append(self, *events: dict[str, object]) -> None:
+        # Here and not above, because only training needs it.
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        try:
+            with self._events.open("ab") as file:
+                for fields in events:
+                    RecordWriter(file).write(Event(wall_time=time.time(), **fields).SerializeToString())
+        except OSError as error:
+            raise FileError(f"{self._events}: cannot write there ({error.strerror}); check folder and disk") from error

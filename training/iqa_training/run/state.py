@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,12 @@ import torch
 from torch import nn
 
 from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.files.overwriting import write_at_once
 from iqa_training.configuration import LoopConfig
 from iqa_training.datasets.items import Source
 from iqa_training.recipes.base import Recipe
+from iqa_training.run.checks import describe_photographs, describe_pictures
+from iqa_training.run.log import Row
 
 CARRIED_OUT = ("workers", "validate_every")
 """Settings of the loop that may change while a run is under way: they don't touch what is trained."""
@@ -29,11 +33,15 @@ class Progress:
     epoch
         Epochs done.
     best
-        The best validation so far: SRCC, or minus the loss of recipes that train no score.
+        The best validation so far: SRCC, or minus the loss of recipes that train no score; minus infinity while none
+        was defined.
+    rows
+        What was logged of each epoch.
     """
 
     epoch: int = 0
     best: float = -math.inf
+    rows: list[Row] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +98,22 @@ class State:
         }
 
     def save(self, progress: Progress) -> None:
-        """Write the file, at once."""
+        """Write the file, at once.
+
+        Raises
+        ------
+        FileError
+            If it cannot be written.
+        """
         state: dict[str, Any] = {name: part.state_dict() for name, part in self._parts.items()}
-        state |= {"epoch": progress.epoch, "best": progress.best, "random": torch.get_rng_state()}
+        state |= {"epoch": progress.epoch, "best": progress.best, "rows": progress.rows}
+        state["random"] = torch.get_rng_state()
         state["random_cuda"] = torch.cuda.get_rng_state_all()  # empty without a GPU
         state["settings"] = self._settings
-        temporary = self._path.with_suffix(".part")
-        torch.save(state, temporary)
-        temporary.replace(self._path)
+        # Through memory, because PyTorch's own writer says nothing of a full disk but where in C++ it was.
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_at_once(self._path, content.getvalue())
 
     def restore(self) -> Progress:
         """Load the file, if there is one, into what it was made from; return where the run stands.
@@ -118,7 +134,7 @@ class State:
                 part.load_state_dict(state[name])
             torch.set_rng_state(state["random"])
             torch.cuda.set_rng_state_all(state["random_cuda"])
-            return Progress(state["epoch"], state["best"])
+            return Progress(state["epoch"], state["best"], state["rows"])
         except UsageError:
             raise
         except Exception as error:  # a damaged file makes the unpickler raise anything
@@ -143,5 +159,9 @@ def _settings(run: Run) -> dict[str, str]:
     """Return what decides the result of a run, as text: only plain values are read back."""
     loop = msgspec.to_builtins(run.loop)
     decisive = {name: value for name, value in loop.items() if name not in CARRIED_OUT}
-    values = {"recipe": run.recipe.name, "pictures": len(run.train), "seed": run.seed, **decisive, **run.settings}
+    parts = (("training", run.train), ("validation", run.validation))
+    sources = {f"{part}_pictures": describe_pictures(source) for part, source in parts}
+    if run.recipe.photographs:
+        sources["photographs"] = describe_photographs(run.recipe.photographs)
+    values = {"recipe": run.recipe.name, "seed": run.seed, **decisive, **run.settings, **sources}
     return {name: str(value) for name, value in values.items()}
