@@ -15,6 +15,7 @@ SCHEMA_VERSION = 2
 METADATA_KEY = "iqa.contract"
 
 Task = Literal["nr", "fr", "nar"]
+Pooling = Literal["mean", "median", "minimum", "maximum"]
 Range = tuple[float | None, float | None]
 """Least and largest score; None where there is no end."""
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-weights"]
@@ -327,7 +328,7 @@ class Contract:
     gmac: float | None = None
     inputs: tuple[TensorInput, ...]
     patch_plan: PatchPlan
-    pooling: Literal["mean", "median", "minimum", "maximum"]
+    pooling: Pooling
     score: ScoreOutput
     maps: tuple[MapOutput, ...] = ()
     extras: tuple[ExtraOutput, ...] = ()

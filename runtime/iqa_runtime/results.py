@@ -21,7 +21,7 @@ class Score:
     path
         The file as the caller named it; None for encoded bytes and arrays.
     value
-        Mean over the crops; None if there is an error.
+        Score of the image: those of its crops, pooled as the contract says, mostly to their mean; None on an error.
     range
         Nominal (low, high): the range of the labels the network was trained on; None where it has no end.
     higher_is_better
@@ -33,7 +33,7 @@ class Score:
     width, height
         Of the decoded image, upright, in pixels; None if it could not be decoded.
     patches
-        Number of crops the value is the mean of; 0 if there is an error.
+        Number of crops the value was pooled from; 0 if there is an error.
     patch_scores
         What the network said, in the order of the patch plan: one number a crop, or one for every P crops if the
         network takes P at once.

@@ -68,7 +68,7 @@ def score(backend: Backend, gate_set: GateSet, *, progress: Progress | None = No
     scores = []
     for items in gate_set.images():
         values = list(_item_scores(backend, items, name))
-        scores.append(pooled(values) if all(map(math.isfinite, values)) else math.nan)
+        scores.append(pooled(values, gate_set.contract.pooling) if all(map(math.isfinite, values)) else math.nan)
         if progress is not None:
             progress(len(scores), len(gate_set.renditions))
     return np.array(scores)

@@ -212,7 +212,7 @@ class Pipeline:
         scored = tally.error is None
         return Score(
             path=tally.path,
-            value=pooled(tally.scores) if scored else None,
+            value=pooled(tally.scores, self._contract.pooling) if scored else None,
             range=score.range,
             higher_is_better=score.higher_is_better,
             trained=self._contract.weights.trained,

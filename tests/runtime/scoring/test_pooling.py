@@ -1,6 +1,10 @@
 import random
 from fractions import Fraction
 
+import numpy as np
+import pytest
+
+from iqa_runtime import Scorer
 from iqa_runtime.scoring.pooling import pooled
 
 
@@ -10,5 +14,15 @@ def test_the_mean_is_exact_before_it_is_rounded_and_knows_no_order():
     expected = float(sum(map(Fraction, scores)))  # the exact sum, rounded once
     for seed in range(5):
         random.Random(seed).shuffle(scores)
-        assert pooled(scores) == expected / 5
-    assert pooled([0.7]) == 0.7
+        assert pooled(scores, "mean") == expected / 5
+    assert pooled([0.7], "mean") == 0.7
+
+
+@pytest.mark.parametrize(("pooling", "value"), [("mean", 0.5), ("median", 0.45), ("minimum", 0.1), ("maximum", 1.0)])
+def test_the_contract_says_how(artefacts, pooling, value):
+    scores = [0.5, 0.1, 1.0, 0.4]
+    assert pooled(scores, pooling) == pytest.approx(value)
+    picture = np.repeat(np.array(scores) * 255, artefacts.side)[None, :, None].repeat(artefacts.side, 0).repeat(3, 2)
+    with Scorer(artefacts.mean(pooling=pooling), crops=f"grid:{artefacts.side}") as scorer:
+        result = scorer.score(picture.round().astype(np.uint8))
+    assert result.value == pooled(result.patch_scores, pooling) == pytest.approx(value, abs=1 / 255)
