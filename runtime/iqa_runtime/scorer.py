@@ -124,6 +124,20 @@ class Scorer:
         else:
             artefact = open_artefact(artefact, trust=trust)
         self._contract = artefact.contract
+        self._opened_from = (
+            artefact.path.absolute(),
+            {
+                "backend": backend,
+                "device": device,
+                "precision": precision,
+                "threads": threads,
+                "batch_size": batch_size,
+                "crops": crops,
+                "maps": maps,
+                "restored": restored,
+                "pixel_limit": pixel_limit,
+            },
+        )
         self._file = FileDigest(file=artefact.path.name, sha256=artefact.graph.sha256)
         choice = choose_backend(artefact, backend, device=device, precision=precision)
         if choice.complaint is not None:
@@ -165,6 +179,12 @@ class Scorer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as the arguments; there the artefact is opened again, and must be the same file."""
+        self._check_open()
+        path, arguments = self._opened_from
+        return _reopened, (path, self._file.sha256, arguments)
 
     @property
     def contract(self) -> Contract:
@@ -305,6 +325,13 @@ class Scorer:
                 f"this artefact has its reference inside ({self._contract.baked_reference.file}); give no other one"
             )
         raise UsageError(f"this artefact ({self._contract.model}, {self._contract.task}) takes no reference; give none")
+
+
+def _reopened(path: Path, digest: str, arguments: dict[str, Any]) -> Scorer:
+    artefact = open_artefact(path)
+    if artefact.graph.sha256 != digest:
+        raise ArtefactError(f"{path}: another file than the one that was opened first; open it again")
+    return Scorer(artefact, **arguments)
 
 
 def _check_number(name: str, value: int | None, most: int | None = None) -> None:

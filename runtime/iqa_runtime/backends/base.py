@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -22,8 +23,12 @@ from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.backends.batch_run import BatchRun
 from iqa_runtime.backends.tensor_spec import GraphSpec
 from iqa_runtime.errors import BackendError, UsageError
+from iqa_runtime.forking import tell_after_fork
 
 _FLOATS = ("float32", "float16")
+
+_left_by_parents: list[dict[str, Any]] = []
+"""What backends had when this process was forked."""
 
 
 class Backend(ABC):
@@ -57,6 +62,9 @@ class Backend(ABC):
         self.threads = threads
         self._is_active = False
         self._pool: ThreadPoolExecutor | None = None
+        self._is_parents = False
+        self._loading = Lock()
+        tell_after_fork(self)
 
     def __enter__(self) -> Self:
         self.activate()
@@ -81,6 +89,11 @@ class Backend(ABC):
     def concurrent_runs(self) -> int:
         """Runs that go on at once, each in a thread of its own."""
         return 1
+
+    @property
+    def survives_fork(self) -> bool:
+        """Whether a forked child can go on with what `_load` made; if not, it loads the graph anew when it needs it."""
+        return False
 
     @property
     @abstractmethod
@@ -119,8 +132,7 @@ class Backend(ABC):
         """
         if not self._is_active:
             self._load()
-            # Its threads are started by the first runs.
-            self._pool = ThreadPoolExecutor(self.concurrent_runs, thread_name_prefix="iqa-model")
+            self._start_pool()
             self._is_active = True
 
     def deactivate(self) -> None:
@@ -130,7 +142,19 @@ class Backend(ABC):
             if self._pool is not None:
                 self._pool.shutdown()
                 self._pool = None
-            self._release()
+            if not self._is_parents:
+                self._release()
+
+    def after_fork(self) -> None:
+        """Go on in a forked child: with threads of its own, and a graph of its own if the parent's cannot be used."""
+        self._loading = Lock()
+        if self._is_active:
+            self._start_pool()
+            self._is_parents = self._is_parents or not self.survives_fork
+
+    def _start_pool(self) -> None:
+        # Its threads are started by the first runs.
+        self._pool = ThreadPoolExecutor(self.concurrent_runs, thread_name_prefix="iqa-model")
 
     def infer(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Run a batch of any number of items.
@@ -278,6 +302,13 @@ class Backend(ABC):
     def _check_active(self) -> None:
         if not self._is_active:
             raise UsageError(f"{self.path}: the {self.name} backend is not active; call activate() first")
+        if self._is_parents:
+            with self._loading:
+                if self._is_parents:
+                    # Never freed here: that would wait for threads which are not in this process.
+                    _left_by_parents.append(vars(self).copy())
+                    self._load()
+                    self._is_parents = False
 
     def _check_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> int:
         """Return the number of items."""

@@ -67,6 +67,11 @@ class OnnxRuntimeBackend(Backend):
         """On the CPU one a thread; one on a GPU, which a single run keeps busy."""
         return self.threads if self._provider == _CPU else 1
 
+    @property
+    def survives_fork(self) -> bool:
+        """On the CPU, where a session has no threads: the weights stay shared between parent and children."""
+        return self._provider == _CPU
+
     def _load(self) -> None:
         onnxruntime = _import_onnxruntime()
         if self._provider not in onnxruntime.get_available_providers():

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend
+from iqa_runtime.forking import tell_after_fork
 from iqa_runtime.images.loading import Source, load_image
 from iqa_runtime.scoring.crops import CropInput
 
@@ -53,6 +54,12 @@ class ReferenceStore:
         self._pixel_limit = pixel_limit
         self._lock = Lock()
         self._entries: OrderedDict[Hashable, Future[Reference]] = OrderedDict()
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget what threads of the parent were about to decode."""
+        self._lock = Lock()
+        self._entries = OrderedDict((key, future) for key, future in self._entries.items() if future.done())
 
     def get(self, source: Source) -> Reference:
         """Return a reference, decoding it if it is not at hand; threads that want the same one wait for the first.
@@ -120,6 +127,12 @@ class FeatureStore:
         self._lock = Lock()
         self._rows: OrderedDict[tuple[bytes, bytes], NDArray[np.float32]] = OrderedDict()
         self._bytes = 0
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin anew: the parent may have been writing."""
+        self._lock = Lock()
+        self._rows, self._bytes = OrderedDict(), 0
 
     def fill(self, out: NDArray[Any], reference: Reference, positions: NDArray[np.int64]) -> None:
         """Write the features of one reference's crops into the items of `out`.

@@ -1,0 +1,159 @@
+"""A scorer in other processes: forked, spawned, forked from a server; their scores have the parent's bits."""
+
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from iqa_runtime import ArtefactError, Scorer, UsageError
+
+SECONDS = 120
+"""Far more than any of these takes: a child that waits for threads which it has not would wait for ever."""
+
+START = """
+import multiprocessing, os, sys, warnings
+import numpy as np
+from iqa_runtime import Scorer
+
+# Python 3.12 and later warn of every fork beside threads; that it goes well is what is tested.
+warnings.simplefilter("ignore", DeprecationWarning)
+PICTURES = [np.random.default_rng(seed).integers(0, 256, (70, 90, 3), dtype=np.uint8) for seed in range(6)]
+
+
+def score(scorer, pictures):
+    return [result.value.hex() for result in scorer.score_many(pictures)]
+
+
+def main(path, backend, *others):
+    scorer = Scorer(path, threads=2, backend=backend)
+    before = score(scorer, PICTURES)
+"""
+
+
+def run(folder, body, *arguments):
+    """Run a program that compares scores of processes; it says what went well."""
+    program = folder / "program.py"
+    text = (
+        START
+        + textwrap.indent(textwrap.dedent(body), "    ")
+        + "\n\nif __name__ == '__main__':\n    main(*sys.argv[1:])\n"
+    )
+    program.write_text(text, encoding="utf-8")
+    command = [sys.executable, str(program), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+FORKED = """
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            same = score(scorer, PICTURES) == before == [scorer.score(picture).value.hex() for picture in PICTURES]
+            os._exit(0 if same else 3)
+        children.append(child)
+    print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+    print(score(scorer, PICTURES) == before)
+"""
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it cannot fork")
+
+
+@pytest.mark.parametrize(
+    "backend", ["onnxruntime", pytest.param("openvino", marks=[pytest.mark.openvino, pytest.mark.slow])]
+)
+def test_children_of_a_used_scorer_go_on(artefacts, tmp_path, backend):
+    assert run(tmp_path, FORKED, artefacts.deep(), backend) == ["0", "0", "0", "0", "True"]
+
+
+def test_a_child_of_a_child_goes_on(artefacts, tmp_path):
+    body = """
+        child = os.fork()
+        if child == 0:
+            score(scorer, PICTURES)
+            grandchild = os.fork()
+            if grandchild == 0:
+                os._exit(0 if score(scorer, PICTURES) == before else 3)
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert run(tmp_path, body, artefacts.deep(), "onnxruntime") == ["0"]
+
+
+def test_closing_in_a_child_leaves_the_parent_its_scorer(artefacts, tmp_path):
+    body = """
+        child = os.fork()
+        if child == 0:
+            scorer.close()
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), score(scorer, PICTURES) == before)
+    """
+    assert run(tmp_path, body, artefacts.deep(), "onnxruntime") == ["0", "True"]
+
+
+def test_references_that_threads_were_reading_are_not_waited_for(artefacts, tmp_path):
+    """The child forgets a reference whose decoding began in a thread that it has not."""
+    body = """
+        from concurrent.futures import Future
+        scorer = Scorer(others[0], threads=2)
+        cv2 = __import__("cv2")
+        cv2.imwrite("reference.png", PICTURES[0])
+        expected = scorer.score(PICTURES[1], "reference.png").value
+        store = scorer._preparer._references
+        key = next(iter(store._entries))
+        store._entries[key] = Future()
+        store._lock.acquire()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if scorer.score(PICTURES[1], "reference.png").value == expected else 3)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert run(tmp_path, body, artefacts.deep(), "onnxruntime", artefacts.cached()) == ["0"]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_scorer_travels_to_the_processes_of_a_pool(artefacts, tmp_path, method):
+    body = f"""
+        with multiprocessing.get_context("{method}").Pool(2) as pool:
+            results = pool.starmap(score, [(scorer, PICTURES[:3]), (scorer, PICTURES[3:])])
+        print(results[0] + results[1] == before)
+    """
+    assert run(tmp_path, body, artefacts.deep(), "onnxruntime") == ["True"]
+
+
+@pytest.mark.slow
+def test_in_the_workers_of_a_data_loader(artefacts, tmp_path):
+    body = """
+        import torch.utils.data
+
+        class Scores(torch.utils.data.Dataset):
+            def __len__(self):
+                return len(PICTURES)
+
+            def __getitem__(self, index):
+                return scorer.score(PICTURES[index]).value
+
+        loader = torch.utils.data.DataLoader(Scores(), num_workers=2, batch_size=None)
+        print([float(value).hex() for value in loader] == before)
+    """
+    assert run(tmp_path, body, artefacts.deep(), "onnxruntime") == ["True"]
+
+
+def test_a_pickled_scorer_is_opened_again_from_its_arguments(artefacts):
+    path = artefacts.mapped()
+    picture = np.full((70, 90, 3), 100, np.uint8)
+    with Scorer(path, threads=3, crops="grid:16", maps=True, batch_size=5) as scorer:
+        with pickle.loads(pickle.dumps(scorer)) as other:
+            assert (other.threads, other.batch_size, other.patch_plan) == (3, 5, scorer.patch_plan)
+            assert other.score(picture) == scorer.score(picture)
+            assert other.score(picture).map is not None
+        travelling = pickle.dumps(scorer)
+    path.write_bytes(artefacts.mean().read_bytes())
+    with pytest.raises(ArtefactError, match="another file than the one that was opened first"):
+        pickle.loads(travelling)
+    with pytest.raises(UsageError, match="closed"):
+        pickle.dumps(scorer)
