@@ -18,7 +18,14 @@ from torch import nn
 
 from iqa_calibration.graphs import finishing
 from iqa_calibration.graphs.structure import opset_of
-from iqa_export.checkpoints import Checkpoint, CheckpointError, load_into, random_checkpoint, read_checkpoint
+from iqa_export.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    expected_keys,
+    load_into,
+    random_checkpoint,
+    read_checkpoint,
+)
 from iqa_export.onnx_export import OPSET, to_onnx
 from iqa_export.parity import OutputParity, ParityError, compare, run_as_written, run_onnx
 from iqa_export.report import GraphReport, Report
@@ -68,21 +75,35 @@ class Request:
     opset: int = OPSET
 
 
-def load_checkpoint(system: System, weights: str, variant: str | None) -> Checkpoint:
-    """Read ``--weights``: a file, or ``random:SEED`` for the system's (first) variant.
+def load_checkpoint(system: System, weights: str, variant: str | None, *, weights_key: str | None = None) -> Checkpoint:
+    """Read a checkpoint, or make one of random values.
+
+    Parameters
+    ----------
+    system, variant
+        The network they are for; None for any variant.
+    weights
+        A file, or ``random:SEED`` for the system's (first) variant.
+    weights_key
+        Which of several state dicts in the file, such as ``params_ema`` or ``ema_model``; see `Checkpoint.entry`.
 
     Raises
     ------
     UsageError
-        If the seed is no number.
+        If the seed is no number, or random values are to have a key.
     FileError, CheckpointError
-        If the file cannot be used.
+        If the file cannot be used; also if it holds several state dicts that fit and `weights_key` is None.
     """
     if not weights.startswith(RANDOM_PREFIX):
-        return read_checkpoint(Path(weights))
+        # One network after the other, only as far as is needed: to build one takes seconds.
+        names = [variant] if variant else system.tasks
+        expected = (expected_keys(system.build(name), system.key_map(name)) for name in names)
+        return read_checkpoint(Path(weights), weights_key=weights_key, expected=expected)
+    if weights_key is not None:
+        raise UsageError(f"weights_key {weights_key}: {weights} is no file and holds no entries; leave it out")
     seed = weights.removeprefix(RANDOM_PREFIX)
     if not (seed.isascii() and seed.isdigit() and int(seed) < 2**32):
-        raise UsageError(f"--weights {weights}: SEED is a number from 0 to {2**32 - 1}, as in random:0")
+        raise UsageError(f"weights {weights}: SEED is a number from 0 to {2**32 - 1}, as in random:0")
     chosen = variant or next(iter(system.tasks))
     return random_checkpoint(system.build(chosen), int(seed), system.key_map(chosen))
 
