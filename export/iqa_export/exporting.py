@@ -187,9 +187,9 @@ class _Written:
 
     artefact: Path
     contract: Contract
-    macs: int
+    macs: int | None
     encoder: Path | None = None
-    encoder_macs: int = 0
+    encoder_macs: int | None = None
     baked: NDArray[np.float32] | None = None
 
 
@@ -239,7 +239,7 @@ def _write_baked(request: Request, network: nn.Module, photograph: Path, artefac
     return _Written(artefact=artefact, contract=contract, macs=macs, baked=items)
 
 
-def _write_artefact(request: Request, module: nn.Module, contract: Contract, path: Path) -> tuple[Contract, int]:
+def _write_artefact(request: Request, module: nn.Module, contract: Contract, path: Path) -> tuple[Contract, int | None]:
     """Export one graph, put its contract in, write it; return the contract as written and the multiplications."""
     outputs = _output_names(contract)
     model = to_onnx(module, contract.inputs, outputs, opset=request.opset)
@@ -324,6 +324,6 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
     )
 
 
-def _sizes(written: _Written) -> list[tuple[Path, int]]:
-    sizes = [(written.artefact, written.macs)]
+def _sizes(written: _Written) -> list[tuple[Path, int | None]]:
+    sizes: list[tuple[Path, int | None]] = [(written.artefact, written.macs)]
     return sizes if written.encoder is None else [*sizes, (written.encoder, written.encoder_macs)]

@@ -13,6 +13,7 @@ from torch import nn
 from torch.onnx import ONNXProgram
 
 from iqa_calibration.graphs.finishing import strip_sources
+from iqa_calibration.graphs.folding import fold
 from iqa_runtime.contract import TensorInput
 from iqa_runtime.errors import UsageError
 
@@ -48,6 +49,7 @@ def to_onnx(
         ONNX operator set.
     """
     model: ModelProto = to_program(module, inputs, outputs, opset=opset).model_proto
+    fold(model)
     strip_sources(model)
     model.producer_name = "iqa-deploy"
     model.producer_version = ""
@@ -72,6 +74,8 @@ def to_program(
             input_names=[tensor.name for tensor in inputs],
             output_names=list(outputs),
             verbose=False,
+            # Its rules take an epsilon for zero, and a flat picture then divides by it; `fold` has none of these.
+            optimize=False,
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")

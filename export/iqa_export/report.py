@@ -18,18 +18,20 @@ from iqa_runtime.files.overwriting import write_at_once
 
 @dataclass(frozen=True, kw_only=True)
 class GraphReport:
-    """One file of the artefact; `gmac` counts 10^9 multiply-accumulates of one item."""
+    """One file of the artefact; `gmac` counts 10^9 multiply-accumulates of one item, None where that cannot be told."""
 
     file: str
     bytes: int
     sha256: str
-    gmac: float
+    gmac: float | None
 
     @staticmethod
-    def of_file(path: Path, macs: int) -> GraphReport:
+    def of_file(path: Path, macs: int | None) -> GraphReport:
         """Describe a written graph."""
         digest = FileDigest.of_file(path)
-        return GraphReport(file=digest.file, bytes=path.stat().st_size, sha256=digest.sha256, gmac=macs / 1e9)
+        return GraphReport(
+            file=digest.file, bytes=path.stat().st_size, sha256=digest.sha256, gmac=None if macs is None else macs / 1e9
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,8 @@ class Report:
             files.add_column(heading, justify="left" if heading == "file" else "right")
         for index, graph in enumerate(self.graphs):
             as_written = f"{self.gmac_as_written:.1f}" if index == 0 else ""
-            files.add_row(Text(graph.file), f"{graph.bytes / 1e6:.1f}", f"{graph.gmac:.1f}", as_written)
+            gmac = "not counted" if graph.gmac is None else f"{graph.gmac:.1f}"
+            files.add_row(Text(graph.file), f"{graph.bytes / 1e6:.1f}", gmac, as_written)
         console.print(files)
         parity = Table(title="parity with PyTorch on the packaged photographs and on noise", title_justify="left")
         for heading in ("output", "batch", "largest", "difference", "share of largest", f"allowed {TOLERANCE:g}"):
