@@ -143,7 +143,7 @@ class PyTorchBackend(Backend):
             checkpoint = random_checkpoint(network, int(wanted.file.removeprefix("random:")), key_map)
         else:
             file = self._file_of_weights(system, self._contract)
-            checkpoint = read_checkpoint(file, expected=[expected_keys(network, key_map)])
+            checkpoint = read_checkpoint(file, weights_key=wanted.entry, expected=[expected_keys(network, key_map)])
         if checkpoint.sha256 != wanted.sha256:
             raise ArtefactError(
                 f"{self.path}: SHA-256 of its weights is {wanted.sha256}, that of {checkpoint.file} "
