@@ -106,8 +106,6 @@ class Report:
             parity.add_row(row.output, row.samples, str(row.batch), *numbers, verdict)
         console.print(parity)
         low, high = self.scores
-        console.print(
-            f"photographs and noise score {low:.4g} to {high:.4g}, in a range of {contract.score.low:g} to "
-            f"{contract.score.high:g}"
-        )
+        ends = ("open" if end is None else f"{end:g}" for end in (contract.score.low, contract.score.high))
+        console.print(f"photographs and noise score {low:.4g} to {high:.4g}, in a range of {' to '.join(ends)}")
         console.print(f"one item is {crops} crop{'s' if crops != 1 else ''}; {self.seconds:.0f} s")
