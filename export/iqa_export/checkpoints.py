@@ -1,30 +1,35 @@
-"""Read checkpoints: PyTorch files without running their code, safetensors; wrapped or bare; keys mapped and checked."""
+"""Checkpoints: entries of a file by published key, mapped and checked, and loaded into a network."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from iqa_export.checkpoint_files import CheckpointError, read_content
+from iqa_export.state_dicts import find_state
 from iqa_runtime.contract import FileDigest
-from iqa_runtime.errors import FileError, IqaError
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params", "params_ema", "weights")
-PREFIXES = ("module.", "_orig_mod.", "model.")
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "KeyMap",
+    "expected_keys",
+    "load_into",
+    "random_checkpoint",
+    "read_checkpoint",
+]
 
-
-class CheckpointError(IqaError, ValueError):
-    """A checkpoint cannot be read safely, or its entries don't fit the network."""
+_COUNTER = "num_batches_tracked"
+"""Of batch normalisation: no evaluation reads it, and old files lack it."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,11 @@ class Checkpoint:
         False for random values.
     metadata
         What a safetensors file says of itself; of use are ``licence`` and ``trained_on``.
+    entry
+        Where in the file they were: names of the mappings around them and the prefix that was dropped, joined by dots;
+        None where they lay bare.
+    ignored
+        Keys beside them that are none of the network's, such as those of a loss.
     """
 
     entries: dict[str, Tensor]
@@ -78,57 +88,66 @@ class Checkpoint:
     sha256: str
     trained: bool = True
     metadata: dict[str, str] = field(default_factory=dict)
+    entry: str | None = None
+    ignored: tuple[str, ...] = ()
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(
+    path: Path, *, weights_key: str | None = None, expected: Iterable[Collection[str]] = ()
+) -> Checkpoint:
     """Read a checkpoint.
 
     Parameters
     ----------
     path
-        ``.safetensors``, or a file of `torch.save` whatever its suffix. Of the latter only tensors and plain containers
-        are read (``weights_only=True``): a checkpoint from the network cannot run code.
+        A file of safetensors or of `torch.save`, whatever its suffix. Of the latter only tensors and plain values are
+        read: a checkpoint from the network cannot run code.
+    weights_key
+        Which of several state dicts in the file: `Checkpoint.entry` of it, or the beginning of that.
+    expected
+        Published names of the entries of each network it may be (`expected_keys`), in the order of preference.
 
     Raises
     ------
     FileError
         If the file cannot be read.
     CheckpointError
-        If it is damaged, holds more than tensors, or holds no state dict.
+        If it is no checkpoint, damaged, holds more than plain values, or holds none or more than one state dict.
     """
-    try:
-        digest = FileDigest.of_file(path)
-        metadata: dict[str, str] = {}
-        if path.suffix == ".safetensors":
-            content: Any = safetensors.torch.load_file(path)
-            with safetensors.safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise FileError(f"{path}: cannot read the checkpoint ({error.strerror or error}); check --weights") from error
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: holds more than tensors, or is no checkpoint, and is not opened, because it could run code; "
-            "save the state dict with torch.save(model.state_dict(), FILE) and give that file"
-        ) from error
-    except Exception as error:  # a damaged file makes the unpickler raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: damaged or not a checkpoint ({reason}); download it again") from error
-    return Checkpoint(_unwrap(content, path), digest.file, digest.sha256, metadata=metadata)
+    content, metadata = read_content(path)
+    state = find_state(content, str(path), weights_key=weights_key, expected=expected)
+    digest = FileDigest.of_file(path)
+    return Checkpoint(
+        state.entries,
+        digest.file,
+        digest.sha256,
+        metadata=metadata,
+        entry=state.entry,
+        ignored=state.ignored,
+    )
+
+
+def expected_keys(network: nn.Module, key_map: KeyMap) -> set[str]:
+    """Return the published keys that a checkpoint of a network must have."""
+    return {key for key, entry in _expected(network, key_map).items() if entry.needed}
 
 
 def random_checkpoint(network: nn.Module, seed: int, key_map: KeyMap) -> Checkpoint:
-    """Fill every tensor of a network at random: batch-normalisation statistics and tensors that start at zero included.
+    """Fill parameters and the statistics of batch normalisation at random, those that start at zero included.
 
     Matrices keep the size of their input (standard deviation 1 / sqrt(fan-in)), so that activations neither die nor
     explode; scales lie around one, so that no branch is switched off. Equal seeds give equal values on every machine.
+    Other buffers are constants of the network, a fixed filter or an order of channels, and stay what they are.
     """
     entries = {}
-    for name, tensor in network.state_dict().items():
-        if not tensor.is_floating_point():
-            continue
+    parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    for name, tensor in _state_of(network).items():
         key = key_map.published(name)
+        if name.endswith(_COUNTER):
+            continue
+        if name not in parameters and not name.endswith(("running_mean", "running_var")):
+            entries[key] = tensor.detach().clone()
+            continue
         random = np.random.RandomState((zlib.crc32(key.encode()) + seed) % 2**32)
         if key.endswith("running_var"):
             values = random.uniform(0.8, 1.2, tensor.shape)
@@ -141,67 +160,94 @@ def random_checkpoint(network: nn.Module, seed: int, key_map: KeyMap) -> Checkpo
         entries[key] = torch.from_numpy(np.asarray(values, dtype=np.float32))
     digest = hashlib.sha256()
     for key in sorted(entries):
-        digest.update(key.encode() + entries[key].numpy().tobytes())
+        digest.update(key.encode() + entries[key].reshape(-1).view(torch.uint8).numpy().tobytes())
     return Checkpoint(entries, f"random:{seed}", digest.hexdigest(), trained=False)
 
 
 def load_into(network: nn.Module, checkpoint: Checkpoint, key_map: KeyMap) -> None:
-    """Copy a checkpoint's entries into a network, strictly.
+    """Copy a checkpoint's entries into a network, strictly: buffers of any type, and nothing left over.
 
     Raises
     ------
     CheckpointError
-        One error that lists every missing, unexpected and misshapen entry by its published key.
+        One error that lists every missing, unexpected and misshapen entry, and those that are not finite, by its
+        published key.
     """
-    expected = {key_map.published(name): (name, tensor) for name, tensor in network.state_dict().items()}
+    expected = _expected(network, key_map)
     entries = checkpoint.entries
-    # Integer buffers are counters and indices: nothing that scoring reads comes from the file.
-    required = [key for key, (_, tensor) in expected.items() if tensor.is_floating_point()]
-    missing = [key for key in required if key not in entries]
-    unexpected = [key for key in entries if key not in expected and not key_map.ignores(key)]
-    misshapen = [
-        f"{key} {_form(entries[key])}, expected {tuple(expected[key][1].shape)} floating"
-        for key in required
-        if key in entries and (entries[key].shape != expected[key][1].shape or not _is_dense_float(entries[key]))
-    ]
-    problems = [
-        f"{len(keys)} {title} ({', '.join(keys)})"
-        for title, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
-        if keys
-    ]
+    needed = [key for key, entry in expected.items() if entry.needed]
+    taken = [key for key in needed if key in entries]
+    misfits = {key: _misfit(key, entries[key], expected[key].tensor) for key in taken}
+    lists = {
+        "missing": [key for key in needed if key not in entries],
+        "unexpected": [key for key in entries if key not in expected and not key_map.ignores(key)],
+        "misshapen": [misfit for misfit in misfits.values() if misfit],
+        "not finite": [key for key in taken if not misfits[key] and not _is_finite(entries[key], expected[key])],
+    }
+    problems = [f"{len(keys)} {title} ({', '.join(keys)})" for title, keys in lists.items() if keys]
     if problems:
+        where = f" (its entry {checkpoint.entry})" if checkpoint.entry else ""
+        hint = "its training diverged; take an earlier checkpoint" if problems[0][2:].startswith("not finite") else ""
         raise CheckpointError(
-            f"{checkpoint.file}: the entries don't fit {type(network).__name__}: {'; '.join(problems)}; "
-            "check --model and --variant"
+            f"{checkpoint.file}{where}: the entries don't fit {type(network).__name__}: {'; '.join(problems)}; "
+            + (hint or "check model and variant")
         )
-    network.load_state_dict({expected[key][0]: entries[key] for key in required}, strict=False)
+    network.load_state_dict(
+        {expected[key].name: entries[key].to(expected[key].tensor.dtype) for key in taken}, strict=False
+    )
 
 
-def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    """Find the state dict inside what training loops save, and strip the prefixes that wrappers add to every key."""
-    while isinstance(content, Mapping) and not _is_state_dict(content):
-        inner = next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    if not isinstance(content, Mapping) or not _is_state_dict(content):
-        raise CheckpointError(
-            f"{path}: no state dict, bare or under {', '.join(WRAPPERS)}; save model.state_dict() and give that file"
-        )
-    entries = dict(content)
-    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in entries)), None):
-        entries = {key.removeprefix(prefix): tensor for key, tensor in entries.items()}
-    return entries
+class _Expected(NamedTuple):
+    """One tensor of a network; `needed` is False where no checkpoint has to have it, and none is asked for it."""
+
+    name: str
+    tensor: Tensor
+    is_parameter: bool
+    needed: bool
 
 
-def _is_state_dict(content: Mapping[Any, Any]) -> bool:
-    return bool(content) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+def _expected(network: nn.Module, key_map: KeyMap) -> dict[str, _Expected]:
+    """Return the tensors of a network by published key."""
+    parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    found = {}
+    for name, tensor in _state_of(network).items():
+        key, is_parameter = key_map.published(name), name in parameters
+        needed = is_parameter or not (key.endswith(_COUNTER) or key_map.ignores(key))
+        found[key] = _Expected(name, tensor, is_parameter, needed)
+    return found
 
 
-def _is_dense_float(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.layout is torch.strided
+def _state_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a network's state; modules may keep extra state that is none."""
+    return {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _is_finite(value: Tensor, expected: _Expected) -> bool:
+    """Tell whether values are numbers; buffers may hold infinities on purpose, as masks of attention do."""
+    if not value.is_floating_point():
+        return True
+    taken = value.to(expected.tensor.dtype)
+    return bool((taken.isfinite() if expected.is_parameter else ~taken.isnan()).all())
+
+
+def _misfit(key: str, value: Tensor, expected: Tensor) -> str | None:
+    """Say how an entry does not fit, or None: floats of any precision fit floats, others where no value changes."""
+    if not (value.is_meta or value.is_quantized or value.layout is not torch.strided) and value.shape == expected.shape:
+        if value.is_floating_point() and expected.is_floating_point():
+            return None
+        if value.dtype == expected.dtype:
+            return None
+        if not (value.is_floating_point() or value.is_complex() or expected.is_floating_point()) and bool(
+            value.to(expected.dtype).to(value.dtype).equal(value)
+        ):
+            return None
+    return f"{key} {_form(value)}, expected {_form(expected)}"
 
 
 def _form(tensor: Tensor) -> str:
-    kind = "floating" if _is_dense_float(tensor) else f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
-    return f"{tuple(tensor.shape)} {kind}"
+    shape = tuple(tensor.shape)
+    if tensor.is_meta:
+        return f"{shape} without values"
+    if tensor.is_floating_point() and tensor.layout is torch.strided:
+        return f"{shape} floating"
+    return f"{shape} {tensor.dtype}, {tensor.layout}".replace("torch.", "")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +19,37 @@ from numpy.typing import NDArray
 from torch import nn
 
 from iqa_calibration.graphs import finishing
+from iqa_calibration.graphs.reading_back import check_scores, check_signature
 from iqa_calibration.graphs.structure import opset_of
-from iqa_export.checkpoints import Checkpoint, CheckpointError, load_into, random_checkpoint, read_checkpoint
+from iqa_export.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    expected_keys,
+    load_into,
+    random_checkpoint,
+    read_checkpoint,
+)
 from iqa_export.onnx_export import OPSET, to_onnx
-from iqa_export.parity import OutputParity, ParityError, compare, run_as_written, run_onnx
+from iqa_export.outputs import ExportError, check_outputs
+from iqa_export.parity import (
+    OutputParity,
+    ParityError,
+    compare,
+    compare_plain,
+    run_as_written,
+    run_in_float64,
+    run_onnx,
+)
 from iqa_export.report import GraphReport, Report
-from iqa_export.samples import crop_items, sample_inputs
+from iqa_export.samples import crop_items, plain_inputs, sample_inputs
 from iqa_export.systems import GraphChoice, System
 from iqa_runtime import __version__
+from iqa_runtime.artefacts.contract_rules import complaints
 from iqa_runtime.artefacts.files import REFERENCE_ENCODER_SUFFIX
+from iqa_runtime.backends import GraphSpec
 from iqa_runtime.contract import BakedReference, Contract, FileDigest, PatchPlan, TensorInput, Weights
 from iqa_runtime.errors import UsageError
-from iqa_runtime.files.overwriting import check_output, replaced_at_once
+from iqa_runtime.files.overwriting import check_output, replaced_at_once, write_at_once
 from iqa_runtime.images.loading import load_image
 from iqa_runtime.scoring.patch_plans import positions
 
@@ -68,21 +89,35 @@ class Request:
     opset: int = OPSET
 
 
-def load_checkpoint(system: System, weights: str, variant: str | None) -> Checkpoint:
-    """Read ``--weights``: a file, or ``random:SEED`` for the system's (first) variant.
+def load_checkpoint(system: System, weights: str, variant: str | None, *, weights_key: str | None = None) -> Checkpoint:
+    """Read a checkpoint, or make one of random values.
+
+    Parameters
+    ----------
+    system, variant
+        The network they are for; None for any variant.
+    weights
+        A file, or ``random:SEED`` for the system's (first) variant.
+    weights_key
+        Which of several state dicts in the file, such as ``params_ema`` or ``ema_model``; see `Checkpoint.entry`.
 
     Raises
     ------
     UsageError
-        If the seed is no number.
+        If the seed is no number, or random values are to have a key.
     FileError, CheckpointError
-        If the file cannot be used.
+        If the file cannot be used; also if it holds several state dicts that fit and `weights_key` is None.
     """
     if not weights.startswith(RANDOM_PREFIX):
-        return read_checkpoint(Path(weights))
+        # One network after the other, only as far as is needed: to build one takes seconds.
+        names = [variant] if variant else system.tasks
+        expected = (expected_keys(system.build(name), system.key_map(name)) for name in names)
+        return read_checkpoint(Path(weights), weights_key=weights_key, expected=expected)
+    if weights_key is not None:
+        raise UsageError(f"weights_key {weights_key}: {weights} is no file and holds no entries; leave it out")
     seed = weights.removeprefix(RANDOM_PREFIX)
     if not (seed.isascii() and seed.isdigit() and int(seed) < 2**32):
-        raise UsageError(f"--weights {weights}: SEED is a number from 0 to {2**32 - 1}, as in random:0")
+        raise UsageError(f"weights {weights}: SEED is a number from 0 to {2**32 - 1}, as in random:0")
     chosen = variant or next(iter(system.tasks))
     return random_checkpoint(system.build(chosen), int(seed), system.key_map(chosen))
 
@@ -124,6 +159,9 @@ def export(request: Request) -> Report:
     ------
     UsageError, CheckpointError, FileError, ImageError
         If the request cannot be met.
+    ExportError
+        If the network fails, returns something else than its contract says, or cannot become a graph; what the exporter
+        says at length is written as ``<stem>.error.txt``.
     ParityError
         If the graph does not compute what the network does; the report is written, the artefact is not.
     """
@@ -139,14 +177,20 @@ def export(request: Request) -> Report:
     network = system.build(choice.variant).requires_grad_(False)
     load_into(network, request.checkpoint, system.key_map(choice.variant))
     encoder = output.with_name(f"{output.stem}{REFERENCE_ENCODER_SUFFIX}")
-    with replaced_at_once([encoder, output] if request.cache_reference else [output]) as folder:
-        written = _write_graphs(request, network, folder)
-        report = _check(request, network, written, started)
-        report.write(output.with_name(f"{output.stem}.report.json"))
-        if not report.passed:
-            raise ParityError(
-                f"{output.name}: the graph differs from the network, no artefact was written: {report.failures()}"
-            )
+    try:
+        with replaced_at_once([encoder, output] if request.cache_reference else [output]) as folder:
+            written = _write_graphs(request, network, folder)
+            report = _check(request, network, written, started)
+            report.write(output.with_name(f"{output.stem}.report.json"))
+            if not report.passed:
+                raise ParityError(f"{output.name}: {report.failures()}; no artefact was written")
+            check_scores(written.artefact, check_signature(written.artefact), np.array(report.scores))
+    except ExportError as error:
+        if not error.details:
+            raise
+        told = output.with_name(f"{output.stem}.error.txt")
+        write_at_once(told, error.details.encode())
+        raise ExportError(f"{error}; all that the exporter says is in {told}", error.details) from error
     return report
 
 
@@ -166,9 +210,9 @@ class _Written:
 
     artefact: Path
     contract: Contract
-    macs: int
+    macs: int | None
     encoder: Path | None = None
-    encoder_macs: int = 0
+    encoder_macs: int | None = None
     baked: NDArray[np.float32] | None = None
 
 
@@ -218,8 +262,13 @@ def _write_baked(request: Request, network: nn.Module, photograph: Path, artefac
     return _Written(artefact=artefact, contract=contract, macs=macs, baked=items)
 
 
-def _write_artefact(request: Request, module: nn.Module, contract: Contract, path: Path) -> tuple[Contract, int]:
+def _write_artefact(request: Request, module: nn.Module, contract: Contract, path: Path) -> tuple[Contract, int | None]:
     """Export one graph, put its contract in, write it; return the contract as written and the multiplications."""
+    for where, complaint in complaints(contract):
+        raise UsageError(
+            f"{request.system.name}: {where} of its contract: {complaint}; correct what the system declares"
+        )
+    check_outputs(module, GraphSpec.of_artefact(contract))
     outputs = _output_names(contract)
     model = to_onnx(module, contract.inputs, outputs, opset=request.opset)
     macs = finishing.count_macs(model)
@@ -260,6 +309,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
             trained_on=checkpoint.metadata.get("trained_on", "not stated in the checkpoint")
             if checkpoint.trained
             else "nothing: random weights",
+            entry=checkpoint.entry,
         ),
         exporter=f"iqa-deploy {__version__}",
     )
@@ -273,36 +323,77 @@ def _licence(request: Request) -> str:
 def _check(request: Request, network: nn.Module, written: _Written, started: float) -> Report:
     """Run the network as published and the graphs on the same samples."""
     system, choice, contract = request.system, request.choice, written.contract
-    samples = sample_inputs(contract)
-    feeds = {"image": samples["image"]}
-    as_written = dict(samples)
-    if written.encoder is not None:
-        feeds["reference_features"] = run_onnx(written.encoder, {"reference": samples["reference"]}, batch=1)[0]
-    elif written.baked is not None:
-        item = system.crop_input("image").shape[1:]
-        as_written["image"] = samples["image"].reshape(-1, *(int(size) for size in item))
-        as_written["reference"] = np.tile(written.baked, (len(samples["image"]), *(1 for _ in item)))
-    else:
-        feeds = samples
-    oracle = run_as_written(system.as_written(network, choice), list(as_written.values()))
-    expected = oracle.outputs
-    if written.baked is not None:
-        expected = tuple(values.reshape(len(samples["image"]), -1).mean(1) for values in expected)
     names = _output_names(contract)
+    as_written = system.as_written(network, choice)
+    samples = _Samples(sample_inputs(contract), request, written)
+    plain = _Samples(plain_inputs(contract), request, written)
+    oracle = run_as_written(as_written, samples.as_written, names)
+    expected = samples.per_item(oracle.outputs)
+    extremes = plain.per_item(run_as_written(as_written, plain.as_written, names).outputs)
     rows: list[OutputParity] = []
+    scores = []
     for batch in PARITY_BATCHES:
-        rows += compare(names, expected, run_onnx(written.artefact, feeds, batch), batch)
-    items_per_oracle = len(as_written["image"]) // len(samples["image"])
-    graphs = [GraphReport.of_file(path, macs) for path, macs in _sizes(written)]
+        outputs = run_onnx(written.artefact, samples.feeds, batch)
+        rows += compare(names, expected, outputs, batch)
+        scores.append(outputs[0])
+        scales = [row.largest if np.isfinite(row.largest) else 0.0 for row in rows[-len(names) :]]
+        exact = partial(plain.in_float64, as_written, names)
+        rows += compare_plain(names, extremes, run_onnx(written.artefact, plain.feeds, batch), batch, scales, exact)
+    observed = np.concatenate(scores)
     return Report(
         contract=contract,
-        graphs=tuple(graphs),
-        gmac_as_written=oracle.gmac * items_per_oracle,
+        scores=(float(observed.min()), float(observed.max())),
+        graphs=tuple(GraphReport.of_file(path, macs) for path, macs in _sizes(written)),
+        gmac_as_written=oracle.gmac * samples.crops_per_item,
         parity=tuple(rows),
         seconds=time.perf_counter() - started,
     )
 
 
-def _sizes(written: _Written) -> list[tuple[Path, int]]:
-    sizes = [(written.artefact, written.macs)]
+class _Samples:
+    """Samples of a parity check as both sides take them.
+
+    Attributes
+    ----------
+    feeds
+        Inputs of the graph.
+    as_written
+        Inputs of the network as published; where the reference is baked, `crops_per_item` of them make an item.
+    """
+
+    def __init__(self, samples: dict[str, NDArray[Any]], request: Request, written: _Written) -> None:
+        images = samples["image"]
+        self.feeds, self.as_written, self.crops_per_item = samples, list(samples.values()), 1
+        self._items, self._baked = len(images), written.baked is not None
+        if written.encoder is not None:
+            features = run_onnx(written.encoder, {"reference": samples["reference"]}, batch=1)[0]
+            self.feeds = {"image": images, "reference_features": features}
+        elif written.baked is not None:
+            item = [int(size) for size in request.system.crop_input("image").shape[1:]]
+            crops = images.reshape(-1, *item)
+            self.feeds = {"image": images}
+            self.as_written = [crops, np.tile(written.baked, (self._items, *(1 for _ in item)))]
+            self.crops_per_item = len(crops) // self._items
+
+    def per_item(self, outputs: tuple[NDArray[np.float32], ...]) -> tuple[NDArray[np.float32], ...]:
+        """Return what one item of the graph scores: the mean of its crops where the reference is baked."""
+        if not self._baked:
+            return outputs
+        return tuple(values.reshape(self._items, -1).mean(1) for values in outputs)
+
+    def in_float64(self, module: nn.Module, names: list[str], index: int) -> list[NDArray[np.float64]] | None:
+        """Run one item of the network as published in float64."""
+        crops = [
+            run_in_float64(module, self.as_written, crop, names)
+            for crop in range(index * self.crops_per_item, (index + 1) * self.crops_per_item)
+        ]
+        whole = [crop for crop in crops if crop is not None]
+        if len(whole) < len(crops):
+            return None
+        parts = [np.concatenate(values) for values in zip(*whole, strict=True)]
+        return [values.reshape(1, -1).mean(1) for values in parts] if self._baked else parts
+
+
+def _sizes(written: _Written) -> list[tuple[Path, int | None]]:
+    sizes: list[tuple[Path, int | None]] = [(written.artefact, written.macs)]
     return sizes if written.encoder is None else [*sizes, (written.encoder, written.encoder_macs)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -25,8 +27,14 @@ def show_systems(console: Console) -> None:
                 # The segment changes no shape: any one measures the same.
                 segment = system.segments[0] if system.segments and task != "nr" else None
                 choice = GraphChoice(variant=variant, task=task, segment=segment)
-                parameters, written, deployed = measure(system, choice)
-                row = (f"{parameters / 1e6:.1f} M", f"{written:.1f}", f"{deployed:.1f}")
+                try:
+                    parameters, written, deployed = measure(system, choice)
+                    row = (f"{parameters / 1e6:.1f} M", f"{written:.1f}", f"{deployed:.1f}")
+                except Exception as error:  # another package's network may fail in any way, and others are to be listed
+                    lines = str(error).strip().splitlines() or ["it says nothing more"]
+                    reason = f"{type(error).__name__}: {lines[0]}"
+                    warnings.warn(f"{system.name} {variant} cannot be measured: {reason}", stacklevel=2)
+                    row = ("?", "?", "?")
                 sizes.add_row(system.name, variant, task, crop, *row)
     console.print(sizes)
     for system in all_systems().values():

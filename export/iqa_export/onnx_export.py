@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import torch
 from onnx import ModelProto
@@ -13,6 +14,9 @@ from torch import nn
 from torch.onnx import ONNXProgram
 
 from iqa_calibration.graphs.finishing import strip_sources
+from iqa_calibration.graphs.folding import fold
+from iqa_export.exporter_errors import explained
+from iqa_export.outputs import ExportError, as_outputs
 from iqa_runtime.contract import TensorInput
 from iqa_runtime.errors import UsageError
 
@@ -21,6 +25,8 @@ OPSET = 20
 NEWEST_OPSET = 23
 _EXAMPLE_BATCH = 2
 _MAX_BATCH = 1024
+_MOST_BYTES = 2**31 - 2**24
+"""Of weights in one ONNX file, which protobuf limits to two gigabytes; some are left to the graph itself."""
 
 
 def check_opset(opset: int) -> int:
@@ -38,7 +44,7 @@ def to_onnx(
     Parameters
     ----------
     module
-        Takes one float32 tensor for each of `inputs` and returns a tuple, one tensor for each of `outputs`. Its
+        Takes one float32 tensor for each of `inputs` and returns what `iqa_export.outputs.as_outputs` takes. Its
         parameters stop requiring gradients.
     inputs
         Names and shapes; the first axis is the batch.
@@ -46,8 +52,15 @@ def to_onnx(
         Names.
     opset
         ONNX operator set.
+
+    Raises
+    ------
+    ExportError
+        If the network cannot be traced or has an operator that ONNX has not, is larger than a file may be, or returns
+        something else.
     """
     model: ModelProto = to_program(module, inputs, outputs, opset=opset).model_proto
+    fold(model)
     strip_sources(model)
     model.producer_name = "iqa-deploy"
     model.producer_version = ""
@@ -62,17 +75,29 @@ def to_program(
     module.eval().requires_grad_(False)
     examples = tuple(torch.zeros(_EXAMPLE_BATCH, *(int(size) for size in tensor.shape[1:])) for tensor in inputs)
     batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
-    with _quiet():
-        program = torch.onnx.export(
-            _Positional(module),
-            examples,
-            dynamo=True,
-            opset_version=opset,
-            dynamic_shapes=tuple({0: batch} for _ in examples),
-            input_names=[tensor.name for tensor in inputs],
-            output_names=list(outputs),
-            verbose=False,
+    size = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+    if size > _MOST_BYTES:
+        raise ExportError(
+            f"the weights take {size / 1e9:.1f} GB, and an ONNX file holds 2 GB at most; export a smaller variant"
         )
+    shapes = tuple({0: batch} for _ in examples)
+    wrapped = _Positional(module, outputs)
+    with _quiet() as said:
+        try:
+            program = torch.onnx.export(
+                wrapped,
+                examples,
+                dynamo=True,
+                opset_version=opset,
+                dynamic_shapes=shapes,
+                input_names=[tensor.name for tensor in inputs],
+                output_names=list(outputs),
+                verbose=False,
+                # Its rules take an epsilon for zero, and a flat picture then divides by it; `fold` has none of these.
+                optimize=False,
+            )
+        except Exception as error:  # the exporter's own and whatever a network raises while it is traced
+            raise explained(error, wrapped, examples, shapes, said.getvalue()) from error
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     return program
@@ -81,24 +106,23 @@ def to_program(
 class _Positional(nn.Module):
     """Give the exporter a signature with named tensors, which ``*inputs`` does not tell it."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, outputs: Sequence[str]) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.outputs = module, tuple(outputs)
 
     def forward(self, first: torch.Tensor, second: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
-        result = self.module(first) if second is None else self.module(first, second)
-        return result if isinstance(result, tuple) else (result,)
+        return as_outputs(self.module(first) if second is None else self.module(first, second), self.outputs)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks on its own deprecated internals and on absent torchvision from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _quiet() -> Iterator[io.StringIO]:
+    """Keep what the exporter remarks on its own internals from the user, and collect what it prints when it fails."""
+    said = io.StringIO()
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(said), redirect_stdout(said):
             warnings.simplefilter("ignore")
-            yield
+            yield said
     finally:
-        logger.setLevel(level)
+        logging.disable(disabled)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from iqa_calibration.graphs.runner import Runner
-from iqa_runtime.errors import IqaError
+from iqa_export.outputs import BATCH_HINT, ExportError, as_outputs
+from iqa_runtime.errors import ArtefactError, IqaError
 
 TOLERANCE = 1e-4
 """Largest allowed difference, as a share of the output's largest absolute value: twenty times what float32 rounding was
@@ -31,18 +33,27 @@ moves most tokens. Of a few scores, none is exempt.
 """
 
 
+ILL_CONDITIONED = 10.0
+"""How many times further from PyTorch in float64 a graph may be than PyTorch in float32 is, on a crop that is no
+photograph, where the two precisions differ by more than `TOLERANCE`: of a flat crop some networks divide rounding by
+rounding. Two ways to round may differ by a few times what one is off (our choice, wide because nothing there is a
+score); what lost a constant is off by all there is."""
+
+
 class ParityError(IqaError, RuntimeError):
     """An exported graph does not compute what the network as published does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputParity:
-    """One output over all samples, at one batch size.
+    """One output over the samples of one kind, at one batch size.
 
     Attributes
     ----------
     output, batch
         Name of the output; items in one run of the graph.
+    samples
+        ``photographs``, noise included, or ``plain``: black, white, flat, saturated, a single pixel.
     largest
         Largest absolute value PyTorch computed.
     spread
@@ -51,15 +62,19 @@ class OutputParity:
         Largest absolute difference of the two.
     passed
         Whether the differences are within `TOLERANCE` of `largest`, but for isolated elements (`ISOLATED_SHARE`), and
-        the values are neither zero nor constant.
+        the values of photographs are neither zero nor constant.
+    fault
+        What is wrong, in words; None if it passed.
     """
 
     output: str
     batch: int
+    samples: str = "photographs"
     largest: float
     spread: float
     difference: float
     passed: bool
+    fault: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,21 +85,55 @@ class Oracle:
     gmac: float
 
 
-def run_as_written(module: nn.Module, inputs: Sequence[NDArray[Any]]) -> Oracle:
+def run_as_written(module: nn.Module, inputs: Sequence[NDArray[Any]], names: Sequence[str]) -> Oracle:
     """Run the network as published, item by item so that memory stays that of one.
 
     `Oracle.gmac` counts the products and convolutions of one item, in 10^9 multiply-accumulates.
+
+    Raises
+    ------
+    ExportError
+        If what it returns are no outputs of these names, or it fails or returns something else when run again.
     """
     columns: list[list[NDArray[np.float32]]] = []
     flops = 0
+    module.eval()
     with torch.no_grad():
         for index in range(len(inputs[0])):
-            tensors = [torch.from_numpy(array[index : index + 1]) for array in inputs]
             with FlopCounterMode(display=False) as counter:
-                columns.append([output.numpy() for output in module(*tensors)])
+                columns.append(_run_item(module, inputs, index, names))
             flops = counter.get_total_flops()
+        again = _run_item(module, inputs, 0, names)
+    if any(not np.array_equal(first, second, equal_nan=True) for first, second in zip(columns[0], again, strict=True)):
+        raise ExportError(
+            "the network computes another score each time it is run; switch off what draws at random in it, such as "
+            "dropout outside of nn.Dropout"
+        )
     outputs = tuple(np.concatenate(parts) for parts in zip(*columns, strict=True))
     return Oracle(outputs=outputs, gmac=flops / 2e9)
+
+
+def run_in_float64(
+    module: nn.Module, inputs: Sequence[NDArray[Any]], index: int, names: Sequence[str]
+) -> list[NDArray[np.float64]] | None:
+    """Run the network as published in float64 on one item; None if it cannot be."""
+    try:
+        with torch.no_grad():
+            exact = copy.deepcopy(module).double().eval()
+            return [
+                values.astype(np.float64)
+                for values in _run_item(exact, [array.astype(np.float64) for array in inputs], index, names)
+            ]
+    except Exception:  # a network may hold float32 constants, or be unable to copy itself, in any way
+        return None
+
+
+def _run_item(
+    module: nn.Module, inputs: Sequence[NDArray[Any]], index: int, names: Sequence[str]
+) -> list[NDArray[Any]]:
+    # Of its own, because a network may change its inputs in place.
+    tensors = [torch.from_numpy(array[index : index + 1].copy()) for array in inputs]
+    return [output.numpy() for output in as_outputs(module(*tensors), names)]
 
 
 def run_onnx(path: Path, inputs: dict[str, NDArray[Any]], batch: int) -> list[NDArray[np.float32]]:
@@ -93,33 +142,159 @@ def run_onnx(path: Path, inputs: dict[str, NDArray[Any]], batch: int) -> list[ND
     Raises
     ------
     ArtefactError
-        If ONNX Runtime cannot load or run it.
+        If ONNX Runtime cannot load the graph.
+    ParityError
+        If it cannot run it in batches of this size.
     """
     runner = Runner(path)
     count = len(next(iter(inputs.values())))
-    runs = [
-        runner.run({name: array[start : start + batch] for name, array in inputs.items()})
-        for start in range(0, count, batch)
-    ]
+    try:
+        runs = [
+            runner.run({name: array[start : start + batch] for name, array in inputs.items()})
+            for start in range(0, count, batch)
+        ]
+    except ArtefactError as error:
+        raise ParityError(f"{error}, {batch} at once; {BATCH_HINT}") from error
     return [np.concatenate([values[name] for values in runs]) for name in runner.outputs]
 
 
 def compare(
     names: Sequence[str], oracle: Sequence[NDArray[np.float32]], outputs: Sequence[NDArray[np.float32]], batch: int
 ) -> list[OutputParity]:
-    """Compare the outputs of both sides, in the order of `names`."""
+    """Compare the outputs of both sides on photographs and noise, in the order of `names`."""
     rows = []
     for name, expected, actual in zip(names, oracle, outputs, strict=True):
+        if expected.shape != actual.shape:
+            rows.append(_misshapen(name, expected, actual, batch, "photographs"))
+            continue
         largest = float(np.abs(expected).max())
         with np.errstate(invalid="ignore"):
             spread = float(np.ptp(expected))
             differences = np.abs(expected - actual)
             difference = float(differences.max())
-        finite = bool(np.isfinite(expected).all() and np.isfinite(actual).all())
-        isolated = np.mean(differences > TOLERANCE * largest) <= ISOLATED_SHARE
-        within = bool(isolated) and difference <= ISOLATED_TOLERANCE * largest
-        passed = finite and within and spread > TOLERANCE * largest > 0
+        within = _is_within(differences, largest)
+        broken = int((~np.isfinite(expected)).reshape(len(expected), -1).any(1).sum())
+        fault = None
+        if broken:
+            fault = (
+                f"the network itself computes NaN or infinity for {broken} of {len(expected)} samples in {name}: its "
+                "weights overflow, or something is divided by zero; take another checkpoint"
+            )
+        elif not spread > TOLERANCE * largest > 0:
+            fault = (
+                f"the network computes {float(expected.flat[0]):.4g} in {name} whatever the picture: are the weights "
+                "zero or untrained, or is the output saturated?"
+            )
+        elif not (np.isfinite(actual).all() and within):
+            fault = (
+                f"the graph differs from the network in {name} (batch {batch}): {difference:.2e} where "
+                f"{TOLERANCE * largest:.2e} is allowed, values up to {largest:.3g}"
+            )
         rows.append(
-            OutputParity(output=name, batch=batch, largest=largest, spread=spread, difference=difference, passed=passed)
+            OutputParity(
+                output=name,
+                batch=batch,
+                largest=largest,
+                spread=spread,
+                difference=difference,
+                passed=fault is None,
+                fault=fault,
+            )
         )
     return rows
+
+
+def compare_plain(
+    names: Sequence[str],
+    oracle: Sequence[NDArray[np.float32]],
+    outputs: Sequence[NDArray[np.float32]],
+    batch: int,
+    scales: Sequence[float],
+    exact: Callable[[int], list[NDArray[np.float64]] | None] = lambda _: None,
+) -> list[OutputParity]:
+    """Compare both sides on what is no photograph, item by item and only where PyTorch is finite.
+
+    Parameters
+    ----------
+    names, oracle, outputs, batch
+        As in `compare`.
+    scales
+        Largest value of each output on photographs: an item is measured by this or by its own largest value.
+    exact
+        Computes an item in float64, or None; asked where an item differs. Where float32 is far from float64 in PyTorch
+        too, the item is ill-conditioned, and the graph may be off by as much (`ILL_CONDITIONED`).
+    """
+    rows = []
+    for place, name in enumerate(names):
+        expected, actual = oracle[place], outputs[place]
+        if expected.shape != actual.shape:
+            rows.append(_misshapen(name, expected, actual, batch, "plain"))
+            continue
+        largest = spread = difference = 0.0
+        failed = []
+        for index, (wanted, got) in enumerate(zip(expected, actual, strict=True)):
+            finite = np.isfinite(wanted)
+            if not finite.any():
+                continue
+            wanted, got = np.atleast_1d(wanted[finite]), np.atleast_1d(got[finite])
+            scale = max(scales[place], float(np.abs(wanted).max()))
+            with np.errstate(invalid="ignore", over="ignore"):
+                differences = np.abs(wanted - got)
+            largest, difference = max(largest, scale), max(difference, float(differences.max()))
+            if np.isfinite(got).all() and _is_within(differences, scale):
+                continue
+            truth = exact(index)
+            if truth is None or not _is_rounding(wanted, got, np.atleast_1d(truth[place][0][finite]), scale):
+                failed.append(index)
+        with np.errstate(invalid="ignore"):
+            finite = np.isfinite(expected)
+            spread = float(np.ptp(expected[finite])) if finite.any() else 0.0
+        fault = None
+        if failed:
+            fault = (
+                f"the graph differs from the network in {name} (batch {batch}) on {len(failed)} of {len(expected)} "
+                f"crops that are black, white, flat, saturated or a single pixel: {difference:.2e} where "
+                f"{TOLERANCE * largest:.2e} is allowed"
+            )
+        rows.append(
+            OutputParity(
+                output=name,
+                batch=batch,
+                samples="plain",
+                largest=largest,
+                spread=spread,
+                difference=difference,
+                passed=fault is None,
+                fault=fault,
+            )
+        )
+    return rows
+
+
+def _is_within(differences: NDArray[Any], scale: float) -> bool:
+    isolated = np.mean(~(differences <= TOLERANCE * scale)) <= ISOLATED_SHARE
+    return bool(isolated) and bool((differences <= ISOLATED_TOLERANCE * scale).all())
+
+
+def _is_rounding(wanted: NDArray[Any], got: NDArray[Any], truth: NDArray[np.float64], scale: float) -> bool:
+    """Tell whether float32 itself is that far off; what is no number is never rounding."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        own = float(np.abs(wanted.astype(np.float64) - truth).max())
+        off = float(np.abs(got.astype(np.float64) - truth).max())
+    return own > TOLERANCE * scale and off <= ILL_CONDITIONED * own
+
+
+def _misshapen(name: str, expected: NDArray[Any], actual: NDArray[Any], batch: int, samples: str) -> OutputParity:
+    return OutputParity(
+        output=name,
+        batch=batch,
+        samples=samples,
+        largest=float("nan"),
+        spread=float("nan"),
+        difference=float("nan"),
+        passed=False,
+        fault=(
+            f"the graph gives {list(actual.shape)} for {len(expected)} items in {name} (batch {batch}), the network "
+            f"{list(expected.shape)}: {BATCH_HINT}"
+        ),
+    )

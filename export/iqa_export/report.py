@@ -18,18 +18,20 @@ from iqa_runtime.files.overwriting import write_at_once
 
 @dataclass(frozen=True, kw_only=True)
 class GraphReport:
-    """One file of the artefact; `gmac` counts 10^9 multiply-accumulates of one item."""
+    """One file of the artefact; `gmac` counts 10^9 multiply-accumulates of one item, None where that cannot be told."""
 
     file: str
     bytes: int
     sha256: str
-    gmac: float
+    gmac: float | None
 
     @staticmethod
-    def of_file(path: Path, macs: int) -> GraphReport:
+    def of_file(path: Path, macs: int | None) -> GraphReport:
         """Describe a written graph."""
         digest = FileDigest.of_file(path)
-        return GraphReport(file=digest.file, bytes=path.stat().st_size, sha256=digest.sha256, gmac=macs / 1e9)
+        return GraphReport(
+            file=digest.file, bytes=path.stat().st_size, sha256=digest.sha256, gmac=None if macs is None else macs / 1e9
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,9 @@ class Report:
     gmac_as_written
         The work of one item for the network as published, for comparison.
     parity
-        One row for each output and batch size.
+        One row for each output, batch size and kind of samples.
+    scores
+        The lowest and the highest score of photographs and noise.
     seconds
         Duration of the job.
     """
@@ -54,6 +58,7 @@ class Report:
     graphs: tuple[GraphReport, ...]
     gmac_as_written: float
     parity: tuple[OutputParity, ...]
+    scores: tuple[float, float]
     seconds: float
 
     @property
@@ -62,13 +67,8 @@ class Report:
         return all(row.passed for row in self.parity)
 
     def failures(self) -> str:
-        """Say which rows failed, and how."""
-        return "; ".join(
-            f"{row.output} (batch {row.batch}): difference {row.difference:.2e} where {TOLERANCE * row.largest:.2e} is "
-            f"allowed, values up to {row.largest:.3g} with a spread of {row.spread:.2e}"
-            for row in self.parity
-            if not row.passed
-        )
+        """Say what is wrong, each fault once."""
+        return "; ".join(dict.fromkeys(row.fault for row in self.parity if row.fault is not None))
 
     def write(self, path: Path) -> None:
         """Write the report as JSON; numbers that JSON has not (NaN, infinity) become null. Raises `FileError`."""
@@ -85,16 +85,27 @@ class Report:
             files.add_column(heading, justify="left" if heading == "file" else "right")
         for index, graph in enumerate(self.graphs):
             as_written = f"{self.gmac_as_written:.1f}" if index == 0 else ""
-            files.add_row(Text(graph.file), f"{graph.bytes / 1e6:.1f}", f"{graph.gmac:.1f}", as_written)
+            gmac = "not counted" if graph.gmac is None else f"{graph.gmac:.1f}"
+            files.add_row(Text(graph.file), f"{graph.bytes / 1e6:.1f}", gmac, as_written)
         console.print(files)
-        parity = Table(title="parity with PyTorch on the packaged photographs and on noise", title_justify="left")
-        for heading in ("output", "batch", "largest", "difference", "share of largest", f"allowed {TOLERANCE:g}"):
-            parity.add_column(heading, justify="left" if heading == "output" else "right")
+        parity = Table(title="parity with PyTorch on photographs and noise, and on plain crops", title_justify="left")
+        for heading in (
+            "output",
+            "crops",
+            "batch",
+            "largest",
+            "difference",
+            "share of largest",
+            f"allowed {TOLERANCE:g}",
+        ):
+            parity.add_column(heading, justify="left" if heading in ("output", "crops") else "right")
         for row in self.parity:
             share = row.difference / row.largest if row.largest else float("nan")
             verdict = "pass" if row.passed else "FAIL"
-            parity.add_row(
-                row.output, str(row.batch), f"{row.largest:.4g}", f"{row.difference:.2e}", f"{share:.2e}", verdict
-            )
+            numbers = (f"{row.largest:.4g}", f"{row.difference:.2e}", f"{share:.2e}")
+            parity.add_row(row.output, row.samples, str(row.batch), *numbers, verdict)
         console.print(parity)
+        low, high = self.scores
+        ends = ("open" if end is None else f"{end:g}" for end in (contract.score.low, contract.score.high))
+        console.print(f"photographs and noise score {low:.4g} to {high:.4g}, in a range of {' to '.join(ends)}")
         console.print(f"one item is {crops} crop{'s' if crops != 1 else ''}; {self.seconds:.0f} s")

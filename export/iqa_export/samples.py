@@ -1,4 +1,7 @@
-"""Crops to check an export with: real photographs that are part of the package, and noise."""
+"""Crops to check an export with: real photographs that are part of the package, noise, and what is no photograph.
+
+Black, white and flat crops feel a constant that photographs don't: an epsilon that keeps a division from 0 / 0.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,31 @@ def sample_photographs() -> list[NDArray[np.uint8]]:
     return [load_image(photograph) for photograph in packaged_photographs()]
 
 
+def plain_pictures(side: int) -> list[NDArray[np.uint8]]:
+    """Draw what is no photograph: black, white, gray, saturated colours, a single pixel; each (side, side, 3) RGB."""
+    black = np.zeros((side, side, 3), np.uint8)
+    white, gray, point = black + np.uint8(255), black + np.uint8(128), black.copy()
+    point[side // 2, side // 2] = 255
+    # Quarters of pure red, green, blue and yellow: channels at both ends of their range, edges between them.
+    saturated, half = black.copy(), side // 2
+    saturated[:half, :half, 0] = saturated[:half, half:, 1] = saturated[half:, :half, 2] = 255
+    saturated[half:, half:, :2] = 255
+    return [black, white, gray, saturated, point]
+
+
+def plain_inputs(contract: Contract) -> dict[str, NDArray[Any]]:
+    """Cut the inputs of the second part of a parity check: one item of each of `plain_pictures`.
+
+    With a reference, each is compared with itself, then with the next one; otherwise as `sample_inputs`.
+    """
+    image = _image(contract)
+    pictures = plain_pictures(int(image.shape[-1]))
+    if contract.task == "nr":
+        return {"image": _items(pictures, image)}
+    others = pictures + pictures[1:] + pictures[:1]
+    return {"image": _items(pictures * 2, image), "reference": _items(others, image)}
+
+
 def sample_inputs(contract: Contract) -> dict[str, NDArray[Any]]:
     """Cut the inputs of a parity check, one item for each packaged photograph, then `NOISE_ITEMS` of noise.
 
@@ -40,9 +68,7 @@ def sample_inputs(contract: Contract) -> dict[str, NDArray[Any]]:
         ``image`` and, for tasks with a reference, ``reference``: crops, normalised as the contract says. A graph with
         cached features takes ``reference`` through its encoder; one with a baked reference has no use for it.
     """
-    image = contract.input("image")
-    if image is None:
-        raise ValueError("a contract without the input 'image'")
+    image = _image(contract)
     random = np.random.RandomState(_SEED)
     photographs = sample_photographs()
     noise = [random.randint(0, 256, (*photographs[0].shape,)).astype(np.uint8) for _ in range(NOISE_ITEMS)]
@@ -76,6 +102,13 @@ def crop_items(pixels: NDArray[np.uint8], tensor: TensorInput, plan: PatchPlan) 
     items = crops.buffer(count)
     crops.fill(items, pixels, corners)
     return items
+
+
+def _image(contract: Contract) -> TensorInput:
+    image = contract.input("image")
+    if image is None:
+        raise ValueError("a contract without the input 'image'")
+    return image
 
 
 def _items(images: list[NDArray[np.uint8]], tensor: TensorInput) -> NDArray[Any]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from iqa_export.checkpoints import Checkpoint, load_into, random_checkpoint, read_checkpoint
+from iqa_export.checkpoints import Checkpoint, expected_keys, load_into, random_checkpoint, read_checkpoint
 from iqa_export.systems import GraphChoice, System, find_system
 from iqa_export.torch_layers import TracedLayers
 from iqa_runtime.artefacts.contract_json import contract_from_json
@@ -137,12 +137,13 @@ class PyTorchBackend(Backend):
     def _weights(self, system: System) -> Checkpoint:
         """Find the weights the artefact was made of."""
         wanted = self._contract.weights
+        variant = self._contract.variant
+        network, key_map = system.build(variant), system.key_map(variant)
         if wanted.file.startswith("random:"):
-            variant = self._contract.variant
-            seed = int(wanted.file.removeprefix("random:"))
-            checkpoint = random_checkpoint(system.build(variant), seed, system.key_map(variant))
+            checkpoint = random_checkpoint(network, int(wanted.file.removeprefix("random:")), key_map)
         else:
-            checkpoint = read_checkpoint(self._file_of_weights(system, self._contract))
+            file = self._file_of_weights(system, self._contract)
+            checkpoint = read_checkpoint(file, weights_key=wanted.entry, expected=[expected_keys(network, key_map)])
         if checkpoint.sha256 != wanted.sha256:
             raise ArtefactError(
                 f"{self.path}: SHA-256 of its weights is {wanted.sha256}, that of {checkpoint.file} "

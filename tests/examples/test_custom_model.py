@@ -51,18 +51,80 @@ def test_it_is_short():
     assert len(source.splitlines()) < 60
 
 
-@pytest.mark.parametrize(
-    "value", ["no_such_module:Thing", "iqa_export.commands.export:main", "iqa_export.systems.yoto:YotoSystem"]
-)
-def test_a_bad_entry_point_costs_a_warning_not_the_others(monkeypatch, value):
+BROKEN = {
+    "raises": "raise RuntimeError('boom')",
+    "exits": "import sys; sys.exit(3)",
+    "does not parse": "class Thing(",
+    "is something else": "Thing = 3",
+    "forgets a method": "class Thing(TinySystem):\n    as_written = System.as_written",
+    "forgets a declaration": "class Thing(System):\n    name = 'thing'\n    for f in System.__abstractmethods__:\n"
+    "        locals()[f] = lambda self, *a: None",
+    "fails when made": "class Thing(TinySystem):\n    name = 'thing'\n    def __init__(self): self.nothing",
+    "has a name that is none": "class Thing(TinySystem):\n    name = '../thing'",
+    "has a name that is taken": "class Thing(TinySystem):\n    name = 'yoto'",
+    "has no variants": "class Thing(TinySystem):\n    name = 'thing'\n    tasks = {}",
+    "has a task that is none": "class Thing(TinySystem):\n    name = 'thing'\n    tasks = {'small': ('nr', 'xr')}",
+    "has tasks that are a text": "class Thing(TinySystem):\n    name = 'thing'\n    tasks = {'small': 'nr'}",
+    "has two channels": "class Thing(TinySystem):\n    name = 'thing'\n    mean = (0.5, 0.5)",
+    "has no spread": "class Thing(TinySystem):\n    name = 'thing'\n    std = (0.2, 0, 0.2)",
+    "has a range backwards": "from dataclasses import replace\nclass Thing(TinySystem):\n    name = 'thing'\n"
+    "    score = replace(TinySystem.score, low=5.0, high=1.0)",
+    "has crops of another size": "class Thing(TinySystem):\n    name = 'thing'\n    crop = 64",
+    "has a score that is a number": "class Thing(TinySystem):\n    name = 'thing'\n    score = 3",
+}
+
+
+@pytest.fixture
+def registered(monkeypatch, tmp_path):
+    """Register a module of a given text beside the example; returns what is found."""
     from importlib.metadata import EntryPoint
 
     from iqa_export import systems
 
-    entry = EntryPoint("bad", value, systems.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(systems, "entry_points", lambda **_: [entry])
+    def register(text: str) -> dict:
+        monkeypatch.syspath_prepend(str(PACKAGE))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "thing_of_a_test", raising=False)
+        header = "from iqa_export.systems import System\nfrom tiny_iqa import TinySystem\n"
+        (tmp_path / "thing_of_a_test.py").write_text(header + text + "\n", encoding="utf-8")
+        entries = [
+            EntryPoint("bad", "thing_of_a_test:Thing", systems.ENTRY_POINT_GROUP),
+            EntryPoint("tiny", "tiny_iqa:TinySystem", systems.ENTRY_POINT_GROUP),
+        ]
+        monkeypatch.setattr(systems, "entry_points", lambda **_: entries)
+        systems.all_systems.cache_clear()
+        return systems.all_systems()
+
+    yield register
     systems.all_systems.cache_clear()
-    with pytest.warns(UserWarning, match="entry point bad"):
-        found = systems.all_systems()
-    systems.all_systems.cache_clear()
-    assert set(found) == {system.name for system in systems.BUILT_IN}
+    systems._broken.cache_clear()
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_package_costs_a_warning_that_names_it_and_nothing_else(registered, case):
+    from iqa_export import systems
+    from iqa_runtime.errors import UsageError
+
+    with pytest.warns(UserWarning, match=r"the system bad \(thing_of_a_test:Thing\) is left out: .+") as caught:
+        found = registered(BROKEN[case])
+    assert len(caught) == 1
+    assert set(found) == {system.name for system in systems.BUILT_IN} | {"tiny"}
+    with pytest.raises(UsageError, match="bad: its package is broken: "):
+        systems.find_system("bad")
+
+
+def test_a_package_whose_network_cannot_be_measured_is_listed_with_the_others(registered):
+    from io import StringIO
+
+    from rich.console import Console
+
+    from iqa_export import listing
+
+    systems = registered("class Thing(TinySystem):\n    name = 'thing'\n    def build(self, variant): 1 / 0")
+    assert "thing" in systems
+    console = Console(file=StringIO(), width=200)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "all_systems", lambda: {name: systems[name] for name in ("thing", "tiny")})
+        with pytest.warns(UserWarning, match="thing small cannot be measured: ZeroDivisionError"):
+            listing.show_systems(console)
+    assert "tiny" in console.file.getvalue()

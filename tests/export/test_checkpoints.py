@@ -120,8 +120,72 @@ def test_no_state_dict(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileError, match="--weights"):
+    with pytest.raises(FileError, match=r"absent\.pth: cannot read"):
         read_checkpoint(tmp_path / "absent.pth")
+
+
+class Buffers(nn.Module):
+    """State that is no parameter: an order of channels, a mask, a fixed filter, an attention mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+        self.register_buffer("order", torch.arange(3))
+        self.register_buffer("mask", torch.ones(3, dtype=torch.bool))
+        self.register_buffer("filter", torch.tensor([0.25, 0.5, 0.25]))
+        self.register_buffer("hidden", torch.tensor([0.0, -torch.inf, 0.0]))
+
+
+def test_buffers_of_any_type_are_loaded():
+    state = Buffers().state_dict() | {
+        "order": torch.tensor([2, 0, 1]),
+        "mask": torch.tensor([1, 0, 1], dtype=torch.uint8),  # as masks were before PyTorch had booleans
+        "filter": torch.tensor([0.5, 0.0, 0.5]),
+    }
+    network = Buffers()
+    load_into(network, Checkpoint(state, "net.pth", ""), KeyMap())
+    assert network.order.tolist() == [2, 0, 1]
+    assert network.mask.tolist() == [True, False, True]
+    assert network.mask.dtype == torch.bool
+    assert network.filter.tolist() == [0.5, 0.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("order", None, r"1 missing \(order\)"),
+        ("order", torch.arange(4), r"order \(4,\) int64, strided, expected \(3,\) int64"),
+        ("order", torch.zeros(3), r"order \(3,\) floating, expected \(3,\) int64"),
+        ("mask", torch.tensor([0, 1, 2]), "mask .*expected .*bool"),
+        ("filter", torch.zeros(3, dtype=torch.int64), r"filter .*int64.*expected \(3,\) floating"),
+        ("layer.bias", torch.zeros(3, device="meta"), "without values"),
+        ("layer.bias", torch.tensor([0, torch.inf, 0]), r"1 not finite \(layer.bias\).*diverged"),
+        ("layer.bias", torch.tensor([0, 1e300, 0], dtype=torch.float64), "not finite"),
+        ("filter", torch.tensor([0, torch.nan, 0]), r"not finite \(filter\)"),
+    ],
+)
+def test_state_that_does_not_fit_is_refused(name, value, message):
+    state = dict(Buffers().state_dict())
+    if value is None:
+        del state[name]
+    else:
+        state[name] = value
+    with pytest.raises(CheckpointError, match=message):
+        load_into(Buffers(), Checkpoint(state, "net.pth", ""), KeyMap())
+
+
+def test_an_ignored_name_excuses_no_parameter():
+    with pytest.raises(CheckpointError, match="1 missing"):
+        load_into(nn.Linear(2, 1, bias=False), Checkpoint({}, "net.pth", ""), KeyMap(ignored=("weight",)))
+
+
+def test_random_leaves_constants_of_the_network_alone():
+    network, own = Buffers(), Buffers().state_dict()
+    checkpoint = random_checkpoint(network, 0, KeyMap())
+    load_into(network, checkpoint, KeyMap())
+    for name in ("order", "mask", "filter", "hidden"):
+        assert torch.equal(network.state_dict()[name], own[name]), name
+    assert not torch.equal(network.layer.weight, Buffers().layer.weight)
 
 
 def test_random_fills_every_tensor():

@@ -11,12 +11,13 @@ from torch import nn
 
 from iqa_export.checkpoints import Checkpoint, CheckpointError, KeyMap, random_checkpoint
 from iqa_export.exporting import Request, choose_variant, export, load_checkpoint
+from iqa_export.outputs import ExportError
 from iqa_export.parity import ParityError
 from iqa_export.samples import sample_photographs
 from iqa_export.systems import GraphChoice, System, find_system
 from iqa_runtime import Scorer, read_contract
 from iqa_runtime.contract import MapOutput, PatchPlan, ScoreOutput
-from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.errors import ArtefactError, FileError, UsageError
 
 SCORE_SHARE = 1e-4
 """Between an artefact scored by the runtime and PyTorch: the promise made to users."""
@@ -170,8 +171,11 @@ def test_artefact_report_and_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.onnx", "small.report.json"]
     written = json.loads((tmp_path / "small.report.json").read_text(encoding="utf-8"))
     assert written["passed"] is True
-    assert [row["output"] for row in written["parity"]] == ["score", "quality_map"] * 2
-    assert [row["batch"] for row in written["parity"]] == [1, 1, 4, 4]
+    assert [row["output"] for row in written["parity"]] == ["score", "quality_map"] * 4
+    assert [row["samples"] for row in written["parity"]] == ["photographs", "photographs", "plain", "plain"] * 2
+    assert [row["batch"] for row in written["parity"]] == [1] * 4 + [4] * 4
+    low, high = written["scores"]
+    assert 0 < low < high < 1
     contract = read_contract(tmp_path / "small.onnx")
     assert contract == report.contract
     assert contract.weights.trained is False
@@ -278,6 +282,168 @@ def test_refusals(tmp_path, changes, error, message):
     with pytest.raises(error, match=message):
         export(request(tmp_path, **changes))
     assert list(tmp_path.iterdir()) == []
+
+
+class Returning(Small):
+    """A network of one output that a test chooses."""
+
+    def __init__(self, returned, **declared):
+        self._returned = returned
+        for name, value in declared.items():
+            setattr(self, name, value)
+
+    def as_written(self, network, choice):
+        return Returned(network, self._returned)
+
+    deployed = as_written
+
+
+class Returned(nn.Module):
+    def __init__(self, network, returned):
+        super().__init__()
+        self.network, self.returned = network, returned
+
+    def forward(self, image):
+        return self.returned(Graph(self.network, maps=False, encode=True)(image)[0], image)
+
+
+TAKEN = {
+    "tensor": lambda score, _: score,
+    "column": lambda score, _: score[:, None],
+    "tuple": lambda score, _: (score,),
+    "list": lambda score, _: [score[:, None]],
+    "dict": lambda score, _: {"features": score[:, None] * 2, "score": score},
+    "changed in place": lambda score, image: score + image.mul_(0.5).mean((1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("form", TAKEN)
+def test_what_a_network_may_return(tmp_path, form):
+    report = export(request(tmp_path, system=Returning(TAKEN[form])))
+    assert report.passed
+    with Scorer(tmp_path / "small.onnx") as scorer:
+        assert scorer.score(sample_photographs()[1]).patches == 5
+
+
+def three_axes(_, image):
+    return nn.functional.scaled_dot_product_attention(image[:, 0], image[:, 0], image[:, 0]).mean((1, 2))
+
+
+def undecided(score, _):
+    if score.mean() > 0:
+        score = score * 2
+    return score
+
+
+REFUSED = {
+    "two values": (lambda score, _: (score, score), "returns 2 values where its graph has 1: score"),
+    "another dict": (lambda score, _: {"quality": score}, "dict without 'score'; it has quality"),
+    "text": (lambda *_: "good", "returns str"),
+    "a number": (lambda *_: (0.5,), "type float"),
+    "a distribution": (lambda score, _: score[:, None] * torch.ones(10), "mean of a distribution over 10 grades"),
+    "one for the batch": (lambda score, _: score.mean(), "not one for the whole batch"),
+    "integers": (lambda score, _: (score * 100).long(), "is int64; return float32"),
+    "an error": (lambda score, _: score.reshape(1), "fails on a batch of 2 crops: RuntimeError"),
+    "no operator": (lambda score, image: score + torch.linalg.svdvals(image[:, 0]).mean(1), "_linalg_svd"),
+    "three axes": (three_axes, r"scaled_dot_product_attention.* cannot become ONNX: only 4D"),
+    "a decision": (undecided, r"decides by the values of its input.*torch\.where"),
+    "chance": (lambda score, _: nn.functional.dropout(score, 0.5), "another score each time"),
+}
+LONG = {"no operator", "three axes", "a decision"}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_network_may_not_do(tmp_path, case):
+    returned, message = REFUSED[case]
+    with pytest.raises(ExportError, match=message) as caught:
+        export(request(tmp_path, system=Returning(returned)))
+    assert len(str(caught.value).splitlines()) == 1
+    written = [path.name for path in tmp_path.iterdir()]
+    assert written == (["small.error.txt"] if case in LONG else [])
+    if case in LONG:
+        assert "small.error.txt" in str(caught.value)
+        assert "Traceback" in (tmp_path / "small.error.txt").read_text(encoding="utf-8")
+
+
+def test_a_batch_that_was_fixed_is_explained(tmp_path):
+    def fixed(score, image):
+        return score.reshape(int(len(image) / 1))
+
+    with pytest.raises((ParityError, ExportError), match=r"int\(a / b\)"):
+        export(request(tmp_path, system=Returning(fixed)))
+    assert not (tmp_path / "small.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"score": ScoreOutput(low=5, high=1, higher_is_better=True, bounded=True, scale="")}, "not a range"),
+        ({"score": ScoreOutput(low=0, high=np.inf, higher_is_better=True, bounded=False, scale="")}, "not a range"),
+        ({"patch_plan": PatchPlan(kind="five", size=64)}, r"patch_plan\.size.*crops of 64 x 64"),
+        ({"std": (0.5, 0.0, 0.5)}, "not above zero"),
+    ],
+)
+def test_declarations_that_make_no_contract(tmp_path, declared, message):
+    with pytest.raises(UsageError, match=message):
+        export(request(tmp_path, system=Returning(lambda score, _: score, **declared)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_score_beyond_its_bounds(tmp_path):
+    bounded = ScoreOutput(low=0, high=1, higher_is_better=True, bounded=True, scale="")
+    with pytest.raises(ArtefactError, match=r"bounded to 0 to 1, and photographs score .* to .*; correct"):
+        export(request(tmp_path, system=Returning(lambda score, _: 50 + score, score=bounded)))
+    assert [path.name for path in tmp_path.iterdir()] == ["small.report.json"]
+
+
+def test_networks_that_overflow_or_say_nothing_are_named(tmp_path):
+    with pytest.raises(ParityError, match="itself computes NaN or infinity"):
+        export(request(tmp_path, system=Returning(lambda score, _: score * torch.inf - torch.inf)))
+    with pytest.raises(ParityError, match=r"computes 1 in score whatever the picture"):
+        export(request(tmp_path, system=Returning(lambda score, _: torch.sigmoid(score + 100))))
+
+
+class Forgetful(Returning):
+    """Its deploy form lacks the constant that keeps flat crops from 0 / 0."""
+
+    def __init__(self, epsilon):
+        super().__init__(lambda score, image: score + contrast(image, 1e-8))
+        self._epsilon = epsilon
+
+    def deployed(self, network, choice):
+        return Returned(network, lambda score, image: score + contrast(image, self._epsilon))
+
+
+def contrast(image, epsilon):
+    mean = image.mean((1, 2, 3))
+    spread = image.amax((1, 2, 3)) - image.amin((1, 2, 3))
+    return mean * spread / (spread + epsilon)
+
+
+def test_parity_feels_a_missing_constant(tmp_path):
+    with pytest.raises(ParityError, match="black, white, flat"):
+        export(request(tmp_path, system=Forgetful(0.0)))
+    assert export(request(tmp_path, system=Forgetful(1e-8))).passed
+
+
+def test_what_float32_cannot_tell_on_flat_crops_is_no_fault(tmp_path):
+    """Of a flat crop, local contrast normalisation divides rounding by rounding."""
+
+    def normalised(score, image):
+        mean = image.mean((2, 3), keepdim=True)
+        deviation = ((image - mean) ** 2).mean((2, 3), keepdim=True).sqrt()
+        return score + ((image - mean) / (deviation + 1e-8)).abs().mean((1, 2, 3))
+
+    assert export(request(tmp_path, system=Returning(normalised))).passed
+
+
+def test_work_that_cannot_be_counted_stops_nothing(tmp_path):
+    def ordered(score, image):
+        return score + image.flatten(1).sort(1)[0][:, -8:] @ torch.ones(8)
+
+    report = export(request(tmp_path, system=Returning(ordered)))
+    assert report.graphs[0].gmac is None
+    assert read_contract(tmp_path / "small.onnx").gmac is None
 
 
 def test_plan_must_make_whole_items(tmp_path):

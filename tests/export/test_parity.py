@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from iqa_export.parity import TOLERANCE, compare
+from iqa_export.parity import ILL_CONDITIONED, TOLERANCE, compare, compare_plain
 
 EXPECTED = np.array([0.5, 0.25, -1.0], dtype=np.float32)
 
@@ -44,3 +44,53 @@ def test_isolated_elements_of_a_map_may_differ_more(elements, factor, passed):
     actual = expected.copy()
     actual[:elements] += np.float32(factor * TOLERANCE)
     assert verdict(actual, expected).passed is passed
+
+
+PLAIN = np.array([0.5, 0.25, np.nan, -1.0], dtype=np.float32)
+
+
+def plain_verdict(actual, expected=PLAIN, scale=1.0, exact=lambda _: None):
+    (row,) = compare_plain(["score"], [expected], [np.asarray(actual, np.float32)], 1, [scale], exact)
+    return row
+
+
+def test_plain_crops_are_compared_where_pytorch_is_finite():
+    assert plain_verdict(PLAIN).passed
+    assert plain_verdict([0.5, 0.25, 7.0, -1.0]).passed
+    for bad in (np.nan, np.inf, -1.7e38, 0.2501 + TOLERANCE):
+        row = plain_verdict([0.5, bad, np.nan, -1.0])
+        assert not row.passed
+        assert "black, white, flat" in row.fault
+
+
+def test_plain_crops_may_all_score_alike():
+    assert plain_verdict([0.5] * 4, np.full(4, 0.5, np.float32)).passed
+    assert plain_verdict([0.0] * 4, np.zeros(4, np.float32)).passed
+
+
+def test_one_crop_that_overflows_does_not_excuse_the_others():
+    expected = np.float32([1e30, 0.5])
+    assert plain_verdict(expected, expected).passed
+    assert not plain_verdict([1e30, 0.6], expected).passed
+    assert not plain_verdict([1e30, np.inf], expected).passed
+
+
+def test_a_crop_is_measured_by_what_photographs_score():
+    assert plain_verdict([1e-9], np.float32([0.0])).passed
+    assert not plain_verdict([1e-9], np.float32([0.0]), scale=0.0).passed
+
+
+def test_only_where_float32_itself_is_off_may_a_graph_be():
+    """PyTorch says 0.9 in float32 and 0 in float64: the graph may say what is about as wrong, but nothing wilder."""
+    expected, truth = np.float32([0.9]), lambda _: [np.array([0.0])]
+    assert plain_verdict([-0.9], expected, exact=truth).passed
+    assert not plain_verdict([1.1 * 0.9 * ILL_CONDITIONED], expected, exact=truth).passed
+    assert not plain_verdict([np.nan], expected, exact=truth).passed
+    assert not plain_verdict([-0.9], expected, exact=lambda _: [np.array([0.9])]).passed
+    assert not plain_verdict([-0.9], expected).passed
+
+
+def test_shapes_that_differ_are_said_to():
+    (row,) = compare(["score"], [EXPECTED], [EXPECTED[:2]], 4)
+    assert not row.passed
+    assert "int(a / b)" in row.fault

@@ -3,7 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from iqa_export.samples import NOISE_ITEMS, crop_items, sample_inputs, sample_photographs
+from iqa_export.samples import (
+    NOISE_ITEMS,
+    crop_items,
+    plain_inputs,
+    plain_pictures,
+    sample_inputs,
+    sample_photographs,
+)
 from iqa_export.systems import find_system
 from iqa_runtime.contract import PatchPlan
 from iqa_runtime.errors import UsageError
@@ -79,3 +86,24 @@ def test_crops_that_make_no_whole_item_are_refused():
     tensor = find_system("cvrkd").crop_input("image")
     with pytest.raises(UsageError, match="12 crops"):
         crop_items(sample_photographs()[0], tensor, PatchPlan(kind="random", size=224, count=12, seed=1))
+
+
+def test_plain_pictures():
+    black, white, gray, saturated, point = plain_pictures(6)
+    assert (black == 0).all()
+    assert (white == 255).all()
+    assert (gray == gray[0, 0]).all()
+    assert set(map(tuple, saturated.reshape(-1, 3).tolist())) == {(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)}
+    assert point.sum() == 3 * 255
+
+
+@pytest.mark.parametrize(("system", "task"), [("yoto", "nr"), ("yoto", "fr"), ("cvrkd", "nar")])
+def test_plain_items(system, task):
+    tensor = find_system(system).crop_input("image")
+    samples = plain_inputs(FakeContract(task, tensor))
+    count = 5 if task == "nr" else 10
+    for array in samples.values():
+        assert array.shape == (count, *tensor.shape[1:])
+    if task != "nr":
+        same = [np.array_equal(*pair) for pair in zip(samples["image"], samples["reference"], strict=True)]
+        assert same == [True] * 5 + [False] * 5

@@ -15,6 +15,9 @@ from iqa_runtime.artefacts.onnx_metadata import artefact_digest
 from iqa_runtime.contract import METADATA_KEY, SCHEMA_VERSION, Contract
 from iqa_runtime.errors import ArtefactError
 
+_UNCOUNTED = frozenset(("GRU", "LSTM", "RNN", "Einsum", "Attention", "DeformConv", "DFT", "STFT", "If", "Loop", "Scan"))
+"""Operators with products inside whose number their shapes alone do not tell, or that are too rare to be worth it."""
+
 
 def strip_sources(model: ModelProto) -> None:
     """Remove what an exporter notes about the source code, absolute paths among it, from a model, in place."""
@@ -63,7 +66,7 @@ def save(model: ModelProto, path: Path) -> None:
         raise ArtefactError(f"{path.name}: the ONNX checker refuses the graph: {error}") from error
 
 
-def count_macs(model: ModelProto) -> int:
+def count_macs(model: ModelProto) -> int | None:
     """Count the multiply-accumulates of one item of the batch: matrix products and convolutions, the rest is small.
 
     Parameters
@@ -71,22 +74,25 @@ def count_macs(model: ModelProto) -> int:
     model
         Fixed shapes but for the batch axis, which counts as one.
 
-    Raises
-    ------
-    ArtefactError
-        If the shape of a product cannot be inferred.
+    Returns
+    -------
+    int or None
+        None where it cannot be told: the shape of a product cannot be inferred, or an operator holds products that are
+        not counted, such as those of recurrent layers.
     """
     shapes = {weight.name: tuple(weight.dims) for weight in model.graph.initializer} | item_shapes(model)
-    return sum(_node_macs(node, shapes) for node in model.graph.node)
+    counts = [_node_macs(node, shapes) for node in model.graph.node]
+    return None if None in counts else sum(count for count in counts if count is not None)
 
 
-def _node_macs(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+def _node_macs(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int | None:
+    if node.op_type in _UNCOUNTED:
+        return None
     if node.op_type not in ("MatMul", "Gemm", "Conv", "ConvTranspose"):
         return 0
-    try:
-        left, right, out = shapes[node.input[0]], shapes[node.input[1]], shapes[node.output[0]]
-    except KeyError as error:
-        raise ArtefactError(f"node {node.name}: the shape of {error} cannot be inferred") from error
+    if not {node.input[0], node.input[1], node.output[0]} <= shapes.keys():
+        return None
+    left, right, out = shapes[node.input[0]], shapes[node.input[1]], shapes[node.output[0]]
     if node.op_type == "MatMul":
         return prod(out) * left[-1]
     if node.op_type == "Gemm":

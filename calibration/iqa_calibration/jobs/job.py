@@ -14,6 +14,7 @@ from onnx import ModelProto
 from iqa_calibration.gate.gate import GateResult
 from iqa_calibration.gate.gate_set import GateSet
 from iqa_calibration.graphs.finishing import embed_contract, save
+from iqa_calibration.graphs.reading_back import check_artefact
 from iqa_calibration.graphs.structure import opset_of
 from iqa_calibration.images.items import Cropper, check_seed
 from iqa_calibration.images.sets import DEFAULT_COUNT, CalibrationSet, split
@@ -22,7 +23,7 @@ from iqa_calibration.jobs.forms import Form
 from iqa_calibration.jobs.judging import Judge, Progress, judged_on
 from iqa_calibration.jobs.report import Attempt, Report
 from iqa_calibration.jobs.report_page import write_page
-from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.artefacts.opening import open_artefact, read_contract
 from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import ArtefactError, IqaError, UsageError
 from iqa_runtime.files.overwriting import check_output, check_targets, replaced_at_once
@@ -89,6 +90,7 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
     check_seed(request.seed)
     _check_paths(request)
     fp32, contract = _read(request.artefact)
+    check_artefact(request.artefact)
     # Now, because by the end of the job another export may lie there.
     source, source_bytes = FileDigest.of_file(request.artefact), request.artefact.stat().st_size
     Cropper(contract)  # refuses what cannot be calibrated before any image is read
@@ -248,6 +250,7 @@ def _write(request: Request, model: ModelProto, report: Report) -> Report:
             report = replace(report, contract=embed_contract(result, report.contract))
             whole = folder / output.name
             save(result, whole)
+            open_artefact(whole)
             report = replace(report, file=FileDigest.of_file(whole), bytes=whole.stat().st_size)
         content = msgspec.json.format(msgspec.json.encode(report.content()), indent=2)
         (folder / reports[0].name).write_bytes(content + b"\n")

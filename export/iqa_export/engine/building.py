@@ -11,7 +11,7 @@ from typing import Any
 from iqa_export.engine.checking import check_build, why_no_plan
 from iqa_export.engine.logs import last_error, make_log
 from iqa_export.engine.options import EngineOptions
-from iqa_export.engine.parsing import parse
+from iqa_export.engine.parsing import check_network, parse
 from iqa_export.engine.progress import Progress, make_monitor
 from iqa_export.engine.timing_cache import cache_path, prepare_cache, save_cache, use_cache
 from iqa_export.engine.writing import Package, write_packages
@@ -21,6 +21,7 @@ from iqa_runtime.artefacts.files import description_path, encoder_plan
 from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.artefacts.host_key import TITLES, HostKey, import_tensorrt
 from iqa_runtime.artefacts.opening import open_artefact
+from iqa_runtime.backends import GraphSpec
 from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import BackendError, DependencyError, UsageError
 from iqa_runtime.files.overwriting import check_targets
@@ -105,7 +106,7 @@ def _build(
     host: HostKey,
     progress: Progress | None,
 ) -> Package:
-    content, marked = _serialised(trt, graph, options, host, progress)
+    content, marked = _serialised(trt, graph, contract, options, host, progress)
     described = EngineFile(
         contract=contract,
         plan=FileDigest(file=output.name, sha256=sha256(content).hexdigest()),
@@ -125,7 +126,12 @@ def _build(
 
 
 def _serialised(
-    trt: ModuleType, graph: GraphFile, options: EngineOptions, host: HostKey, progress: Progress | None
+    trt: ModuleType,
+    graph: GraphFile,
+    contract: Contract | None,
+    options: EngineOptions,
+    host: HostKey,
+    progress: Progress | None,
 ) -> tuple[bytes, dict[str, tuple[int, ...]]]:
     """Return the bytes of the plan, and the tensors it shows."""
     onnx, source = graph.path, graph.take()
@@ -138,6 +144,8 @@ def _serialised(
         ) from error
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = parse(trt, network, onnx, source, log)
+    if contract is not None:
+        check_network(trt, network, onnx, GraphSpec.of_artefact(contract))
     marked = _mark(trt, network, parser, source) if options.mark_layers else {}
     config = builder.create_builder_config()
     config.add_optimization_profile(_profile(builder, network, onnx, options))

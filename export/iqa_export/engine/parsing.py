@@ -7,7 +7,8 @@ from types import ModuleType
 from typing import Any
 
 from iqa_export.engine.logs import last_error
-from iqa_runtime.errors import BackendError
+from iqa_runtime.backends import GraphSpec
+from iqa_runtime.errors import ArtefactError, BackendError
 
 _SHOWN = 3
 """Parser errors a message shows; further ones mostly follow from the first."""
@@ -43,6 +44,37 @@ def parse(trt: ModuleType, network: Any, onnx: Path, source: bytes, log: Any) ->
     if not parser.parse(source):
         raise BackendError(f"{onnx}: TensorRT cannot parse the graph: {describe_errors(parser, log)}")
     return parser
+
+
+def check_network(trt: ModuleType, network: Any, onnx: Path, spec: GraphSpec) -> None:
+    """Hold a parsed network to the contract of its artefact, before minutes are spent on building it.
+
+    Raises
+    ------
+    ArtefactError
+        If it has other inputs or outputs, or one of another shape or type.
+    """
+    floats = (trt.DataType.FLOAT, trt.DataType.HALF)
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    outputs = [network.get_output(index) for index in range(network.num_outputs)]
+    for kind, found, wanted in (("input", inputs, spec.inputs), ("output", outputs, spec.outputs)):
+        tensors = {tensor.name: tensor for tensor in found}
+        if tensors.keys() != {each.name for each in wanted}:
+            raise ArtefactError(
+                f"{onnx}: the graph has {kind}s {sorted(tensors)}, its contract says "
+                f"{sorted(each.name for each in wanted)}; export the model again"
+            )
+        for each in wanted:
+            shape = tuple(tensors[each.name].shape)
+            # An output may leave sizes open until it is run.
+            fits = len(shape) == 1 + len(each.item_shape) and all(
+                size in (-1, expected) for size, expected in zip(shape[1:], each.item_shape, strict=True)
+            )
+            if not fits or tensors[each.name].dtype not in floats:
+                raise ArtefactError(
+                    f"{onnx}: {kind} {each.name!r} of the graph is {tensors[each.name].dtype} {list(shape)}, its "
+                    f"contract says float {['batch', *each.item_shape]}; export the model again"
+                )
 
 
 def describe_errors(parser: Any, log: Any) -> str:

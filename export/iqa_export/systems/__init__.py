@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from iqa_export.systems.base import GraphChoice, System
 from iqa_export.systems.cvrkd import CvrkdSystem
+from iqa_export.systems.declarations import contract_faults, faults
 from iqa_export.systems.dri import DriSystem
 from iqa_export.systems.mfe import MfeSystem
 from iqa_export.systems.yoto import YotoSystem
@@ -24,21 +25,40 @@ ENTRY_POINT_GROUP = "iqa_deploy.models"
 
 @cache
 def all_systems() -> dict[str, System]:
-    """Return every system by name; an entry point that fails to load costs a warning, not the others."""
+    """Return every system by name; an entry point that is no system costs a warning that names it, not the others."""
     systems = {system.name: system() for system in BUILT_IN}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        try:
-            loaded = entry.load()
-        except Exception as error:  # another package's code may raise anything
-            warnings.warn(f"entry point {entry.name} ({entry.value}) failed to load: {error!r}", stacklevel=2)
-            continue
-        if not (isinstance(loaded, type) and issubclass(loaded, System)):
-            warnings.warn(f"entry point {entry.name} ({entry.value}) is no subclass of System", stacklevel=2)
-        elif loaded.name in systems:
-            warnings.warn(f"entry point {entry.name} ({entry.value}): there is a system {loaded.name}", stacklevel=2)
+        reason, system = _loaded(entry, systems)
+        if system is None:
+            _broken()[entry.name] = reason
+            warnings.warn(f"the system {entry.name} ({entry.value}) is left out: {reason}", stacklevel=2)
         else:
-            systems[loaded.name] = loaded()
+            systems[system.name] = system
     return systems
+
+
+@cache
+def _broken() -> dict[str, str]:
+    """Return why entry points were left out, by their names."""
+    return {}
+
+
+def _loaded(entry: EntryPoint, known: dict[str, System]) -> tuple[str, System | None]:
+    """Return the system of another package, or why it is none."""
+    try:
+        loaded = entry.load()
+        if not (isinstance(loaded, type) and issubclass(loaded, System)):
+            return "it is no subclass of System", None
+        system = loaded()
+        if getattr(system, "name", None) in known:
+            return f"there is a system {system.name} already", None
+        wrong = next(faults(system), None) or next(contract_faults(system), None)
+        return ("", system) if wrong is None else (wrong, None)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # another package's code may raise anything, sys.exit() among it
+        lines = str(error).strip().splitlines()
+        return f"{type(error).__name__}: {lines[0] if lines else 'it says nothing more'}", None
 
 
 def find_system(name: str) -> System:
@@ -50,6 +70,8 @@ def find_system(name: str) -> System:
         If there is none; the message lists those there are.
     """
     systems = all_systems()
-    if name not in systems:
-        raise UsageError(f"--model {name}: there is {', '.join(systems)}")
-    return systems[name]
+    if name in systems:
+        return systems[name]
+    if name in _broken():
+        raise UsageError(f"--model {name}: its package is broken: {_broken()[name]}")
+    raise UsageError(f"--model {name}: there is {', '.join(systems)}")

@@ -115,10 +115,14 @@ def _about_reference(contract: Contract) -> Iterator[Complaint]:
 
 
 def _about_patch_plan(contract: Contract) -> Iterator[Complaint]:
-    """Of whole pictures; crops are checked where they are cut."""
+    """Hold crops to the size of the input, whole pictures to what they are cut to."""
     plan = contract.patch_plan
     image = contract.input("image")
-    if plan.kind != "whole" or image is None:
+    if image is None:
+        return
+    if plan.kind != "whole":
+        if image.layout in _RANKS and tuple(image.shape[-2:]) != (plan.size, plan.size):
+            yield "$.patch_plan.size", f"crops of {plan.size} x {plan.size} pixels for an input of {list(image.shape)}"
         return
     own_size = tuple(image.shape[-2:]) == _DYNAMIC
     if plan.size or plan.count or plan.seed or plan.stride:

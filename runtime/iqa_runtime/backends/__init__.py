@@ -179,6 +179,13 @@ def _given(artefact: Artefact, backend: str | type[Backend] | None) -> type[Back
         loaded = added.load()
     except ImportError as error:
         raise DependencyError(f"backend {added.name!r} ({added.value}): {error}; install what it needs") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # another package's code may raise anything, sys.exit() among it
+        reason = " ".join(str(error).split()) or "it says nothing more"
+        raise DependencyError(
+            f"backend {added.name!r} ({added.value}): {type(error).__name__}: {reason}; mend its package"
+        ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
         raise DependencyError(f"backend {added.name!r} ({added.value}) is no subclass of Backend; mend its package")
     return loaded

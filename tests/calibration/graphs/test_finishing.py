@@ -61,10 +61,12 @@ def test_counting_leaves_the_model_alone():
     assert model.SerializeToString() == before
 
 
-def test_product_of_unknown_shape_is_an_error():
-    node = helper.make_node("MatMul", ["image", "unknown"], ["score"], name="product")
-    with pytest.raises(ArtefactError, match="product"):
-        count_macs(model_of([node], {}, ["batch", 5], ["batch", 7]))
+def test_work_that_cannot_be_told_is_none():
+    product = helper.make_node("MatMul", ["image", "unknown"], ["score"], name="product")
+    assert count_macs(model_of([product], {}, ["batch", 5], ["batch", 7])) is None
+    recurrent = helper.make_node("GRU", ["image", "w", "r"], ["score"], hidden_size=4)
+    weights = {"w": (1, 12, 3), "r": (1, 12, 4)}
+    assert count_macs(model_of([recurrent], weights, [7, "batch", 3], [7, 1, "batch", 4])) is None
 
 
 def test_sources_are_stripped_everywhere():

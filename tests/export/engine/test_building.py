@@ -18,7 +18,7 @@ from iqa_runtime.artefacts.files import description_path, encoder_plan
 from iqa_runtime.artefacts.host_key import current_host
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.artefacts.signing import signature_path
-from iqa_runtime.contract import FileDigest
+from iqa_runtime.contract import FileDigest, MapOutput, PatchPlan, ScoreOutput, TensorInput
 from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, FileError, UsageError
 from signing_keys import write_key_pair
 
@@ -50,6 +50,24 @@ def source(tmp_path):
 
 def settings_of(plan):
     return fake_tensorrt.plan_content(plan)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"maps": (MapOutput(name="quality_map", rows=2, columns=2),)},
+        {"score": ScoreOutput(name="quality", low=0, high=1, higher_is_better=True, bounded=False, scale="")},
+        {
+            "inputs": (TensorInput(name="image", shape=("batch", 3, 9, 9)),),
+            "patch_plan": PatchPlan(kind="five", size=9),
+        },
+    ],
+)
+def test_a_graph_that_is_not_what_its_contract_says_is_not_built(tmp_path, changes):
+    source = write_artefact(tmp_path / "x.onnx", **changes)
+    with pytest.raises(ArtefactError, match=r"x\.onnx: .* of the graph|the graph has outputs"):
+        build_engine(source, tmp_path / "x.plan", DEFAULT)
+    assert not (tmp_path / "x.plan").exists()
 
 
 def test_a_plan_and_its_description(source, tmp_path):

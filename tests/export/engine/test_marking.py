@@ -28,6 +28,7 @@ from iqa_runtime.artefacts.engine_file import BatchRange, read_engine_file
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.errors import UsageError
 from tensorrt_names import API, names_used
+from tiny_contract import tiny_contract
 
 EDGE = Path(find_artefact("edge-nr"))
 MARKED = EngineOptions(library="tensorrt_rtx", max_batch=1, opt_batch=1, mark_layers=True)
@@ -65,7 +66,7 @@ def tiny(path, kind=TensorProto.FLOAT):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     if kind == TensorProto.FLOAT16:
         model = converted(model, FORMATS["fp16"], keep=["mean"])
-    embed_contract(model, read_contract(EDGE))
+    embed_contract(model, tiny_contract(8))
     onnx.save(model, path)
     return path
 

@@ -1,0 +1,97 @@
+"""Read an artefact back as whoever scores with it will: its contract, its graph, and what the graph gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_calibration.images.items import Cropper
+from iqa_calibration.photographs import packaged_photographs
+from iqa_runtime.artefacts.opening import Artefact, open_artefact
+from iqa_runtime.backends import Backend, GraphSpec
+from iqa_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+from iqa_runtime.contract import Contract
+from iqa_runtime.errors import ArtefactError
+from iqa_runtime.images.loading import load_image
+
+ROUNDING = 1e-5
+"""Share of the range by which a bounded score may leave it: some float32 roundings of a scaled sigmoid."""
+
+
+def check_artefact(path: Path) -> None:
+    """Hold an ONNX artefact to its own contract: its tensors, and its scores of one crop of each packaged photograph.
+
+    Of one that takes cached features of a reference, the tensors alone.
+
+    Raises
+    ------
+    FileError, ArtefactError, BackendError
+        If it cannot be read, or is not what its contract says.
+    """
+    opened = open_artefact(path)
+    contract = opened.contract
+    with _backend(opened) as backend:
+        if contract.input("reference_features") is not None:
+            return
+        cropper = Cropper(contract)
+        photographs = _pictures(contract)
+        scores = []
+        for photograph, other in zip(photographs, photographs[1:] + photographs[:1], strict=True):
+            reference = photograph if contract.task == "fr" else other
+            subject = cropper.subject(photograph, reference if contract.needs_reference else None)
+            outputs = [output.name for output in backend.spec.outputs]
+            scores.append(backend.infer(cropper.item(subject, 0), outputs)[contract.score.name])
+    check_scores(path, contract, np.concatenate(scores))
+
+
+def check_signature(path: Path) -> Contract:
+    """Hold the tensors of an ONNX artefact to its contract, and return this.
+
+    Raises
+    ------
+    FileError, ArtefactError
+        As `check_artefact`.
+    """
+    opened = open_artefact(path)
+    with _backend(opened):
+        return opened.contract
+
+
+def check_scores(path: Path, contract: Contract, scores: NDArray[np.floating]) -> None:
+    """Refuse scores that a contract rules out.
+
+    Raises
+    ------
+    ArtefactError
+        If one is no number, or outside of a range that is said to bound it.
+    """
+    score = contract.score
+    if not np.isfinite(scores).all():
+        raise ArtefactError(
+            f"{path.name}: it gives {scores[~np.isfinite(scores)][0]} for a photograph, which is no score"
+        )
+    if not score.bounded or score.low is None or score.high is None:
+        return
+    slack = ROUNDING * (score.high - score.low)
+    if not (scores.min() >= score.low - slack and scores.max() <= score.high + slack):
+        raise ArtefactError(
+            f"{path.name}: its score is said to be bounded to {score.low:g} to {score.high:g}, and photographs score "
+            f"{scores.min():.4g} to {scores.max():.4g}; correct the range, or say that it is not bounded"
+        )
+
+
+def _pictures(contract: Contract) -> list[NDArray[np.uint8]]:
+    """Return the photographs of the package, repeated or cut to the size of a baked reference where there is one."""
+    pictures = [load_image(photograph) for photograph in packaged_photographs()]
+    baked = contract.baked_reference
+    if baked is None or not (baked.width and baked.height):
+        return pictures
+    width, height = baked.width, baked.height
+    tiles = [(-(-height // pixels.shape[0]), -(-width // pixels.shape[1]), 1) for pixels in pictures]
+    return [np.tile(pixels, tile)[:height, :width] for pixels, tile in zip(pictures, tiles, strict=True)]
+
+
+def _backend(opened: Artefact) -> Backend:
+    return OnnxRuntimeBackend(opened.graph, GraphSpec.of_artefact(opened.contract), device="cpu", threads=1)

@@ -1,0 +1,121 @@
+"""What a network returns, as the outputs of its graph: told before anything is exported or compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from iqa_runtime.backends import GraphSpec, TensorSpec
+from iqa_runtime.errors import IqaError
+
+_BATCH = 2
+
+
+BATCH_HINT = (
+    "a size was fixed to the batch it was traced with: use a // b for int(a / b), x.shape[0] rather than a number in "
+    "view and reshape, and no loop over the items of a batch"
+)
+
+
+class ExportError(IqaError, RuntimeError):
+    """A network cannot become a graph; the message says what in it and what to change.
+
+    Attributes
+    ----------
+    details
+        What the exporter said at length; empty where the message says all.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+def as_outputs(result: object, names: Sequence[str]) -> tuple[Tensor, ...]:
+    """Return what a network returned in the order of the graph's outputs.
+
+    Parameters
+    ----------
+    result
+        A tensor, a tuple or list of one tensor for each name, or a dict that has the names. The first is the score,
+        (N,) or (N, 1).
+    names
+        Of the outputs.
+
+    Returns
+    -------
+    tuple of Tensor
+        The score is (N,).
+
+    Raises
+    ------
+    ExportError
+        If it is anything else.
+    """
+    if isinstance(result, Tensor):
+        values: Sequence[object] = (result,)
+    elif isinstance(result, Mapping):
+        missing = [name for name in names if name not in result]
+        if missing:
+            there = ", ".join(map(str, result)) or "nothing"
+            raise ExportError(f"the network returns a dict without {missing[0]!r}; it has {there}: name the outputs so")
+        values = [result[name] for name in names]
+    elif isinstance(result, (tuple, list)):
+        values = result
+    else:
+        raise ExportError(f"the network returns {type(result).__name__}; return a tensor, a tuple of tensors or a dict")
+    if len(values) != len(names):
+        raise ExportError(
+            f"the network returns {len(values)} values where its graph has {len(names)}: {', '.join(names)}; return "
+            "these alone, or a dict that has them"
+        )
+    tensors = []
+    for name, value in zip(names, values, strict=True):
+        if not isinstance(value, Tensor):
+            raise ExportError(f"the output {name!r} is of type {type(value).__name__}; return a tensor")
+        tensors.append(value)
+    if tensors[0].ndim == 2 and tensors[0].shape[1] == 1:
+        tensors[0] = tensors[0].squeeze(1)
+    return tuple(tensors)
+
+
+def check_outputs(module: nn.Module, spec: GraphSpec) -> None:
+    """Run a network on a batch of two crops, and hold what it returns to what its contract will say.
+
+    Raises
+    ------
+    ExportError
+        If it fails, or an output has another shape or is no float.
+    """
+    examples = [torch.zeros(_BATCH, *tensor.item_shape) for tensor in spec.inputs]
+    try:
+        with torch.no_grad():
+            result = module.eval()(*examples)
+    except Exception as error:  # a network of somebody else may raise anything
+        reason = str(error).strip().splitlines()
+        raise ExportError(
+            f"the network fails on a batch of {_BATCH} crops: {type(error).__name__}: {reason[0] if reason else ''}"
+        ) from error
+    outputs = as_outputs(result, [output.name for output in spec.outputs])
+    for output, value in zip(spec.outputs, outputs, strict=True):
+        _check(output, value)
+
+
+def _check(output: TensorSpec, value: Tensor) -> None:
+    expected, actual = (_BATCH, *output.item_shape), tuple(value.shape)
+    if actual != expected:
+        remedy = "check the declared shape"
+        if not output.item_shape:
+            remedy = "return one number for each item of the batch"
+            if len(actual) == 2 and actual[0] == _BATCH:
+                remedy = f"return one number for each item, such as the mean of a distribution over {actual[1]} grades"
+            elif actual in ((), (1,)):
+                remedy = "return one number for each item, not one for the whole batch"
+        raise ExportError(
+            f"the output {output.name!r} is {list(actual)} for {_BATCH} items, {list(expected)} is declared; {remedy}"
+        )
+    if not value.is_floating_point():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise ExportError(f"the output {output.name!r} is {kind}; return float32, without rounding")

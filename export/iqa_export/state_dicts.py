@@ -1,0 +1,255 @@
+"""Find the state dict of a network inside what training loops save around it.
+
+Where the names of the network's entries are known, every mapping in the file and every prefix in it is tried: the one
+that has them all is taken. Two that have them all, such as raw and averaged weights, are asked about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from iqa_export.checkpoint_files import SAVE_STATE, CheckpointError
+
+TOP = "."
+"""What `weights_key` calls entries that lie bare at the top of the file."""
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+_TRAINING = re.compile(
+    r"(.*\.)?(_extra_state|n_averaged|total_ops|total_params)"
+    r"|(epoch|step|global_step|initted|ema_updates)"
+    r"|(criterion|criteria|loss|losses|loss_fn|loss_func|loss_function|metric|metrics)(_\w+)?(\..*)?"
+)
+"""Entries of training, not of the network: counters of averaging and profiling, losses and metrics with parameters."""
+_DEPTH = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """A state dict as found in a file.
+
+    Attributes
+    ----------
+    entry
+        Where it was: names of the mappings around it and the prefix that was dropped, joined by dots; None where it
+        lay bare.
+    entries
+        Its tensors by published key.
+    ignored
+        Keys beside it that are none of the network's.
+    """
+
+    entry: str | None
+    entries: dict[str, Tensor]
+    ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    """One prefix in one mapping.
+
+    `keys` are the file's, by the names that the network has or would have; `matched` are those that it has.
+    """
+
+    path: tuple[str, ...]
+    prefix: str
+    content: Mapping[str, Any]
+    keys: Mapping[str, str]
+    matched: frozenset[str] = frozenset()
+
+    @property
+    def label(self) -> str:
+        parts = [*self.path, self.prefix.removesuffix(".")]
+        return ".".join(part for part in parts if part) or TOP
+
+    @property
+    def entries(self) -> dict[str, Tensor]:
+        """Tensors but for those that are known to be of training."""
+        return {
+            name: value
+            for name, key in self.keys.items()
+            if isinstance(value := self.content[key], Tensor)
+            and (name in self.matched or not _TRAINING.fullmatch(name))
+        }
+
+
+def find_state(
+    content: object, source: str, *, weights_key: str | None = None, expected: Iterable[Collection[str]] = ()
+) -> State:
+    """Find the one state dict in the content of a file.
+
+    Parameters
+    ----------
+    content
+        What the file holds.
+    source
+        Its name, for messages.
+    weights_key
+        Which one, where there are several: `State.entry` of it, or the beginning of that; `TOP` for a bare one.
+    expected
+        Published names of the entries of each network it may be, in the order of preference. Without any, the file has
+        to hold one state dict, and prefixes that wrappers add to every key are dropped.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or more than one; the message lists them.
+    """
+    mappings = list(_mappings(content, ()))
+    if not mappings:
+        raise CheckpointError(f"{source}: no state dict, bare or inside; save one and give that file: {SAVE_STATE}")
+    named = _Named(weights_key)
+    candidates: list[_Candidate] = []
+    for names in expected:
+        found = _fitting(mappings, names, named)
+        # Of those that fit none, the nearest: the error then tells what is missing there and not everything.
+        if found and (not candidates or len(found[0].matched) > len(candidates[0].matched)):
+            candidates = found
+        if found and len(found[0].matched) == len(names):
+            break
+    bare = [_bare(path, mapping) for path, mapping in mappings if not _has_mappings(mapping)]
+    candidates = _distinct(candidates or [each for each in bare if named.fits(each.label)])
+    if len(candidates) != 1:
+        there = ", ".join(each.label for each in candidates or bare)
+        what = (
+            f"no weights under {weights_key!r}" if not candidates else "weights in more than one place, not all equal"
+        )
+        raise CheckpointError(f"{source}: {what}; choose one of them with weights_key: {there}")
+    chosen = candidates[0]
+    entries = chosen.entries
+    used = {chosen.keys[name] for name in entries}
+    return State(
+        entry=None if chosen.label == TOP else chosen.label,
+        entries=entries,
+        ignored=tuple(key for key in chosen.content if key not in used),
+    )
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What the user asks for: a label, or the beginning of one; None for any."""
+
+    key: str | None
+
+    def fits(self, label: str) -> bool:
+        return self.key is None or label == self.key or label.startswith(f"{self.key}.")
+
+
+def _mappings(content: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Yield every mapping with tensors under names, and where it is."""
+    if isinstance(content, (list, tuple)):
+        content = {str(index): value for index, value in enumerate(content) if not isinstance(value, Tensor)}
+    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+        return
+    if any(isinstance(value, Tensor) for value in content.values()):
+        yield path, content
+    if len(path) < _DEPTH:
+        for key, value in content.items():
+            yield from _mappings(value, (*path, key))
+
+
+def _has_mappings(mapping: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, Mapping) for value in mapping.values())
+
+
+def _bare(path: tuple[str, ...], content: Mapping[str, Any]) -> _Candidate:
+    """Return a mapping without the prefixes that wrappers add to every key."""
+    tensors = [key for key, value in content.items() if isinstance(value, Tensor) and not _TRAINING.fullmatch(key)]
+    prefix = ""
+    while added := next((each for each in _WRAPPERS if all(key.startswith(prefix + each) for key in tensors)), ""):
+        prefix += added
+        if not tensors:
+            break
+    keys = {key.removeprefix(prefix): key for key in tensors}
+    return _Candidate(path=path, prefix=prefix, content=content, keys=keys)
+
+
+def _fitting(
+    mappings: list[tuple[tuple[str, ...], Mapping[str, Any]]], expected: Collection[str], named: _Named
+) -> list[_Candidate]:
+    """Return the mappings and prefixes that hold the most of the expected names."""
+    best: list[_Candidate] = []
+    for rename in (_current, _unwrapped):
+        ours = rename(expected)
+        found = [
+            candidate
+            for path, mapping in mappings
+            for candidate in _candidates(path, mapping, rename(mapping), ours)
+            if named.fits(candidate.label)
+        ]
+        most = max((len(each.matched) for each in (*best, *found)), default=0)
+        if not best or most > len(best[0].matched):
+            best = [each for each in found if len(each.matched) == most]
+        if most == len(expected):
+            break
+    return best
+
+
+def _candidates(
+    path: tuple[str, ...], mapping: Mapping[str, Any], theirs: Mapping[str, str], ours: Mapping[str, str]
+) -> list[_Candidate]:
+    """Return a mapping once for each prefix that some of our names stand behind."""
+    matched: dict[str, set[str]] = {}
+    for name in theirs:
+        start = 0
+        while True:
+            if name[start:] in ours:
+                matched.setdefault(name[:start], set()).add(ours[name[start:]])
+            start = name.find(".", start) + 1
+            if not start:
+                break
+    prefixes = tuple(prefix for prefix in matched if prefix)
+    found = []
+    for prefix, names in matched.items():
+        complete = tuple(each for each in prefixes if len(matched[each]) == len(ours) and each != prefix)
+        keys = {
+            ours.get(name.removeprefix(prefix), name.removeprefix(prefix)): key
+            for name, key in theirs.items()
+            if name.startswith(prefix) and not (complete and name.startswith(complete))
+        }
+        found.append(_Candidate(path=path, prefix=prefix, content=mapping, keys=keys, matched=frozenset(names)))
+    return found
+
+
+def _current(keys: Collection[str]) -> dict[str, str]:
+    """Return keys by what PyTorch calls them today: old weight and spectral normalisation became parametrisations."""
+    renamed = {}
+    known = set(keys)
+    for key in keys:
+        base, _, part = key.rpartition("_")
+        module, dot, tensor = base.rpartition(".")
+        inner = f"{module}{dot}parametrizations.{tensor}"
+        if part in ("g", "v") and {f"{base}_g", f"{base}_v"} <= known:
+            renamed[f"{inner}.original{'gv'.index(part)}"] = key
+        elif part in ("orig", "u", "v") and {f"{base}_orig", f"{base}_u"} <= known:
+            renamed[f"{inner}.original" if part == "orig" else f"{inner}.0._{part}"] = key
+        else:
+            renamed[key] = key
+    return renamed
+
+
+def _unwrapped(keys: Collection[str]) -> dict[str, str]:
+    """Return keys as in `_current`, without the names that wrappers of inner modules put in the middle."""
+    current = _current(keys)
+    renamed = {re.sub(r"(^|\.)((module|_orig_mod)\.)+", r"\1", name): key for name, key in current.items()}
+    return renamed if len(renamed) == len(current) else current
+
+
+def _distinct(candidates: list[_Candidate]) -> list[_Candidate]:
+    """Leave out what holds the same values as one before it."""
+    distinct: list[_Candidate] = []
+    for candidate in candidates:
+        if not any(_equal(candidate.entries, other.entries) for other in distinct):
+            distinct.append(candidate)
+    return distinct
+
+
+def _equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(
+        value is second[name]
+        or (value.dtype == second[name].dtype and not value.is_meta and bool(value.equal(second[name])))
+        for name, value in first.items()
+    )

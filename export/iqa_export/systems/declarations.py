@@ -1,0 +1,83 @@
+"""What a system of another package declares, looked at when it is loaded rather than in the middle of a job."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from iqa_export.systems.base import System
+from iqa_runtime.artefacts.contract_rules import complaints
+from iqa_runtime.contract import Contract, ExtraOutput, MapOutput, PatchPlan, ScoreOutput, Task, Weights
+
+_TEXTS = ("title", "paper", "code", "licence", "faithful", "weights_source")
+_TYPES: dict[str, type] = {"crop": int, "crops_per_item": int, "patch_plan": PatchPlan, "score": ScoreOutput}
+_TUPLES: dict[str, type] = {"map_outputs": MapOutput, "extra_outputs": ExtraOutput, "segments": str}
+
+
+def faults(system: System) -> Iterator[str]:
+    """Yield what is wrong with the declarations of a system; what other packages declare may be anything.
+
+    Raises
+    ------
+    Exception
+        Whatever the system's own methods raise.
+    """
+    missing = [name for name in (*_TEXTS, *_TYPES, "tasks", "mean", "std") if not hasattr(system, name)]
+    if missing:
+        yield f"it declares no {', '.join(missing)}"
+        return
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", system.name):
+        yield f"name {system.name!r} is not made of letters, digits, '_', '.' and '-'"
+    for name in _TEXTS:
+        if not isinstance(getattr(system, name), str):
+            yield f"{name} is no text"
+    for name, kind in _TYPES.items():
+        if not isinstance(getattr(system, name), kind):
+            yield f"{name} is no {kind.__name__}"
+    for name, kind in _TUPLES.items():
+        values: Any = getattr(system, name)
+        if not isinstance(values, tuple) or not all(isinstance(value, kind) for value in values):
+            yield f"{name} is no tuple of {kind.__name__}"
+    for name in ("mean", "std"):
+        values = getattr(system, name)
+        if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
+            yield f"{name} is not three numbers"
+    yield from _about_tasks(system.tasks)
+    if not all(isinstance(path, Path) and variant in system.tasks for variant, path in system.bundled.items()):
+        yield "bundled is no dictionary of a Path for each of some variants"
+
+
+def contract_faults(system: System) -> Iterator[str]:
+    """Yield why declarations that are sound by themselves make no contract together."""
+    for variant in system.tasks:
+        contract = Contract(
+            model=system.name,
+            variant=variant,
+            task="nr",
+            options={},
+            precision="fp32",
+            target="any",
+            opset=1,
+            inputs=(system.crop_input("image"),),
+            patch_plan=system.patch_plan,
+            pooling="mean",
+            score=system.score_of(variant),
+            maps=system.maps_of(variant),
+            extras=system.extra_outputs,
+            faithful=system.faithful_of(variant),
+            weights=Weights(file="w", sha256="", trained=False, licence="", trained_on=""),
+            exporter="",
+        )
+        yield from (f"{where.removeprefix('$.')}: {what}" for where, what in complaints(contract))
+
+
+def _about_tasks(tasks: Any) -> Iterator[str]:
+    known = get_args(Task)
+    if not isinstance(tasks, dict) or not tasks or not all(isinstance(variant, str) for variant in tasks):
+        yield "tasks is no dictionary of variants"
+        return
+    for variant, names in tasks.items():
+        if not isinstance(names, tuple) or not names or not set(names) <= set(known):
+            yield f"tasks of {variant} are {names!r}, not a tuple of {', '.join(known)}"

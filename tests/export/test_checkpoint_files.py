@@ -1,0 +1,160 @@
+"""Files by content: everything that is given for weights and is none is named as what it is."""
+
+import argparse
+import gzip
+import io
+import pickle
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from iqa_export.checkpoint_files import CheckpointError, read_content
+from iqa_runtime.errors import FileError
+
+STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.ones(2)}
+
+
+def saved(content: object, **options) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, **options)
+    return file.getvalue()
+
+
+def npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, weight=np.zeros(2))
+    return file.getvalue()
+
+
+def tarred(data: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        member = tarfile.TarInfo("net.pth")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+def zipped(data: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("net.pth", data)
+    return file.getvalue()
+
+
+def script() -> bytes:
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(nn.Linear(3, 2), torch.zeros(1, 3)), file)
+    return file.getvalue()
+
+
+def exported() -> bytes:
+    file = io.BytesIO()
+    torch.export.save(torch.export.export(nn.Linear(3, 2), (torch.zeros(1, 3),)), file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        saved(STATE),
+        saved(STATE, _use_new_zipfile_serialization=False),
+        safetensors.torch.save(STATE),
+    ],
+    ids=["zip", "legacy", "safetensors"],
+)
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors", "net.SAFETENSORS", "net"])
+def test_the_name_does_not_matter(tmp_path, data, name):
+    path = tmp_path / name
+    path.write_bytes(data)
+    content, _ = read_content(path)
+    assert content.keys() == STATE.keys()
+    assert all(torch.equal(content[key], STATE[key]) for key in STATE)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TorchScript, by PyTorch
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: b"", "empty"),
+        (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "git lfs pull"),
+        (lambda: b"\n<!DOCTYPE html><html>quota</html>", "web page"),
+        (lambda: b"<HTML><body>sign in</body></HTML>", "web page"),
+        (lambda: b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "XML"),
+        (lambda: b'{"weight_map": {"weight": "model-00001-of-00002.safetensors"}}', "JSON"),
+        (lambda: saved(STATE)[:700], "cut short"),
+        (lambda: safetensors.torch.save(STATE)[:-4], "cut short"),
+        (lambda: safetensors.torch.save(STATE)[:30], "cut short"),
+        (lambda: gzip.compress(saved(STATE)), "gunzip"),
+        (lambda: tarred(saved(STATE)), "tar -xf"),
+        (lambda: zipped(saved(STATE)), "zip archive; unpack"),
+        (npz, "torch.from_numpy"),
+        (script, "TorchScript"),
+        (exported, "torch.export"),
+        (lambda: pickle.dumps({"weight": np.zeros(2)}), "torch.save did not write"),
+        (lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
+        (lambda: b"weights, honestly", "neither a file of torch.save nor safetensors"),
+        (lambda: saved(STATE, _use_new_zipfile_serialization=False)[:-9], "damaged or cut short"),
+    ],
+)
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+def test_what_is_no_checkpoint_is_named(tmp_path, make, message, name):
+    path = tmp_path / name
+    path.write_bytes(make())
+    with pytest.raises(CheckpointError, match=message) as caught:
+        read_content(path)
+    assert str(caught.value).startswith(str(path))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_folder(tmp_path):
+    with pytest.raises(FileError, match="a folder"):
+        read_content(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        np.float64(0.91),
+        np.float32(0.91),
+        np.int64(3),
+        np.bool_(True),
+        np.arange(4.0),
+        np.array(["a", "b"]),
+        argparse.Namespace(rate=np.float64(1e-4)),
+        Path("runs/1"),
+    ],
+    ids=repr,
+)
+def test_plain_values_beside_the_state_dict(tmp_path, beside):
+    torch.save({"state_dict": STATE, "beside": beside}, tmp_path / "net.pth")
+    content, _ = read_content(tmp_path / "net.pth")
+    assert repr(content["beside"]) == repr(beside)
+
+
+class Payload:
+    def __reduce__(self):
+        return (Path.touch, (Path("executed"),))
+
+
+@pytest.mark.parametrize(
+    "content", [Payload(), {"a": argparse.Namespace(x=Payload())}, {"a": np.array([Payload()], dtype=object)}]
+)
+def test_nothing_runs(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    torch.save(content, "net.pth")
+    with pytest.raises(CheckpointError, match="could run code"):
+        read_content(Path("net.pth"))
+    assert not Path("executed").exists()
+
+
+def test_a_whole_module_is_named(tmp_path):
+    torch.save(nn.Linear(2, 1), tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match=r"object of torch\.nn\.modules\.linear\.Linear.*state_dict\(\)"):
+        read_content(tmp_path / "net.pth")
