@@ -45,7 +45,7 @@ from iqa_export.checkpoints import load_into
 from iqa_export.exporting import Request as ExportRequest
 from iqa_export.exporting import export, load_checkpoint
 from iqa_export.systems import GraphChoice, find_system
-from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.artefacts.opening import open_artefact, read_contract
 from iqa_runtime.backends import Backend, GraphSpec, choose_backend
 from iqa_runtime.benchmark.host import describe_host
 from iqa_runtime.contract import Contract
@@ -181,9 +181,10 @@ class Calls:
 
 
 def open_backend(path: Path, backend: str, threads: int) -> tuple[Backend, Contract]:
-    contract = read_contract(path)
-    choice = choose_backend(path, contract, backend)
-    return choice.create(path, GraphSpec.of_artefact(contract), device="cpu", threads=threads), contract
+    artefact = open_artefact(path)
+    choice = choose_backend(artefact, backend, device="cpu")
+    spec = GraphSpec.of_artefact(artefact.contract)
+    return choice.create(artefact.graph, spec, threads=threads), artefact.contract
 
 
 def add_backend(calls: Calls, row: str, backend: Backend, item: Feed, crops: int, threads: int) -> None:

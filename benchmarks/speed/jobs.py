@@ -115,14 +115,14 @@ def decoding(options: dict[str, Any]) -> Work:
 
 def model(options: dict[str, Any]) -> Work:
     """Run the model on as many items as the photographs have, in batches as `Scorer` makes them, two under way."""
+    from iqa_runtime.artefacts.opening import open_artefact
     from iqa_runtime.backends import GraphSpec, choose_backend
-    from iqa_runtime.contract import read_contract
     from iqa_runtime.scoring.patch_plans import positions
 
-    path, threads = Path(options["artefact"]), options["threads"]
-    contract = read_contract(path)
-    backend = choose_backend(path, contract, None).create(
-        path, GraphSpec.of_artefact(contract), device="cpu", threads=threads
+    artefact = open_artefact(options["artefact"])
+    contract = artefact.contract
+    backend = choose_backend(artefact, device="cpu").create(
+        artefact.graph, GraphSpec.of_artefact(contract), threads=options["threads"]
     )
     backend.activate()
     # Every plan but the grid has as many crops for any size.
@@ -133,8 +133,7 @@ def model(options: dict[str, Any]) -> Work:
     batch = backend.items_per_run * backend.concurrent_runs
     random = np.random.default_rng(0)
     feed = {
-        spec.name: random.standard_normal((batch, *spec.item_shape), dtype=np.float32)
-        for spec in backend.signature.inputs
+        spec.name: random.standard_normal((batch, *spec.item_shape), dtype=np.float32) for spec in backend.spec.inputs
     }
     items = per_image * len(options["photographs"])
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.artefacts.opening import open_artefact, read_contract
 from iqa_runtime.backends import GraphSpec, choose_backend
 from iqa_runtime.benchmark.host import measure_machine
 from iqa_runtime.contract import Contract
@@ -231,10 +231,10 @@ def plain_openvino(options: dict[str, Any]) -> Work:
 
 def deployed(options: dict[str, Any]) -> Work:
     """Run our artefact on our backend, as `Scorer` does."""
-    path, threads = _artefact(options), options["threads"]
-    contract = read_contract(path)
-    choice = choose_backend(path, contract, options["backend"], precision=options["floats"])
-    backend = choice.create(path, GraphSpec.of_artefact(contract), device="cpu", threads=threads)
+    artefact, threads = open_artefact(_artefact(options)), options["threads"]
+    contract = artefact.contract
+    choice = choose_backend(artefact, options["backend"], device="cpu", precision=options["floats"])
+    backend = choice.create(artefact.graph, GraphSpec.of_artefact(contract), threads=threads)
     backend.activate()
     name = contract.score.name
     feed = _feed(contract, options.get("items", threads))

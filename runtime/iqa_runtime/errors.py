@@ -30,3 +30,8 @@ class BackendError(IqaError, RuntimeError):
 
 class DependencyError(IqaError, ImportError):
     """An optional package is needed and not installed; the message names the extra that brings it."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return what another library's exception says, for a message of ours: on one line, its type where it is silent."""
+    return " ".join(str(error).split()) or type(error).__name__

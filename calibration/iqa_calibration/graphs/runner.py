@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
 from iqa_runtime.backends.onnx_runtime import session_options
-from iqa_runtime.errors import ArtefactError
+from iqa_runtime.errors import ArtefactError, one_line
 from iqa_runtime.scoring.preparation import prefetch
 
 Feed = Mapping[str, NDArray[np.float32]]
@@ -45,7 +45,7 @@ class Runner:
             )
         except Exception as error:  # the library's exceptions have no public common base
             where = "the graph" if isinstance(model, ModelProto) else str(model)
-            raise ArtefactError(f"{where}: ONNX Runtime cannot load it ({_one_line(error)})") from error
+            raise ArtefactError(f"{where}: ONNX Runtime cannot load it ({one_line(error)})") from error
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 
     def run(self, feed: Feed, outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
@@ -60,7 +60,7 @@ class Runner:
         try:
             return dict(zip(names, self._session.run(names, dict(feed)), strict=True))
         except Exception as error:  # the library's exceptions have no public common base
-            raise ArtefactError(f"the graph: ONNX Runtime cannot run it ({_one_line(error)})") from error
+            raise ArtefactError(f"the graph: ONNX Runtime cannot run it ({one_line(error)})") from error
 
     def run_each(
         self, feeds: Iterable[Feed], outputs: Sequence[str] | None = None, *, threads: int = 1
@@ -100,7 +100,3 @@ def _with_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
     present = {output.name for output in extended.graph.output}
     extended.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in present)
     return extended
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

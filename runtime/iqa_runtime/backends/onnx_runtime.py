@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.backends.base import Backend
 from iqa_runtime.backends.tensor_spec import GraphSpec, TensorSpec
-from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, UsageError
+from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, UsageError, one_line
 
 _GPU_CROPS_PER_RUN = 8
 _LOG_ERRORS = 3
@@ -88,7 +88,7 @@ class OnnxRuntimeBackend(Backend):
                 content, options, providers=[(self._provider, self._provider_options)], enable_fallback=0
             )
         except Exception as error:  # the library's exceptions have no public common base
-            raise ArtefactError(f"{self.path}: ONNX Runtime cannot load it ({_one_line(error)}){missing}") from error
+            raise ArtefactError(f"{self.path}: ONNX Runtime cannot load it ({one_line(error)}){missing}") from error
         got = session.get_providers()
         if got[0] != self._provider:
             # Only builds with CUDA say for which.
@@ -109,7 +109,7 @@ class OnnxRuntimeBackend(Backend):
         try:
             values: list[NDArray[Any]] = session.run(outputs, inputs)
         except Exception as error:  # the library's exceptions have no public common base
-            raise BackendError(f"{self.path}: ONNX Runtime failed ({_one_line(error)})") from error
+            raise BackendError(f"{self.path}: ONNX Runtime failed ({one_line(error)})") from error
         return values
 
     def _release(self) -> None:
@@ -159,10 +159,10 @@ def _import_onnxruntime() -> ModuleType:
         import onnxruntime
     except ModuleNotFoundError as error:
         if error.name != "onnxruntime":
-            raise DependencyError(f"onnxruntime cannot be imported ({_one_line(error)}); {_REINSTALL}") from error
+            raise DependencyError(f"onnxruntime cannot be imported ({one_line(error)}); {_REINSTALL}") from error
         raise DependencyError('ONNX Runtime is not installed; pip install "iqa-deploy[cpu]"') from error
     except Exception as error:  # half an installation may fail in any way
-        raise DependencyError(f"onnxruntime cannot be imported ({_one_line(error)}); {_REINSTALL}") from error
+        raise DependencyError(f"onnxruntime cannot be imported ({one_line(error)}); {_REINSTALL}") from error
     if not hasattr(onnxruntime, "InferenceSession"):
         raise DependencyError(f"onnxruntime is installed in part only; {_REINSTALL}")
     module: ModuleType = onnxruntime
@@ -192,7 +192,3 @@ def _check_tensors(path: Path, kind: str, specs: Sequence[TensorSpec], found: Se
                 f"{path}: {kind} {spec.name!r} of the graph is {tensor.type} {tensor.shape}, its contract says "
                 f"{spec.dtype or 'float'} {['batch', *spec.item_shape]}; export the model again"
             )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

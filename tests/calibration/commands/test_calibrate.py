@@ -116,7 +116,7 @@ def test_what_is_no_artefact_is_one_clear_error(run, tmp_path):
 
 
 def test_help_waits_for_no_library():
-    code = "import sys; from iqa_calibration import cli; print(*sys.modules)"
+    code = "import sys; from iqa_calibration.commands import calibrate; print(*sys.modules)"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"onnx", "onnxruntime", "torch", "cv2", "matplotlib", "jinja2"} & set(finished.stdout.split())
 
