@@ -190,7 +190,7 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, key_map: KeyMap) -> No
         hint = "its training diverged; take an earlier checkpoint" if problems[0][2:].startswith("not finite") else ""
         raise CheckpointError(
             f"{checkpoint.file}{where}: the entries don't fit {type(network).__name__}: {'; '.join(problems)}; "
-            + (hint or "check model and variant")
+            + (hint or "check ``model`` and ``variant``")
         )
     network.load_state_dict(
         {expected[key].name: entries[key].to(expected[key].tensor.dtype) for key in taken}, strict=False

@@ -114,10 +114,10 @@ def load_checkpoint(system: System, weights: str, variant: str | None, *, weight
         expected = (expected_keys(system.build(name), system.key_map(name)) for name in names)
         return read_checkpoint(Path(weights), weights_key=weights_key, expected=expected)
     if weights_key is not None:
-        raise UsageError(f"weights_key {weights_key}: {weights} is no file and holds no entries; leave it out")
+        raise UsageError(f"``weights_key={weights_key}``: {weights} is no file and holds no entries; leave it out")
     seed = weights.removeprefix(RANDOM_PREFIX)
     if not (seed.isascii() and seed.isdigit() and int(seed) < 2**32):
-        raise UsageError(f"weights {weights}: SEED is a number from 0 to {2**32 - 1}, as in random:0")
+        raise UsageError(f"``weights={weights}``: SEED is a number from 0 to {2**32 - 1}, as in random:0")
     chosen = variant or next(iter(system.tasks))
     return random_checkpoint(system.build(chosen), int(seed), system.key_map(chosen))
 
@@ -138,11 +138,12 @@ def choose_variant(system: System, keys: Collection[str], task: str | None) -> s
     fitting = [name for name, tasks in system.tasks.items() if task is None or task in tasks]
     if not fitting:
         known = sorted({known for tasks in system.tasks.values() for known in tasks})
-        raise UsageError(f"--task {task}: {system.name} does {', '.join(known)}")
+        raise UsageError(f"``task={task}``: {system.name} does {', '.join(known)}")
     expected = system.key_map(fitting[0]).published(next(iter(system.build(fitting[0]).state_dict())))
     if expected not in keys:
         raise CheckpointError(
-            f"the checkpoint has no entry {expected!r}, so it is none of {system.title}'s; check --model and --weights"
+            f"the checkpoint has no entry {expected!r}, so it is none of {system.title}'s; check ``model`` and "
+            "``weights``"
         )
     return fitting[0]
 
@@ -171,7 +172,7 @@ def export(request: Request) -> Report:
     _check_plan(request)
     if request.cache_reference and request.reference_image is not None:
         raise UsageError(
-            "--cache-reference and --reference-image: cache features for any reference, or bake one; choose"
+            "``cache_reference`` and ``reference_image``: cache features for any reference, or bake one; choose"
         )
     check_output(output, ".onnx")
     network = system.build(choice.variant).requires_grad_(False)
@@ -200,7 +201,7 @@ def _check_plan(request: Request) -> None:
     count = len(positions(plan, plan.size, plan.size))
     if plan.kind != "grid" and count % per_item:
         raise UsageError(
-            f"--crops gives {count} crops, {request.system.name} takes {per_item} at a time: random:{per_item}, say"
+            f"``crops`` gives {count} crops, {request.system.name} takes {per_item} at a time: random:{per_item}, say"
         )
 
 
@@ -247,7 +248,7 @@ def _write_baked(request: Request, network: nn.Module, photograph: Path, artefac
     crops = system.baked_crops(choice.task, count)
     if count != crops:
         raise UsageError(
-            f"--crops gives {count} crops of {photograph.name}, {system.name} bakes {crops}; choose a plan of {crops}"
+            f"``crops`` gives {count} crops of {photograph.name}, {system.name} bakes {crops}; choose a plan of {crops}"
         )
     items = crop_items(pixels, system.crop_input("reference"), plan)
     with torch.no_grad():

@@ -117,7 +117,7 @@ def find_state(
         what = (
             f"no weights under {weights_key!r}" if not candidates else "weights in more than one place, not all equal"
         )
-        raise CheckpointError(f"{source}: {what}; choose one of them with weights_key: {there}")
+        raise CheckpointError(f"{source}: {what}; choose one of them with ``weights_key``: {there}")
     chosen = candidates[0]
     entries = chosen.entries
     used = {chosen.keys[name] for name in entries}

@@ -57,7 +57,7 @@ class PyTorchBackend(Backend):
         if self._contract.reference_encoder is not None or self._contract.baked_reference is not None:
             raise UsageError(
                 f"{graph.path}: the network as published takes the reference itself, this artefact its features; "
-                "export it without --cache-reference and --reference-image"
+                "export it without ``cache_reference`` and ``reference_image``"
             )
         self._network: nn.Module | None = None
         self._traced: TracedLayers | None = None

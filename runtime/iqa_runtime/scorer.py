@@ -338,7 +338,7 @@ def _check_number(name: str, value: int | None, most: int | None = None) -> None
     if value is None or (isinstance(value, int) and 1 <= value <= (most or value)):
         return
     limits = "at least 1" if most is None else f"1 to {most}"
-    raise UsageError(f"{name} is {value!r}; it must be a whole number, {limits}")
+    raise UsageError(f"``{name}={value!r}``: it must be a whole number, {limits}")
 
 
 def _choose_patch_plan(path: Path, contract: Contract, crops: str | PatchPlan | None) -> PatchPlan:

@@ -478,7 +478,7 @@ def test_variant_is_told_by_keys_or_task():
     keys = {"feature_extractor.conv1.weight"}
     assert choose_variant(cvrkd, keys, None) == "student"
     assert choose_variant(cvrkd, keys, "fr") == "teacher"
-    with pytest.raises(UsageError, match="--task nr"):
+    with pytest.raises(UsageError, match="``task=nr``"):
         choose_variant(cvrkd, keys, "nr")
     for system in (yoto, cvrkd):
         with pytest.raises(CheckpointError, match=f"none of {system.title}'s"):

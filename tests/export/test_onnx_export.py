@@ -81,7 +81,7 @@ def test_exporting_again_gives_the_same_bytes(network, model):
 def test_opsets():
     assert check_opset(OPSET) == OPSET
     for opset in (OPSET - 1, NEWEST_OPSET + 1):
-        with pytest.raises(UsageError, match="--opset"):
+        with pytest.raises(UsageError, match="``opset="):
             check_opset(opset)
 
 

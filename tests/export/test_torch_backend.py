@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from typer.testing import CliRunner
 
-from iqa_calibration.commands.compare import app
+from command_line import invoke
+from iqa_calibration.commands.compare import main
 from iqa_calibration.comparing.sources import Graph
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_export.torch_backend import PyTorchBackend
@@ -110,7 +110,7 @@ def test_layers_are_compared_by_the_command(tmp_path):
     cv2.imwrite(str(tmp_path / "x.png"), picture)
     output = tmp_path / "x.json"
     arguments = ["edge", "edge", "--second-backend", "pytorch", "--images", str(tmp_path / "x.png"), "--threads", "1"]
-    result = CliRunner().invoke(app, [*arguments, "--crops", "center", "--layers", "--json", str(output)])
+    result = invoke(main, *arguments, "--crops", "center", "--layers", "--json", str(output))
     assert result.exit_code == 0, result.output
     layers = json.loads(output.read_text(encoding="utf-8"))["layers"]
     assert len(layers) > 100

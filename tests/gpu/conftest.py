@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from iqa_calibration.commands.options import find_photographs
 from iqa_calibration.gate.agreement import spread_of
 from iqa_calibration.gate.gate import LIMITS
 from iqa_calibration.images.degradations import KINDS, LEVELS, degrade
 from iqa_calibration.jobs.forms import Form
 from iqa_calibration.jobs.job import Request, calibrate
+from iqa_calibration.photographs import packaged_photographs
 from iqa_export.engine import EngineOptions, build_engine
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.host_key import TITLES, Flavour
@@ -67,7 +67,7 @@ def library(request: pytest.FixtureRequest, gpu: Gpu) -> Flavour:
 @pytest.fixture(scope="session")
 def pictures() -> list[Pair]:
     """Packaged photographs, each as it is and mildly and severely degraded, beside the photograph itself."""
-    photographs = [load_image(source) for source in find_photographs([])]
+    photographs = [load_image(source) for source in packaged_photographs()]
     return [
         (degrade(photograph, kind, level, seed=0), photograph)
         for photograph in photographs
@@ -88,7 +88,7 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         request = Request(
             artefact=bundled,
             form=Form.choose(precision, target="tensorrt" if precision == "int8" else None),  # type: ignore[arg-type]
-            images=tuple(find_photographs([])),
+            images=tuple(packaged_photographs()),
             output=folder / f"edge-nr.{precision}.onnx",
             threads=available_cpus(),
         )

@@ -9,10 +9,9 @@ from typing import Any
 
 import cv2
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from iqa_export.commands import export as export_cli
+from command_line import invoke
+from iqa_export.commands import engine as engine_cli
 from iqa_export.engine import why_no_engine
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.commands import bench as bench_cli
@@ -24,8 +23,8 @@ ROUNDING = 1e-6
 """What one JSON row may lose of a float32 score."""
 
 
-def run(app: typer.Typer, *arguments: str | Path) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+def run(main: Callable[[], object], *arguments: str | Path) -> str:
+    result = invoke(main, *arguments)
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -43,18 +42,18 @@ def test_iqa_run_scores_a_folder(
     engine: Callable[[str], Path], score: Callable[..., Any], folder: Path, tmp_path: Path
 ) -> None:
     plan = engine("fp16")
-    run(run_cli.app, plan, folder, "--output", tmp_path / "rows.json")
+    run(run_cli.main, plan, folder, "--output", tmp_path / "rows.json")
     rows = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
     assert [row["score"] for row in rows] == pytest.approx(score(plan).tolist(), rel=ROUNDING)
 
 
 def test_iqa_run_checks_an_installation(engine: Callable[[str], Path]) -> None:
-    assert "runs on" in run(run_cli.app, engine("fp32"), "--check")
+    assert "runs on" in run(run_cli.main, engine("fp32"), "--check")
 
 
 def test_iqa_bench_splits_a_run(engine: Callable[[str], Path], tmp_path: Path, gpu: Any) -> None:
     output = tmp_path / "bench.json"
-    run(bench_cli.app, engine("fp16"), "--seconds", "0.1", "--batch-sizes", "1,8", "--output", output)
+    run(bench_cli.main, engine("fp16"), "--seconds", "0.1", "--batch-sizes", "1,8", "--output", output)
     report = json.loads(output.read_text(encoding="utf-8"))
     stages = {stage["name"]: stage["times"]["p50"] for stage in report["stages"]}
     assert min(stages[name] for name in ("host_to_device", "compute", "device_to_host")) > 0
@@ -67,6 +66,6 @@ def test_iqa_export_builds_an_engine_that_runs_here(tmp_path: Path, folder: Path
     if reason := why_no_engine():
         pytest.skip(reason)
     plan = tmp_path / "edge.plan"
-    run(export_cli.app, find_artefact("edge-nr"), "--engine", "--output", plan, "--builder-level", "0")
-    rows = run(run_cli.app, plan, folder / "000.png", "--format", "jsonl")
+    run(engine_cli.main, "build", find_artefact("edge-nr"), "--output", plan, "--builder-level", "0")
+    rows = run(run_cli.main, plan, folder / "000.png", "--format", "jsonl")
     assert '"score":' in rows

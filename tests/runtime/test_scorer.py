@@ -203,7 +203,7 @@ def test_numbers_are_checked(artefacts: Any, argument: str, value: Any) -> None:
 @pytest.mark.parametrize("argument", ["threads", "batch_size"])
 def test_a_number_that_no_host_could_serve_is_refused(artefacts: Any, argument: str) -> None:
     settings: dict[str, Any] = {argument: 100_000_000}
-    with pytest.raises(UsageError, match=f"{argument} is 100000000; it must be a whole number, 1 to"):
+    with pytest.raises(UsageError, match=f"``{argument}=100000000``: it must be a whole number, 1 to"):
         Scorer(artefacts.mean(), **settings)
 
 

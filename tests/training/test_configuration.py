@@ -74,7 +74,7 @@ def test_bytes_that_are_no_text(tmp_path):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(FileError, match=r"none.yaml: cannot be read \(No such file.*check --config"):
+    with pytest.raises(FileError, match=r"none.yaml: cannot be read \(No such file.*check ``config``"):
         read_config(tmp_path / "none.yaml")
 
 

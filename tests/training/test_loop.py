@@ -105,7 +105,7 @@ def test_a_resumed_run_keeps_its_settings(tmp_path, changed):
     interrupt(line_run(tmp_path), 1)
     before = (tmp_path / "last.pt").read_bytes()
     name = {"count": "training_pictures"}.get(*changed, *changed)
-    with pytest.raises(UsageError, match=f"a run of other settings is there.*{name} was .*another --out"):
+    with pytest.raises(UsageError, match=f"a run of other settings is there.*{name} was .*another ``out``"):
         fit(line_run(tmp_path, **changed))
     assert (tmp_path / "last.pt").read_bytes() == before
 

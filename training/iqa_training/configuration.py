@@ -113,7 +113,7 @@ def read_config(path: Path) -> RunConfig:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror}); check --config") from error
+        raise FileError(f"{path}: cannot be read ({error.strerror}); check ``config``") from error
     try:
         # A file without settings, be it empty or of comments, is null.
         return msgspec.yaml.decode(content, type=RunConfig | None) or RunConfig()

@@ -3,55 +3,67 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.artefacts.opening import Artefact
-from iqa_runtime.commands.shared import run_app
+from iqa_runtime.commands.options import BackendOptions
+from iqa_runtime.commands.shared import make_app, progress, run_app, with_groups
 from iqa_runtime.errors import DependencyError, FileError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
 from iqa_runtime.files.overwriting import Named, check_targets
 from iqa_runtime.scorer import Scorer
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+_SECOND = "Backend of SECOND, where it is another"
+
+app = make_app()
 
 
 @app.command()
+@with_groups
 def compare_command(
-    first: Annotated[str, typer.Argument(metavar="FIRST", help="Artefact (.onnx or .plan), or a bundled one.")],
+    first: Annotated[
+        str, typer.Argument(metavar="FIRST", help="Artefact (.onnx or .plan), or the name of a bundled one.")
+    ],
     second: Annotated[str, typer.Argument(metavar="SECOND", help="What is compared with it.")],
     images: Annotated[
         list[str], typer.Option(metavar="FOLDER|IMAGE", help="Images to score; may be repeated, or a quoted pattern.")
     ],
+    backend: BackendOptions,
     reference: Annotated[
-        str | None, typer.Option(metavar="FILE|FOLDER", help="Reference of all, or a folder that pairs by file name.")
+        str | None,
+        typer.Option(metavar="FILE|FOLDER", help="Reference of all images, or a folder that pairs by file name."),
+    ] = None,
+    crops: Annotated[
+        str | None, typer.Option(metavar="PLAN", help="Where crops lie, as in iqa-run. Default: the artefacts' plan.")
     ] = None,
     layers: Annotated[
         bool,
         typer.Option("--layers", help="Compare the tensors inside, too, the worst first; one is to be an ONNX file."),
     ] = False,
-    layer_items: Annotated[int, typer.Option(min=1, help="Crops to compare tensors on, one an image.")] = 4,
-    backend: Annotated[str | None, typer.Option(help="Of the first. Default: the best one installed for it.")] = None,
-    second_backend: Annotated[str | None, typer.Option(help="Of the second. Default: likewise.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Of the first: cpu, cuda or cuda:N. Default: cpu; cuda for an engine (.plan).")
-    ] = None,
-    second_device: Annotated[str | None, typer.Option(help="Of the second. Default: likewise.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of the first: float32 or bfloat16 (openvino). Default: what it was judged in.")
-    ] = None,
-    second_precision: Annotated[str | None, typer.Option(help="Of the second. Default: likewise.")] = None,
-    crops: Annotated[str | None, typer.Option(metavar="PLAN", help="As in iqa-run; default: the artefacts'.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
-    trust: Annotated[
-        Path | None, typer.Option(metavar="KEY.pem", help="Public key that must have signed each engine of the two.")
-    ] = None,
+    layer_items: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Crops to compare tensors on, one an image.")
+    ] = 4,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as JSON.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as a page.")] = None,
+    second_backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Library that runs SECOND. Default: the best one installed.", rich_help_panel=_SECOND
+        ),
+    ] = None,
+    second_device: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE", help="Where SECOND runs. Default: as for --device.", rich_help_panel=_SECOND),
+    ] = None,
+    second_precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE", help="What SECOND computes in. Default: what it was judged in.", rich_help_panel=_SECOND
+        ),
+    ] = None,
 ) -> None:
     """Compare two artefacts by the scores of the same images and, on request, tensor by tensor."""
     # Here and not above, so that --help and usage errors don't wait for onnx.
@@ -62,7 +74,6 @@ def compare_command(
         from iqa_calibration.comparing.report import CompareReport
         from iqa_calibration.comparing.scores import compare_scores
         from iqa_calibration.comparing.sources import check_sides, open_both
-        from iqa_calibration.progress import stages
     except ImportError as error:
         raise DependencyError(f'{error}; install calibration: pip install "iqa-deploy[cpu,calibration]"') from error
 
@@ -73,18 +84,18 @@ def compare_command(
     paths = expand_inputs(images, sys.stdin.buffer)
     references = None if reference is None else pair_references(paths, reference)
     _check_outputs([("--json", json), ("--html", html)], files, paths, references)
-    artefacts = open_both(*files, trust=trust)
+    artefacts = open_both(*files, trust=backend.trust)
     if layers:
         check_sides(artefacts)
     sides: list[dict[str, Any]] = [
-        {"backend": backend, "device": device, "precision": precision},
+        {"backend": backend.backend, "device": backend.device, "precision": backend.precision},
         {"backend": second_backend, "device": second_device, "precision": second_precision},
     ]
-    console = Console(stderr=True)
-    with stages(console) as tell:
+    threads = backend.threads
+    with progress() as tell:
         with (
-            _open(artefacts[0], crops=crops, threads=threads, **sides[0]) as left,
-            _open(artefacts[1], crops=crops, threads=threads, **sides[1]) as right,
+            Scorer(artefacts[0], crops=crops, threads=threads, **sides[0]) as left,
+            Scorer(artefacts[1], crops=crops, threads=threads, **sides[1]) as right,
         ):
             scores = compare_scores(left, right, paths, references, progress=tell)
             threads = left.threads
@@ -94,8 +105,8 @@ def compare_command(
                 *artefacts,
                 paths,
                 references,
-                backends=(backend, second_backend),
-                devices=(device, second_device),
+                backends=(backend.backend, second_backend),
+                devices=(backend.device, second_device),
                 items=layer_items,
                 threads=threads,
                 progress=tell,
@@ -107,16 +118,6 @@ def compare_command(
         report.write_page(html)
     # Only a terminal has a width to fold into.
     report.show(Console(width=None if sys.stdout.isatty() else 1_000_000))
-
-
-def _open(artefact: Artefact, **options: Any) -> Scorer:
-    """Open an artefact; what there is to warn of goes to standard error."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        scorer = Scorer(artefact, **options)
-    for warning in caught:
-        typer.echo(f"iqa-compare: {warning.message}", err=True)
-    return scorer
 
 
 def _check_outputs(

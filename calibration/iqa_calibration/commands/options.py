@@ -1,53 +1,20 @@
-"""The options that ``iqa-calibrate`` and ``iqa-export`` share; light, so that ``--help`` waits for no library."""
+"""The options of precision, which ``iqa-calibrate`` and ``iqa-export`` share; light, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from iqa_runtime.errors import UsageError
+from iqa_runtime.errors import DependencyError, UsageError
 
 if TYPE_CHECKING:
     from iqa_calibration.jobs.forms import Form, ReducedPrecision
-    from iqa_runtime.images.loading import Source
 
-Fp16 = Annotated[bool, typer.Option("--fp16", help="Half precision where a measured range check allows it.")]
-Bf16 = Annotated[bool, typer.Option("--bf16", help="bfloat16, with --target openvino or tensorrt.")]
-Int8 = Annotated[bool, typer.Option("--int8", help="8-bit integers, by calibration.")]
-Int8Weights = Annotated[
-    bool, typer.Option("--int8-weights", help="Weights stored as 8-bit integers, arithmetic in float32: small files.")
-]
-TargetName = Annotated[
-    str | None, typer.Option("--target", help="onnxruntime (default), openvino or tensorrt: who runs the graph.")
-]
-Method = Annotated[
-    str | None, typer.Option(help="How --int8 chooses ranges: mse (default), minmax, percentile or entropy.")
-]
-KeepFloat = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME", help="Node, layer or block to leave in float; may be repeated."),
-]
-Attention = Annotated[
-    bool | None,
-    typer.Option(
-        "--attention/--no-attention",
-        help="--int8 also for long products of two activations. Default: with --target openvino, if the gate accepts.",
-    ),
-]
-Seed = Annotated[int | None, typer.Option(help="Of all that is drawn. Default: 0.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Most photographs that calibrate. Default: 64.")]
-Cache = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep the statistics of --int8 here.")]
-NoGate = Annotated[bool, typer.Option("--no-gate", help="Write it unjudged; the contract says so.")]
-NoSearch = Annotated[bool, typer.Option("--no-search", help="Return nothing to float32 to pass the gate.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")]
-
-_FLAGS = (
+_SWITCHES = (
     "--fp16",
     "--bf16",
     "--int8",
@@ -58,34 +25,67 @@ _FLAGS = (
     "--no-gate",
 )
 _VALUED = ("--target", "--method", "--keep-float")
+"""What a `Form` says, as arguments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The options as given; the defaults stand for those that were not."""
+class PrecisionOptions:
+    """What an artefact shall become, and how; the defaults stand for what was not given."""
 
-    fp16: bool = False
-    bf16: bool = False
-    int8: bool = False
-    int8_weights: bool = False
-    target: str | None = None
-    method: str | None = None
-    keep_float: tuple[str, ...] = ()
-    attention: bool | None = None
-    seed: int | None = None
-    limit: int | None = None
-    cache: Path | None = None
-    no_gate: bool = False
-    no_search: bool = False
-    threads: int | None = None
+    PANEL: ClassVar[str] = "Precision"
 
-    def form(self) -> Form | None:
-        """Return what is asked for; None if no precision is.
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Compute in half precision where a measured range check allows it.")
+    ] = False
+    bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16, with --target openvino or tensorrt.")] = (
+        False
+    )
+    int8: Annotated[bool, typer.Option("--int8", help="Compute in 8-bit integers, by calibration.")] = False
+    int8_weights: Annotated[
+        bool, typer.Option("--int8-weights", help="Store weights as 8-bit integers, compute in float32: small files.")
+    ] = False
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Who runs the graph: onnxruntime, openvino or tensorrt. Default: the first."),
+    ] = None
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="How --int8 chooses ranges: mse, minmax, percentile or entropy. Default: mse."
+        ),
+    ] = None
+    keep_float: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Node, layer or block to leave in float; may be repeated."),
+    ] = None
+    attention: Annotated[
+        bool | None,
+        typer.Option(
+            "--attention/--no-attention",
+            help="Let --int8 take long products of two activations, too. Default: with --target openvino, if the gate "
+            "accepts.",
+        ),
+    ] = None
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Most photographs that calibrate. Default: 64.")
+    ] = None
+    cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep the statistics of --int8 here.")] = None
+    no_gate: Annotated[bool, typer.Option("--no-gate", help="Write it unjudged; the contract says so.")] = False
+    no_search: Annotated[bool, typer.Option("--no-search", help="Return nothing to float32 to pass the gate.")] = False
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Seed of all that is drawn. Default: 0.")] = None
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="CPU threads. Default: as many as the cores this process may use."),
+    ] = None
+
+    @property
+    def precision(self) -> ReducedPrecision | None:
+        """The precision asked for; None for float32.
 
         Raises
         ------
         UsageError
-            If two precisions are, or options don't go together.
+            If there are two.
         """
         asked: dict[ReducedPrecision, bool] = {
             "fp16": self.fp16,
@@ -96,18 +96,50 @@ class Options:
         precisions = [precision for precision, wanted in asked.items() if wanted]
         if len(precisions) > 1:
             raise UsageError(f"{' and '.join(f'--{precision}' for precision in precisions)}: choose one")
-        if not precisions:
-            return None
-        from iqa_calibration.jobs.forms import Form
+        return precisions[0] if precisions else None
 
+    def form(self) -> Form | None:
+        """Return what is asked for; None if no precision is.
+
+        Raises
+        ------
+        UsageError
+            If options don't go together.
+        DependencyError
+            If a library is missing that calibration needs.
+        """
+        if self.precision is None:
+            return None
+        try:
+            from iqa_calibration.jobs.forms import Form
+        except ImportError as error:
+            raise DependencyError(
+                f'{error}; install what calibration needs: pip install "iqa-deploy[cpu,calibration]"'
+            ) from error
         return Form.choose(
-            precisions[0],
+            self.precision,
             target=self.target,
             method=self.method,
-            keep_float=self.keep_float,
+            keep_float=tuple(self.keep_float or ()),
             attention=self.attention,
             search=not self.no_search,
         )
+
+    def arguments(self) -> dict[str, Any]:
+        """Return them as `iqa_calibration.calibrate` takes them."""
+        return {
+            "precision": self.precision,
+            "target": self.target,
+            "method": self.method,
+            "keep_float": tuple(self.keep_float or ()),
+            "attention": self.attention,
+            "search": not self.no_search,
+            "gate": not self.no_gate,
+            "seed": self.seed or 0,
+            "limit": self.limit,
+            "cache": self.cache,
+            "threads": self.threads,
+        }
 
     def check_unused(self) -> None:
         """Refuse options that mean nothing without a precision."""
@@ -118,36 +150,6 @@ class Options:
                 raise UsageError(f"--{option} goes with --fp16, --bf16, --int8 or --int8-weights; add one of them")
 
 
-def find_photographs(sources: Sequence[str]) -> list[Source]:
-    """List the photographs that arguments name; those of the package where there are none.
-
-    Parameters
-    ----------
-    sources
-        Folders, lists, images or quoted globs.
-
-    Raises
-    ------
-    UsageError
-        If a pattern, a folder or a list names none.
-    FileError
-        If a folder or a list cannot be read.
-    """
-    from iqa_calibration.images.sets import read_images
-    from iqa_calibration.photographs import packaged_photographs
-    from iqa_runtime.files.inputs import expand_inputs
-
-    if not sources:
-        return list(packaged_photographs())
-    paths: list[Path] = []
-    for source in sources:
-        if glob.has_magic(source) and not Path(source).exists():
-            paths += map(Path, expand_inputs([source], BytesIO()))
-        else:
-            paths += read_images(Path(source))
-    return list(dict.fromkeys(paths))
-
-
 def without_form(arguments: Sequence[str]) -> list[str]:
     """Return a command line without what a `Form` says, so that another form can be put at its end."""
     kept: list[str] = []
@@ -155,6 +157,6 @@ def without_form(arguments: Sequence[str]) -> list[str]:
     for argument in values:
         if argument in _VALUED:
             next(values, None)
-        elif argument not in _FLAGS and argument.partition("=")[0] not in _VALUED:
+        elif argument not in _SWITCHES and argument.partition("=")[0] not in _VALUED:
             kept.append(argument)
     return kept

@@ -121,7 +121,7 @@ def compare_scores(
     if first.patch_plan != second.patch_plan:
         raise UsageError(
             f"crops {format_patch_plan(first.patch_plan)} and {format_patch_plan(second.patch_plan)}: "
-            "scores of other crops differ anyway; give --crops for both"
+            "scores of other crops differ anyway; give ``crops`` for both"
         )
     if not images:
         raise UsageError("there is no image to compare scores of; give at least one")

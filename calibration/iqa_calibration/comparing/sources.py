@@ -92,7 +92,7 @@ def check_sides(artefacts: Sequence[Artefact]) -> None:
     Raises
     ------
     UsageError
-        If none of the artefacts is an ONNX file, or an engine was built without ``--mark-layers``.
+        If none of the artefacts is an ONNX file, or an engine was built without marked layers.
     """
     if all(artefact.engine is not None for artefact in artefacts):
         both = f"{artefacts[0].path} and {artefacts[1].path}"
@@ -103,7 +103,7 @@ def check_sides(artefacts: Sequence[Artefact]) -> None:
         described = artefact.engine
         if described is not None and not described.layer_tensors:
             raise UsageError(
-                f"{artefact.path}: built without --mark-layers, it shows nothing of what is inside; build one that "
+                f"{artefact.path}: built without marked layers, it shows nothing of what is inside; build one that "
                 f"does: {described.marking_command}"
             )
 
@@ -122,7 +122,7 @@ def open_both(
     """
     paths = Path(first), Path(second)
     if trust is not None and not any(map(is_engine, paths)):
-        raise UsageError(f"trust={os.fspath(trust)}: only engines ({PLAN_SUFFIX}) are signed; leave it out")
+        raise UsageError(f"``trust={os.fspath(trust)}``: only engines ({PLAN_SUFFIX}) are signed; leave it out")
     left, right = (open_artefact(path, trust=trust if is_engine(path) else None) for path in paths)
     return left, right
 

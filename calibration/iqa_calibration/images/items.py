@@ -32,7 +32,7 @@ class Cropper:
         if contract.input("reference_features") is not None:
             raise UsageError(
                 "an artefact that takes cached features of a reference cannot be calibrated; export it without "
-                "--cache-reference"
+                "``cache_reference``"
             )
         self._preparer = Preparer(contract, contract.patch_plan, pixel_limit=DEFAULT_PIXEL_LIMIT)
         names = [tensor.name for tensor in contract.inputs]
@@ -97,4 +97,4 @@ def check_seed(seed: int) -> None:
         If it is out of range.
     """
     if not 0 <= seed < 2**32:
-        raise UsageError(f"seed is {seed}; it must be 0 to {2**32 - 1}")
+        raise UsageError(f"``seed={seed}``: it must be 0 to {2**32 - 1}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,39 @@ _ITEMS = 4
 
 Progress = Callable[[int, int], None]
 """Called with the number of photographs read so far, and of all."""
+
+
+def find_photographs(sources: Source | Sequence[Source]) -> list[Source]:
+    """List the photographs that are named, each path once.
+
+    Parameters
+    ----------
+    sources
+        Folders, lists, images, patterns; bytes and arrays are images themselves. One or several.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or a pattern, a folder or a list names none.
+    FileError
+        If a folder or a list cannot be read.
+    """
+    named: Sequence[Any] = (
+        sources if isinstance(sources, Sequence) and not isinstance(sources, (str, bytes)) else [sources]
+    )
+    photographs: dict[Any, Source] = {}
+    for source in named:
+        if not isinstance(source, (str, os.PathLike)):
+            found: Sequence[Source] = [source]
+        elif glob.has_magic(str(source)) and not Path(source).exists():
+            found = [Path(path) for path in expand_inputs([str(source)], BytesIO())]
+        else:
+            found = read_images(Path(source))
+        for each in found:
+            photographs.setdefault(each if isinstance(each, Path) else id(each), each)
+    if not photographs:
+        raise UsageError("``images``: there is none; give photographs, or leave it out for those of the package")
+    return list(photographs.values())
 
 
 def read_images(source: Path) -> list[Path]:

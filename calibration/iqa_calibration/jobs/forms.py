@@ -66,29 +66,36 @@ class Form:
         UsageError
             If a choice is unknown, or does not go with another.
         """
+        if precision not in get_args(ReducedPrecision):
+            raise UsageError(f"``precision={precision}``: choose one of {', '.join(get_args(ReducedPrecision))}")
         if target is not None and target not in get_args(Target):
-            raise UsageError(f"--target {target}: choose one of {', '.join(get_args(Target))}")
+            raise UsageError(f"``target={target}``: choose one of {', '.join(get_args(Target))}")
         if precision != "int8":
-            given = {"--method": method is not None, _attention_option(attention): attention is not None}
-            for option, is_given in given.items():
+            given = {"method": method is not None, f"attention={attention}": attention is not None}
+            for parameter, is_given in given.items():
                 if is_given:
-                    raise UsageError(f"{option} goes with --int8; leave it out with --{precision}")
+                    raise UsageError(
+                        f"``{parameter}`` goes with ``precision=int8``; leave it out with ``precision={precision}``"
+                    )
         elif method is not None and method not in OBSERVERS:
-            raise UsageError(f"--method {method}: choose one of {', '.join(OBSERVERS)}")
+            raise UsageError(f"``method={method}``: choose one of {', '.join(OBSERVERS)}")
         chosen: Target | Literal["any"] = next(
             (known for known in get_args(Target) if known == target), "any" if precision == "fp16" else "onnxruntime"
         )
         if chosen == "onnxruntime" and precision == "bf16":
             raise UsageError(
-                "--bf16: ONNX Runtime has no bfloat16 on processors; choose --target openvino or tensorrt, or --fp16"
+                "``precision=bf16``: ONNX Runtime has no bfloat16 on processors; choose ``target=openvino`` or "
+                "``target=tensorrt``, or ``precision=fp16``"
             )
         if chosen == "onnxruntime" and attention:
             raise UsageError(
-                "--attention: ONNX Runtime has no quick integer product of two activations; choose --target openvino "
-                "or tensorrt"
+                "``attention``: ONNX Runtime has no quick integer product of two activations; choose "
+                "``target=openvino`` or ``target=tensorrt``"
             )
         if keep_float and precision == "int8-weights":
-            raise UsageError("--keep-float: with --int8-weights all arithmetic is float32 already; leave it out")
+            raise UsageError(
+                "``keep_float``: with ``precision=int8-weights`` all arithmetic is float32 already; leave it out"
+            )
         form = cls(
             precision=precision,
             target=chosen,
@@ -99,7 +106,8 @@ class Form:
         )
         if keep_float and form.as_it_is:
             raise UsageError(
-                "--keep-float: with --bf16 OpenVINO computes all in bfloat16; leave it out, or choose --fp16 or --int8"
+                "``keep_float``: with ``precision=bf16`` OpenVINO computes all in bfloat16; leave it out, or choose "
+                "``precision=fp16`` or ``precision=int8``"
             )
         return form if form._gains_by_attention else replace(form, attention=bool(attention))
 
@@ -129,7 +137,7 @@ class Form:
         for name in self.keep_float:
             chosen += ["--keep-float", name]
         if self.attention or (self.attention is False and self._gains_by_attention):
-            chosen.append(_attention_option(self.attention))
+            chosen.append("--attention" if self.attention else "--no-attention")
         return chosen + ["--no-search"] * (not self.search)
 
     def alternatives(self) -> list[Form]:
@@ -149,7 +157,3 @@ class Form:
             others.insert(1, "bf16")
         target = None if self.target in ("any", "onnxruntime") else self.target
         return forms + [Form.choose(other, target=target) for other in others if other != self.precision]
-
-
-def _attention_option(attention: bool | None) -> str:
-    return "--no-attention" if attention is False else "--attention"

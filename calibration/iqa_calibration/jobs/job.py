@@ -169,7 +169,7 @@ def _check_paths(request: Request) -> None:
     output = request.output
     check_output(output, ".onnx")
     read = [("an image", image) for image in request.images if isinstance(image, (str, Path))]
-    check_targets([("--output", output)], [("the float32 artefact", request.artefact), *read])
+    check_targets([("``output``", output)], [("the float32 artefact", request.artefact), *read])
 
 
 def _read(path: Path) -> tuple[ModelProto, Contract]:

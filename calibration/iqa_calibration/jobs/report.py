@@ -72,7 +72,7 @@ class Report:
     file, bytes
         The artefact; None where the gate refused.
     gate
-        The verdict; None with ``--no-gate``.
+        The verdict; None where there was none.
     item_ms
         What one item takes; None where it was not measured. In no contract: the same command gives the same artefact.
     images
@@ -128,7 +128,7 @@ class Report:
     def verdict(self) -> str:
         """Say in one sentence how the gate decided, and what to do if it refused."""
         if self.gate is None:
-            return "not judged: --no-gate was given, and the contract says so"
+            return "not judged: the gate was left out, and the contract says so"
         if self.gate.passed:
             return f"the gate accepts it: {_numbers(self.gate)}"
         refused = f"the gate refuses it, no artefact was written: {'; '.join(self.gate.reasons)}"

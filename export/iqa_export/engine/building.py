@@ -36,7 +36,7 @@ def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: 
     Parameters
     ----------
     onnx
-        An artefact of ``iqa-export`` or ``iqa-calibrate``.
+        An artefact, exported or calibrated.
     output
         The plan to write; its description becomes ``<output>.json``, and a reference encoder ``<stem>.reference.plan``.
     options
@@ -66,10 +66,12 @@ def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: 
     check_contract(onnx, contract)
     if contract.reference_encoder is not None and options.mark_layers:
         raise UsageError(
-            f"{onnx}: --mark-layers shows the layers of a whole graph, and a reference encoder has some of its own; "
-            "leave it out, or export without --cache-reference"
+            f"{onnx}: ``mark_layers`` shows the layers of a whole graph, and a reference encoder has some of its own; "
+            "leave it out, or export without ``cache_reference``"
         )
-    check_targets([("--output", output), ("--output", description_path(output))], [("the source of the engine", onnx)])
+    check_targets(
+        [("``output``", output), ("``output``", description_path(output))], [("the source of the engine", onnx)]
+    )
     trt = import_tensorrt(host.library)
     packages = []
     if artefact.encoder is not None:
@@ -174,7 +176,7 @@ def _mark(trt: ModuleType, network: Any, parser: Any, source: bytes) -> dict[str
         from iqa_export.engine.marking import mark_layers
     except ImportError as error:
         raise DependencyError(
-            f'{error}; --mark-layers reads the graph: pip install "iqa-deploy[calibration]"'
+            f'{error}; ``mark_layers`` reads the graph: pip install "iqa-deploy[calibration]"'
         ) from error
     return mark_layers(trt, network, parser, source)
 
@@ -217,8 +219,10 @@ def _configure(trt: ModuleType, config: Any, options: EngineOptions) -> None:
 
 def _refusal(reason: str, options: EngineOptions) -> str:
     if "memory" in reason.lower():
-        remedy = "raise --workspace" if options.workspace is not None else "set --workspace to what the GPU has free"
-        return f"{reason}; {remedy}, or lower --max-batch"
+        remedy = (
+            "raise ``workspace``" if options.workspace is not None else "set ``workspace`` to what the GPU has free"
+        )
+        return f"{reason}; {remedy}, or lower ``max_batch``"
     if "same input types" in reason.lower():
-        return f"{reason}; the graph mixes number formats: convert it again with --target tensorrt"
-    return f"{reason}; try another --builder-level, or another version of the library"
+        return f"{reason}; the graph mixes number formats: convert it again with ``target=tensorrt``"
+    return f"{reason}; try another ``builder_level``, or another version of the library"

@@ -47,7 +47,7 @@ def check_build(options: EngineOptions, output: Path) -> HostKey:
     check_library(options, library)
     host = building_host(library)
     if host.gpu is None and library == "tensorrt":
-        remedy = "--library tensorrt_rtx" if _is_installed("tensorrt_rtx") else INSTALL["tensorrt_rtx"]
+        remedy = "``library=tensorrt_rtx``" if _is_installed("tensorrt_rtx") else INSTALL["tensorrt_rtx"]
         raise BackendError(
             f"{output}: TensorRT builds on the GPU that will run the plan, and none was found; check the driver with "
             f"nvidia-smi and that cuda-bindings or PyCUDA is installed; or, for RTX GPUs, build without one: {remedy}"
@@ -71,7 +71,7 @@ def find_library(wanted: Flavour | None = None) -> Flavour:
     """
     if wanted is not None:
         if wanted not in TITLES:
-            raise UsageError(f"--library {wanted}: there is {' and '.join(TITLES)}")
+            raise UsageError(f"``library={wanted}``: there is {' and '.join(TITLES)}")
         if not _is_installed(wanted):
             raise DependencyError(f"{TITLES[wanted]} is not installed; {INSTALL[wanted]}{_or_another(wanted)}")
         return wanted
@@ -116,9 +116,9 @@ def why_no_engine(wanted: Flavour | None = None) -> str | None:
         return None
     reason = f"{TITLES[host.library]} is installed, but no NVIDIA GPU was found"
     if host.library == "tensorrt_rtx":
-        return f"{reason}; --engine builds for RTX GPUs all the same"
+        return f"{reason}; ``engine`` builds for RTX GPUs all the same"
     if _is_installed("tensorrt_rtx"):
-        return f"{reason}; --engine --library tensorrt_rtx builds for RTX GPUs all the same"
+        return f"{reason}; ``engine`` with ``library=tensorrt_rtx`` builds for RTX GPUs all the same"
     return reason
 
 
@@ -147,4 +147,4 @@ def _is_installed(library: Flavour) -> bool:
 def _or_another(library: Flavour) -> str:
     """Return, to be added to an error, how to build with the other library; nothing if that is not installed."""
     other = next(name for name in get_args(Flavour) if name != library)
-    return f"; or build with {TITLES[other]}: --library {other}" if _is_installed(other) else ""
+    return f"; or build with {TITLES[other]}: ``library={other}``" if _is_installed(other) else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from iqa_runtime.artefacts.host_key import Flavour
 from iqa_runtime.errors import UsageError
@@ -66,6 +67,36 @@ class EngineOptions:
     sign: Path | None = None
     library: Flavour | None = None
 
+    @classmethod
+    def choose(
+        cls,
+        *,
+        min_batch: int | None = None,
+        opt_batch: int | None = None,
+        max_batch: int | None = None,
+        mark_layers: bool = False,
+        **others: Any,
+    ) -> EngineOptions:
+        """Fill in the batch sizes that were left open: as far as those given allow, and one for marked layers.
+
+        Raises
+        ------
+        UsageError
+            If the choices don't go together.
+        """
+        default = cls()
+        if max_batch is None:
+            max_batch = opt_batch if opt_batch is not None else 1 if mark_layers else default.max_batch
+        options = cls(
+            min_batch=default.min_batch if min_batch is None else min_batch,
+            opt_batch=min(max_batch, default.opt_batch) if opt_batch is None else opt_batch,
+            max_batch=max_batch,
+            mark_layers=mark_layers,
+            **others,
+        )
+        check_options(options)
+        return options
+
 
 def check_options(options: EngineOptions) -> None:
     """Refuse choices that fit no library.
@@ -73,26 +104,26 @@ def check_options(options: EngineOptions) -> None:
     Raises
     ------
     UsageError
-        Naming the option, as on the command line.
+        Naming the option.
     """
     if not 1 <= options.min_batch <= options.opt_batch <= options.max_batch:
         raise UsageError(
-            f"--min-batch {options.min_batch}, --opt-batch {options.opt_batch}, --max-batch {options.max_batch}: "
+            f"``min_batch={options.min_batch}``, ``opt_batch={options.opt_batch}``, ``max_batch={options.max_batch}``: "
             "they must be at least 1 and must not decrease"
         )
     if options.mark_layers and options.max_batch != 1:
         raise UsageError(
-            f"--mark-layers with --max-batch {options.max_batch}: an engine that shows its layers takes one item at a "
-            "time; leave the batch sizes out, or make them 1"
+            f"``mark_layers`` with ``max_batch={options.max_batch}``: an engine that shows its layers takes one item "
+            "at a time; leave the batch sizes out, or make them 1"
         )
     if options.builder_level not in _LEVELS:
-        raise UsageError(f"--builder-level {options.builder_level}: choose 0 (quick to build) to 5 (quick to run)")
+        raise UsageError(f"``builder_level={options.builder_level}``: choose 0 (quick to build) to 5 (quick to run)")
     if options.workspace is not None and options.workspace < 1:
-        raise UsageError(f"--workspace {options.workspace}: give a size above zero, or leave it out")
+        raise UsageError(f"``workspace={options.workspace}``: give a size above zero, or leave it out")
     if options.version_compatible and (options.strip or options.refittable):
         raise UsageError(
-            "--version-compatible with --strip or --refittable: the runtime inside a version-compatible plan cannot "
-            "change weights; choose one"
+            "``version_compatible`` with ``strip`` or ``refittable``: the runtime inside a version-compatible plan "
+            "cannot change weights; choose one"
         )
 
 
@@ -112,6 +143,6 @@ def check_library(options: EngineOptions, library: Flavour) -> None:
     for name, reason in _REFUSED_BY_RTX.items():
         if getattr(options, name):
             raise UsageError(
-                f"--{name.replace('_', '-')}: TensorRT-RTX has no such thing here ({reason}); leave it out, or "
+                f"``{name}``: TensorRT-RTX has no such thing here ({reason}); leave it out, or "
                 "build with TensorRT on the GPU that will run the plan"
             )

@@ -17,14 +17,14 @@ _ELSEWHERE = "score with the ONNX artefact on another backend"
 
 _REMEDIES = {
     "UNSUPPORTED_NODE": "TensorRT has no such operator: write the model with others, or " + _ELSEWHERE,
-    "UNSUPPORTED_NODE_ATTR": "export with another --opset, or " + _ELSEWHERE,
-    "UNSUPPORTED_NODE_DATATYPE": "convert the graph with --target tensorrt",
-    "UNSUPPORTED_NODE_INPUT": "convert the graph with --target tensorrt, or " + _ELSEWHERE,
+    "UNSUPPORTED_NODE_ATTR": "export with another ``opset``, or " + _ELSEWHERE,
+    "UNSUPPORTED_NODE_DATATYPE": "convert the graph with ``target=tensorrt``",
+    "UNSUPPORTED_NODE_INPUT": "convert the graph with ``target=tensorrt``, or " + _ELSEWHERE,
     "UNSUPPORTED_NODE_DYNAMIC": "only the batch axis may be dynamic: export the model again",
     "MODEL_DESERIALIZE_FAILED": "the file is damaged, or weights beside it are missing: export the model again",
     "MEM_ALLOC_FAILED": "free some memory",
 }
-_OTHER_REMEDY = "convert the graph with --target tensorrt, export with another --opset, or " + _ELSEWHERE
+_OTHER_REMEDY = "convert the graph with ``target=tensorrt``, export with another ``opset``, or " + _ELSEWHERE
 
 
 def parse(trt: ModuleType, network: Any, onnx: Path, source: bytes, log: Any) -> Any:

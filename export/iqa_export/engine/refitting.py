@@ -33,7 +33,7 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
     Parameters
     ----------
     plan
-        Built with ``--strip`` or ``--refittable``, on a host like this one.
+        Built stripped or refittable, on a host like this one.
     onnx
         The artefact it was built from; of a refittable plan, another one of the same graph. A reference encoder gets
         the weights of that beside this file.
@@ -64,7 +64,7 @@ def refit_engine(plan: Path, onnx: Path, output: Path, *, sign: Path | None = No
     taking = open_artefact(plan)
     targets = [output] if giving.encoder is None else [output, encoder_plan(output)]
     check_targets(
-        [("--output", path) for target in targets for path in (target, description_path(target))],
+        [("``output``", path) for target in targets for path in (target, description_path(target))],
         [*taking.files("the plan that takes the weights"), *giving.files("the artefact that gives them")],
     )
     contract = giving.contract
@@ -105,7 +105,7 @@ class _Refit:
         if not described.refittable and source.sha256 != described.source.sha256:
             raise UsageError(
                 f"{source.path}: SHA-256 is {source.sha256}, {plan.path} was built from {described.source.sha256} and "
-                "takes back no other weights; give that file, or build the plan with --refittable"
+                "takes back no other weights; give that file, or build the plan with ``refittable``"
             )
         check_host(plan.path, described, current_host(described.host.library))
         return cls(plan, described, source)

@@ -73,5 +73,5 @@ def find_system(name: str) -> System:
     if name in systems:
         return systems[name]
     if name in _broken():
-        raise UsageError(f"--model {name}: its package is broken: {_broken()[name]}")
-    raise UsageError(f"--model {name}: there is {', '.join(systems)}")
+        raise UsageError(f"``model={name}``: its package is broken: {_broken()[name]}")
+    raise UsageError(f"``model={name}``: there is {', '.join(systems)}")

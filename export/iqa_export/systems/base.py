@@ -143,12 +143,12 @@ class System(ABC):
     def reference_split(self, network: nn.Module, choice: GraphChoice) -> tuple[nn.Module, nn.Module]:
         """Return the reference encoder and the scorer that takes its features."""
         del network
-        raise UsageError(f"{self.name}: {choice.task} has no reference to cache; leave --cache-reference out")
+        raise UsageError(f"{self.name}: {choice.task} has no reference to cache; leave ``cache_reference`` out")
 
     def baked(self, network: nn.Module, choice: GraphChoice, features: Tensor) -> nn.Module:
         """Return a scorer with the features of one reference, (items, ...), as constants."""
         del network, features
-        raise UsageError(f"{self.name}: {choice.task} has no reference to bake; leave --reference-image out")
+        raise UsageError(f"{self.name}: {choice.task} has no reference to bake; leave ``reference_image`` out")
 
     def baked_crops(self, task: Task, plan_count: int) -> int:
         """Return how many crops one item of a baked graph holds, where `plan_count` were cut from the reference.
@@ -187,18 +187,18 @@ class System(ABC):
             Naming what there is instead.
         """
         if choice.variant not in self.tasks:
-            raise UsageError(f"--variant {choice.variant}: {self.name} has {', '.join(self.tasks)}")
+            raise UsageError(f"``variant={choice.variant}``: {self.name} has {', '.join(self.tasks)}")
         if choice.task not in self.tasks[choice.variant]:
             raise UsageError(
-                f"--task {choice.task}: {self.name} {choice.variant} does {', '.join(self.tasks[choice.variant])}"
+                f"``task={choice.task}``: {self.name} {choice.variant} does {', '.join(self.tasks[choice.variant])}"
             )
         if choice.maps and not self.map_outputs:
-            raise UsageError(f"--maps: {self.name} predicts no quality map; leave it out")
+            raise UsageError(f"``maps``: {self.name} predicts no quality map; leave it out")
         known = [output.name for output in self.extra_outputs]
         for name in choice.extras:
             if name not in known:
-                raise UsageError(f"--{name.replace('_', '-')}: {self.name} has no such output; leave it out")
+                raise UsageError(f"``{name}``: {self.name} has no such output; leave it out")
         if choice.segment is not None and not self.segments:
-            raise UsageError(f"--segment: {self.name} has no segment embedding; leave it out")
+            raise UsageError(f"``segment``: {self.name} has no segment embedding; leave it out")
         if choice.segment is not None and choice.segment not in self.segments:
-            raise UsageError(f"--segment {choice.segment}: there is {' and '.join(self.segments)}")
+            raise UsageError(f"``segment={choice.segment}``: there is {' and '.join(self.segments)}")

@@ -125,14 +125,16 @@ class YotoSystem(System):
         """Refuse a full-reference export that does not say how the checkpoint was trained."""
         super().check(choice)
         if choice.variant == "edge" and choice.segment == "single":
-            raise UsageError("--segment single: the edge variant is trained on both tasks; leave it out, or say joint")
+            raise UsageError(
+                "``segment=single``: the edge variant is trained on both tasks; leave it out, or say joint"
+            )
         if choice.task == "fr" and choice.segment is None and choice.variant != "edge":
             raise UsageError(
-                "--task fr needs --segment: joint for a checkpoint trained on both tasks (the authors' 'mix' mode), "
-                "single for one trained with references alone; it cannot be told from the weights"
+                "``task=fr`` needs ``segment``: joint for a checkpoint trained on both tasks (the authors' 'mix' "
+                "mode), single for one trained with references alone; it cannot be told from the weights"
             )
         if choice.task == "nr" and choice.segment is not None:
-            raise UsageError("--segment: only full-reference scoring uses the segment embedding; leave it out")
+            raise UsageError("``segment``: only full-reference scoring uses the segment embedding; leave it out")
 
     def as_written(self, network: nn.Module, choice: GraphChoice) -> nn.Module:
         """Return the published network, without a reference fed the image twice."""
@@ -154,7 +156,7 @@ class YotoSystem(System):
         if choice.task == "nr":
             return super().baked(network, choice, features)
         if choice.maps:
-            raise UsageError("--maps: a baked reference scores whole images; use --cache-reference for maps")
+            raise UsageError("``maps``: a baked reference scores whole images; use ``cache_reference`` for maps")
         return _Baked(DeployYoto(cast(Yoto, network), _segment(choice)), features)
 
     def baked_crops(self, task: Task, plan_count: int) -> int:

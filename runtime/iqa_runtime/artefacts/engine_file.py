@@ -59,7 +59,7 @@ class EngineFile:
     refittable
         Whether other weights may be put in.
     layer_tensors
-        Float tensors inside the network that ``--mark-layers`` made outputs, and its other ones: name to shape for one
+        Float tensors inside the network that were made outputs, and its other ones: name to shape for one
         item. Empty for a plan that shows none.
     exporter
         Package and version that wrote it.
@@ -95,7 +95,7 @@ class EngineFile:
     def rebuild_command(self) -> str:
         """The command that makes the plan again from its source, to be run where it shall run."""
         output = _as_argument(scorer_name(self.plan.file))
-        words = ["iqa-export", self.artefact, "--engine", "--output", output, "--library", self.host.library]
+        words = ["iqa-engine", "build", self.artefact, "--output", output, "--library", self.host.library]
         words += ["--min-batch", str(self.batch.min), "--opt-batch", str(self.batch.opt)]
         words += ["--max-batch", str(self.batch.max), "--builder-level", str(self.level)]
         if self.workspace is not None:
@@ -113,14 +113,14 @@ class EngineFile:
     def marking_command(self) -> str:
         """The command that builds, beside the plan, one of the same source that shows its layers."""
         output = f"{Path(_as_argument(scorer_name(self.plan.file))).stem}.layers{PLAN_SUFFIX}"
-        words = ["iqa-export", self.artefact, "--engine", "--mark-layers", "--output", output]
+        words = ["iqa-engine", "build", self.artefact, "--mark-layers", "--output", output]
         return shlex.join([*words, "--library", self.host.library])
 
     def refit_command(self, plan: Path) -> str:
         """Return the command that puts the weights back into this plan, which now lies at `plan`."""
         stripped = _as_argument(scorer_name(plan.name))
         output = f"{Path(stripped).stem}.full{PLAN_SUFFIX}"
-        return shlex.join(["iqa-export", self.artefact, "--refit", stripped, "--output", output])
+        return shlex.join(["iqa-engine", "refit", self.artefact, stripped, "--output", output])
 
 
 class _Parts(msgspec.Struct):

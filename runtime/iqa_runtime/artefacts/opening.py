@@ -185,7 +185,7 @@ def _encoder_alone(path: Path) -> ArtefactError:
 
 def _check_no_key(path: Path, key: Path | None) -> None:
     if key is not None:
-        raise UsageError(f"{path}: trust={key}: only engines ({PLAN_SUFFIX}) are signed; leave it out")
+        raise UsageError(f"{path}: ``trust={key}``: only engines ({PLAN_SUFFIX}) are signed; leave it out")
 
 
 def _open_encoder(graph: GraphFile, contract: Contract, key: Path | None) -> GraphFile:

@@ -90,7 +90,7 @@ def check_signature(description: Path, text: bytes, key: Path) -> None:
     except FileNotFoundError as error:
         raise ArtefactError(
             f"{beside}: not there, so nothing says that {key} signed the plan; get the signature, or build the plan "
-            "with --sign"
+            "again: iqa-engine build --sign KEY.pem"
         ) from error
     except OSError as error:
         raise FileError(f"{beside}: cannot read the signature ({error.strerror}); check the file") from error

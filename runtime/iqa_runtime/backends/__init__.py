@@ -139,7 +139,9 @@ def choose_backend(
     given = _given(artefact, backend)
     if given is not None:
         if precision not in (None, "float32"):
-            raise UsageError(f"precision {precision!r}: backend {given.name!r} does not compute in it; choose float32")
+            raise UsageError(
+                f"``precision={precision}``: backend {given.name!r} does not compute in it; choose float32"
+            )
         return Choice(given, "float32", device or "cpu", None)
     name = backend if isinstance(backend, str) else None
     reading = _reading(artefact, name)
@@ -149,7 +151,7 @@ def choose_backend(
     if not able:
         whom = f"backend {name!r}" if name else f"a backend that reads {_format(artefact)}"
         raise UsageError(
-            f"precision {computed!r}: {whom} does not compute in it; choose float32, or bfloat16 with openvino"
+            f"``precision={computed}``: {whom} does not compute in it; choose float32, or bfloat16 with openvino"
         )
     chosen = name or _default(able, contract.target, device)
     complaint = None
@@ -195,7 +197,7 @@ def _reading(artefact: Artefact, name: str | None) -> list[str]:
     """Return the backends that read an artefact's format, in order; only the named one if there is a name."""
     if name is not None and name not in _BACKENDS:
         names = [*_BACKENDS, *sorted(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))]
-        raise UsageError(f"there is no backend {name!r}; choose one of: {', '.join(names)}")
+        raise UsageError(f"``backend={name}``: no backend {name!r}; choose one of: {', '.join(names)}")
     is_engine = artefact.engine is not None
     reading = [known for known, entry in _BACKENDS.items() if entry.reads_engines == is_engine]
     if name is not None and name not in reading:

@@ -32,7 +32,7 @@ _KEPT_MESSAGES = 4
 
 
 class TensorRtBackend(Backend):
-    """An engine built by ``iqa-export --engine``, run in the batch it was optimised for.
+    """An engine built by ``iqa-engine``, run in the batch it was optimised for.
 
     Two workers share the engine; each has an execution context, a stream, pinned host buffers and, where engine and
     CUDA library allow, a CUDA graph of its own. The copies of one go on while the other computes.
@@ -94,7 +94,7 @@ class TensorRtBackend(Backend):
         return self._provider
 
     def layer_tensors(self) -> Mapping[str, tuple[int, ...]]:
-        """Return what ``--mark-layers`` marked when the engine was built; such an engine takes one item at a time."""
+        """Return the tensors that were marked when the engine was built; such an engine takes one item at a time."""
         return self._layer_tensors
 
     def stage_times(self, inputs: Mapping[str, NDArray[Any]]) -> StageTimes:
@@ -122,8 +122,8 @@ class TensorRtBackend(Backend):
         check_host(self.path, described, current_host(described.host.library, ordinal=self._device_index))
         if described.stripped:
             raise ArtefactError(
-                f"{self.path}: its weights were left out (--strip); put back those of the ONNX file it was built "
-                f"from: {described.refit_command(self.path)}; or build it without --strip"
+                f"{self.path}: its weights were left out when it was built; put back those of the ONNX file it "
+                f"was built from: {described.refit_command(self.path)}; or build it with its weights"
             )
         library = import_tensorrt(described.host.library)
         cuda = self._given_cuda or open_cuda(self.device)

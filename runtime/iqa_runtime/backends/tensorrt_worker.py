@@ -79,7 +79,7 @@ class Worker:
         if self._context is None:
             raise BackendError(
                 f"{self._path}: no memory for an execution context{said(self._messages)}; free memory on the GPU, "
-                "or build the engine with a smaller --opt-batch"
+                "or build the engine for smaller batches: iqa-engine build --opt-batch"
             )
         self._stream = self._cuda.create_stream()
         self._freeing.callback(self._cuda.destroy_stream, self._stream)

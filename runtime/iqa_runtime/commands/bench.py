@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from iqa_runtime.commands.shared import run_app
+from iqa_runtime.commands.options import BackendOptions
+from iqa_runtime.commands.shared import make_app, run_app, with_groups
 from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.files.overwriting import check_targets
 
@@ -18,49 +20,63 @@ if TYPE_CHECKING:
     from iqa_runtime.benchmark.report import BenchReport
     from iqa_runtime.benchmark.timing import Spread
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+_LIMITS = "The machine, for shares of what it can do"
+
+app = make_app()
 
 
 @app.command()
+@with_groups
 def bench_command(
     artefact: Annotated[
         str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or edge: the bundled model.")
     ],
+    backend: BackendOptions,
     image: Annotated[
-        Path | None, typer.Argument(metavar="IMAGE", help="Default: a synthetic photograph of 1920 x 1080.")
+        Path | None,
+        typer.Argument(
+            metavar="IMAGE",
+            help="Image to score. Default: a synthetic photograph of 1920 x 1080.",
+        ),
     ] = None,
     reference: Annotated[Path | None, typer.Option(metavar="FILE", help="What IMAGE is compared with.")] = None,
+    crops: Annotated[
+        str | None, typer.Option(metavar="PLAN", help="Where crops lie, as in iqa-run. Default: the artefact's plan.")
+    ] = None,
     batch_sizes: Annotated[
         str | None,
-        typer.Option(metavar="N,...", help="In items. Default: 1,2,4,8,16; on a GPU 1 and whole runs of the backend."),
+        typer.Option(
+            metavar="N,...",
+            help="Batch sizes, in items. Default: 1,2,4,8,16; on a GPU 1 and whole runs of the backend.",
+        ),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="How long each row is repeated; at least five rounds.")] = 2.0,
-    crops: Annotated[str | None, typer.Option(metavar="PLAN", help="As in iqa-run; default: the artefact's.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N. Default: cpu; cuda for an engine (.plan).")
-    ] = None,
-    backend: Annotated[str | None, typer.Option(help="Default: the best one installed for the artefact.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16 (openvino); default: what the artefact was judged in.")
-    ] = None,
-    trust: Annotated[
-        Path | None, typer.Option(metavar="KEY.pem", help="Public key that must have signed the engine.")
-    ] = None,
+    seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long each row is repeated, in seconds; at least five rounds.")
+    ] = 2.0,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as JSON.")] = None,
     gmac: Annotated[
         float | None,
-        typer.Option(help="10^9 multiply-accumulates of one item, for the share of the peak. Default: the artefact's."),
+        typer.Option(
+            metavar="NUMBER",
+            help="Work of one item, in 10^9 multiply-accumulates. Default: the artefact's.",
+            rich_help_panel=_LIMITS,
+        ),
     ] = None,
     bandwidth: Annotated[
-        float | None, typer.Option(help="Of the memory, 10^9 bytes a second. Default: measured.")
+        float | None,
+        typer.Option(
+            metavar="NUMBER", help="Of the memory, in 10^9 bytes a second. Default: measured.", rich_help_panel=_LIMITS
+        ),
     ] = None,
     peak: Annotated[
         float | None,
         typer.Option(
-            help="10^9 operations a second. Default: the CPU's measured, a GPU's published for the precision."
+            metavar="NUMBER",
+            help="Of arithmetic, in 10^9 operations a second. Default: the CPU's measured, a GPU's published for the "
+            "precision.",
+            rich_help_panel=_LIMITS,
         ),
     ] = None,
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as JSON.")] = None,
 ) -> None:
     """Measure an artefact on this host: latency of an image by stage, crops a second by batch size, shares reached."""
     # Here and not above, so that --help and usage errors don't wait for OpenCV.
@@ -78,17 +94,13 @@ def bench_command(
         artefact,
         image=image,
         reference=reference,
-        backend=backend,
-        device=device,
-        precision=precision,
-        threads=threads,
         crops=crops,
         batch_sizes=None if batch_sizes is None else _numbers(batch_sizes),
         seconds=seconds,
         gmac=gmac,
         bandwidth=bandwidth,
         peak=peak,
-        trust=trust,
+        **asdict(backend),
     )
     # Only a terminal has a width to fold into.
     show_report(report, Console(width=None if sys.stdout.isatty() else 1_000_000))

@@ -45,9 +45,9 @@ class Check:
     detail: str
 
 
-def describe_contract(contract: Contract) -> dict[str, str]:
-    """Return the contract's fields by dotted name, in order, without the empty ones."""
-    return dict(_leaves("", msgspec.to_builtins(contract)))
+def describe(record: Any) -> dict[str, str]:
+    """Return the fields of a contract or the like by dotted name, in order, without the empty ones."""
+    return dict(_leaves("", msgspec.to_builtins(record)))
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -7,10 +7,9 @@ import math
 import os
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, NoReturn, cast
 
@@ -20,25 +19,35 @@ from iqa_runtime import Contract, IqaError, PatchPlan, Score, Scorer, UsageError
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.artefacts.opening import open_artefact
-from iqa_runtime.commands.check import check_installation, describe_contract
+from iqa_runtime.commands.check import check_installation, describe
+from iqa_runtime.commands.options import BackendOptions
 from iqa_runtime.commands.pictures import PictureWriter
 from iqa_runtime.commands.resuming import resume_from
 from iqa_runtime.commands.rows import STREAMED, Format, Row, RowWriter, open_output, open_writer
-from iqa_runtime.errors import BackendError
+from iqa_runtime.commands.shared import (
+    INTERRUPTED,
+    NOT_RUN,
+    SOME_FAILED,
+    counter,
+    in_flags,
+    make_app,
+    progress,
+    run_app,
+    say,
+    with_groups,
+)
+from iqa_runtime.errors import BackendError, FileError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
 from iqa_runtime.files.overwriting import Named, check_targets
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.patch_plans import format_patch_plan
 
-SOME_FAILED = 1
-NOT_RUN = 2
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-# The base of everything Typer says about a command line; Typer exports only this subclass.
-PARSE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+_NAME = "iqa-run"
+_SCORING, _ROWS, _PICTURES, _INSTEAD = "Scoring", "Rows", "Pictures", "Instead of scoring"
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = make_app()
 
 
 def main() -> NoReturn:
@@ -46,14 +55,7 @@ def main() -> NoReturn:
 
     0 done, 1 some images failed or the device cannot run the artefact, 2 not run, 130 interrupted, 141 output closed.
     """
-    try:
-        code = app(prog_name="iqa-run", standalone_mode=False) or 0
-    except PARSE_ERROR as error:
-        _say(getattr(error, "format_message", error.__str__)())
-        code = NOT_RUN
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
-    sys.exit(code)
+    run_app(app, _NAME, exit_codes={BackendError: SOME_FAILED, IqaError: NOT_RUN})
 
 
 def _show_version(wanted: bool) -> None:
@@ -63,48 +65,83 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.command()
+@with_groups
 def run(
     artefact: Annotated[
         str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or edge: the bundled model.")
     ],
+    backend: BackendOptions,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(metavar="INPUT", help="Images, folders, quoted globs, or - for a list on standard input."),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(metavar="FILE|FOLDER", help="Reference of all, or a folder that pairs by file name.")
+        str | None,
+        typer.Option(
+            metavar="FILE|FOLDER",
+            help="Reference of all images, or a folder that pairs by file name.",
+            rich_help_panel=_SCORING,
+        ),
     ] = None,
-    form: Annotated[
-        Format | None,
-        typer.Option("--format", help="Default: by the suffix of --output; a table on a terminal; else jsonl."),
-    ] = None,
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows here.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with --output: skip what has a score there.")] = False,
     crops: Annotated[
         str | None,
         typer.Option(
-            metavar="PLAN", help="five, center, grid[:STRIDE] or random:COUNT[:SEED]; default: the artefact's."
+            metavar="PLAN",
+            help="Where crops lie: five, center, grid[:STRIDE], random:COUNT[:SEED] or uniform:COUNT. Default: the "
+            "artefact's plan.",
+            rich_help_panel=_SCORING,
         ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Items handed to the backend at a time.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N. Default: cpu; cuda for an engine (.plan).")
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Items handed to the backend at a time. Default: as many as it works on at once.",
+            rich_help_panel=_SCORING,
+        ),
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="Default: the best one installed for the artefact.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16 (openvino); default: what the artefact was judged in.")
+    pixel_limit: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Larger images fail, undecoded.", rich_help_panel=_SCORING)
+    ] = DEFAULT_PIXEL_LIMIT,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="Form of the rows. Default: by the suffix of --output; else a table on a terminal, jsonl elsewhere.",
+            rich_help_panel=_ROWS,
+        ),
     ] = None,
-    pixel_limit: Annotated[int, typer.Option(min=1, help="Larger images fail, undecoded.")] = DEFAULT_PIXEL_LIMIT,
-    trust: Annotated[
-        Path | None, typer.Option(metavar="KEY.pem", help="Public key that must have signed the engine.")
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the rows here. Default: standard output.", rich_help_panel=_ROWS),
     ] = None,
-    maps: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write heat maps here, as PNG.")] = None,
-    restored: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write restored images here, as PNG.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Test this installation with the artefact.")] = False,
-    info: Annotated[bool, typer.Option("--info", help="Show the artefact's contract.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
-) -> None:
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with --output: skip what has a score there.", rich_help_panel=_ROWS),
+    ] = False,
+    maps: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write heat maps here, as PNG.", rich_help_panel=_PICTURES),
+    ] = None,
+    restored: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write restored images here, as PNG.", rich_help_panel=_PICTURES),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Test this installation with the artefact.", rich_help_panel=_INSTEAD),
+    ] = False,
+    info: Annotated[
+        bool, typer.Option("--info", help="Show the artefact's contract.", rich_help_panel=_INSTEAD)
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version.", rich_help_panel=_INSTEAD
+        ),
+    ] = False,
+) -> int:
     """Score the quality of images; rows go to --output or standard output, all else to standard error."""
     del version  # its callback has done everything
     try:
@@ -112,50 +149,31 @@ def run(
         if check or info:
             if (check and info) or inputs or output or reference or crops or resume or maps or restored:
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
-            code = (
-                _show_contract(artefact, form, trust)
-                if info
-                else _check(artefact, backend, device, precision, threads, batch_size, trust)
-            )
-        else:
-            job = _plan_job(inputs or [], reference, form, output, resume)
-            opened = open_artefact(artefact, trust=trust)
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", UserWarning)
-                scorer = Scorer(
-                    opened,
-                    backend=backend,
-                    device=device,
-                    precision=precision,
-                    threads=threads,
-                    batch_size=batch_size,
-                    crops=crops,
-                    maps=maps is not None,
-                    restored=restored is not None,
-                    pixel_limit=pixel_limit,
-                )
-            for warning in caught:
-                _say(str(warning.message))
-            with scorer:
-                code = _score(
-                    scorer, opened.files(), job, PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit)
-                )
+            return _show_contract(artefact, form, backend.trust) if info else _check(artefact, backend, batch_size)
+        job = _plan_job(inputs or [], reference, form, output, resume)
+        opened = open_artefact(artefact, trust=backend.trust)
+        with Scorer(
+            opened,
+            backend=backend.backend,
+            device=backend.device,
+            precision=backend.precision,
+            threads=backend.threads,
+            batch_size=batch_size,
+            crops=crops,
+            maps=maps is not None,
+            restored=restored is not None,
+            pixel_limit=pixel_limit,
+        ) as scorer:
+            pictures = PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit)
+            return _score(scorer, opened.files(), job, pictures)
     except BrokenPipeError:
         # Whoever read the rows has gone; point standard output elsewhere, or Python complains when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = BROKEN_PIPE
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except BackendError as error:
-        _say(str(error))
-        code = SOME_FAILED
-    except IqaError as error:
-        _say(str(error))
-        code = NOT_RUN
+        return BROKEN_PIPE
+    except IqaError:
+        raise
     except OSError as error:
-        _say(f"cannot write the rows ({error.strerror}); check the disk, or give --output")
-        code = NOT_RUN
-    raise typer.Exit(code)
+        raise FileError(f"cannot write the rows ({error.strerror}); check the disk, or give --output") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +207,7 @@ def _plan_job(
     keep = None
     if resumed and output:
         keep, left = resume_from(output, form, images)
-        _say(f"{len(images) - len(left)} already scored, {len(left)} left")
+        say(_NAME, f"{len(images) - len(left)} already scored, {len(left)} left")
     references = None if reference is None else pair_references(left, reference)
     return _Job(images, left, references, form, output, keep)
 
@@ -200,9 +218,15 @@ def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: Pictu
     _check_same_score(job, contract)
     _check_overwriting(job, pictures, artefact)
     if not contract.weights.trained:
-        _say("the artefact is untrained (random weights): its scores only show that the pipeline runs")
+        say(_NAME, "the artefact is untrained (random weights): its scores only show that the pipeline runs")
     summary = _Summary()
-    with _writer(job, _title(contract, scorer.patch_plan)) as writer, _progress(job) as advance:
+    # Rows that go to the same terminal one by one show how far it is.
+    rows_on_terminal = job.output is None and sys.stdout.isatty() and job.form is not Format.TABLE
+    with (
+        _writer(job, _title(contract, scorer.patch_plan)) as writer,
+        progress(shown=not rows_on_terminal) as tell,
+    ):
+        advance = counter(tell, "scoring", len(job.left))
         try:
             for image, result in zip(job.left, results, strict=True):
                 writer.write(result.row())
@@ -211,7 +235,7 @@ def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: Pictu
                 advance()
         except KeyboardInterrupt:
             summary.interrupted = True
-    _say(f"{summary.text(contract)}; {scorer.backend_name} {scorer.provider}")
+    say(_NAME, f"{summary.text(contract)}; {scorer.backend_name} {scorer.provider}")
     return INTERRUPTED if summary.interrupted else SOME_FAILED if summary.failed else 0
 
 
@@ -251,22 +275,6 @@ def _title(contract: Contract, plan: PatchPlan) -> str:
     return f"{what}; {contract.score}{untrained}"
 
 
-@contextmanager
-def _progress(job: _Job) -> Iterator[Callable[[], None]]:
-    """Show a bar on a terminal, unless rows go to the same terminal one by one."""
-    rows_on_terminal = job.output is None and sys.stdout.isatty() and job.form is not Format.TABLE
-    if not sys.stderr.isatty() or rows_on_terminal:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("scoring", total=len(job.left))
-        yield lambda: progress.advance(task)
-
-
 @dataclass(slots=True)
 class _Summary:
     """Totals of a run."""
@@ -301,7 +309,7 @@ def _show_contract(artefact: str, form: Format | None, trust: Path | None) -> in
     if form is Format.JSON:
         typer.echo(contract_to_json(contract))
     elif form in (None, Format.TABLE):
-        lines = describe_contract(contract)
+        lines = describe(contract)
         width = max(map(len, lines))
         typer.echo("\n".join(f"{key:{width}}  {value}" for key, value in lines.items()))
     else:
@@ -309,31 +317,13 @@ def _show_contract(artefact: str, form: Format | None, trust: Path | None) -> in
     return 0
 
 
-def _check(
-    artefact: str,
-    backend: str | None,
-    device: str | None,
-    precision: str | None,
-    threads: int | None,
-    batch_size: int | None,
-    trust: Path | None,
-) -> int:
+def _check(artefact: str, backend: BackendOptions, batch_size: int | None) -> int:
     passed = True
-    for check in check_installation(
-        artefact,
-        backend=backend,
-        device=device,
-        precision=precision,
-        threads=threads,
-        batch_size=batch_size,
-        trust=trust,
-    ):
-        typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:12}  {check.detail}")
+    for check in check_installation(artefact, **asdict(backend), batch_size=batch_size):
+        typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:12}  {in_flags(check.detail, app)}")
         passed &= check.passed
     return 0 if passed else SOME_FAILED
 
 
-def _say(message: str) -> None:
-    """Write a line to standard error, whatever characters a path brings along."""
-    encoding = sys.stderr.encoding or "utf-8"
-    print(f"iqa-run: {message}".encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
+if __name__ == "__main__":
+    main()

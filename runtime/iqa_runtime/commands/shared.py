@@ -1,29 +1,212 @@
-"""What the commands other than iqa-run have in common: how they end."""
+"""What the commands share: how they end, how they speak, how they show progress, and options that come in groups."""
 
 from __future__ import annotations
 
+import copy
+import inspect
+import re
 import sys
-from typing import NoReturn
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
+from itertools import count
+from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
 import typer
 
-from iqa_runtime.commands.run import PARSE_ERROR
 from iqa_runtime.errors import IqaError, UsageError
 
+SOME_FAILED = 1
+NOT_RUN = 2
+INTERRUPTED = 130
 
-def run_app(command: typer.Typer, name: str) -> NoReturn:
-    """Run a command line and exit: 0 done, 1 failed, 2 usage, 130 interrupted; every error is one line on stderr."""
+EXIT_CODES: Mapping[type[IqaError], int] = {UsageError: NOT_RUN, IqaError: SOME_FAILED}
+
+Tell = Callable[[str, int, int | None], None]
+"""To be told of progress: the name of the stage, what is done, and of how much; None where that is not known. What
+follows a colon in the name may change while the stage goes on."""
+
+# The base of everything Typer says about a command line; Typer exports only this subclass.
+_PARSE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+
+_PARAMETER = re.compile(r"``([a-z][a-z0-9_]*)(?:=(.*?))?``")
+"""How library code writes a parameter of its own in a message: ``output``, ``opset=17``."""
+
+
+def make_app() -> typer.Typer:
+    """Return an empty command line, with help in panels and errors left to `run_app`."""
+    return typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+def run_app(
+    app: typer.Typer,
+    name: str,
+    *,
+    exit_codes: Mapping[type[IqaError], int] = EXIT_CODES,
+    moved: Mapping[str, str] | None = None,
+) -> NoReturn:
+    """Run a command line and exit; every error is one line on standard error, every warning too.
+
+    Parameters
+    ----------
+    app
+        The command line.
+    name
+        What the user calls it.
+    exit_codes
+        By kind of error, the narrower first. A command line that cannot be read is 2, Ctrl-C 130.
+    moved
+        Options that another command takes, and what to type for each.
+    """
     message = None
+    show_as_usual = warnings.showwarning
+
+    def show_warning(text: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if category is UserWarning:
+            say(name, in_flags(str(text), app))
+        else:
+            show_as_usual(text, category, *where, **more)
+
     try:
-        code = command(prog_name=name, standalone_mode=False) or 0
-    except PARSE_ERROR as error:
-        code, message = 2, getattr(error, "format_message", error.__str__)()
-    except UsageError as error:
-        code, message = 2, str(error)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = show_warning  # type: ignore[assignment]  # takes the same, in one piece
+            code = app(prog_name=name, standalone_mode=False) or 0
+    except _PARSE_ERROR as error:
+        code, message = NOT_RUN, getattr(error, "format_message", error.__str__)()
+        option = getattr(error, "option_name", "")
+        if moved is not None and option in moved:
+            message = f"{option}: no option of {name}; {moved[option]}"
     except IqaError as error:
-        code, message = 1, str(error)
+        code = next(code for kind, code in exit_codes.items() if isinstance(error, kind))
+        message = in_flags(str(error), app)
     except (KeyboardInterrupt, typer.Abort):
-        code = 130
+        code = INTERRUPTED
     if message is not None:
-        typer.echo(f"{name}: {message}", err=True)
+        say(name, message)
     sys.exit(code)
+
+
+def say(name: str, message: str) -> None:
+    """Write a line to standard error under the name of a command, whatever characters a path brings along."""
+    encoding = sys.stderr.encoding or "utf-8"
+    print(f"{name}: {message}".encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
+
+
+def in_flags(message: str, app: typer.Typer) -> str:
+    """Say in the words of a command line what library code says of its parameters.
+
+    A parameter becomes its option, and one that chooses among switches (``precision=int8``) the switch; a positional
+    one becomes the word that the help has for it. What is no parameter of the command is one of another command's.
+    """
+    command: Any = typer.main.get_command(app)
+    known = [param for each in (command, *getattr(command, "commands", {}).values()) for param in each.params]
+    names = {
+        param.name: param.opts[0] if param.param_type_name == "option" else param.metavar or param.name.upper()
+        for param in known
+    }
+    switches = {option for param in known for option in param.opts}
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
+        dashed = name.replace("_", "-")
+        if name not in names and f"--{value}" in switches:
+            return f"--{value}"
+        if value == "False":
+            return f"--no-{dashed}"
+        option = names.get(name, f"--{dashed}")
+        return option if value in (None, "True") else f"{option} {value}"
+
+    return _PARAMETER.sub(flag, message)
+
+
+@contextmanager
+def progress(*, shown: bool = True) -> Iterator[Tell]:
+    """Show on a terminal how far a job is: one bar, for the stage that is on.
+
+    Yields
+    ------
+    callable
+        As `Tell`.
+    """
+    if not (shown and sys.stderr.isatty()):
+        yield lambda *_: None
+        return
+    # Here and not above, so that --help and usage errors don't wait for it.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("", total=None)
+        current = ""
+
+        def tell(stage: str, done: int, total: int | None) -> None:
+            nonlocal current
+            name = stage.partition(":")[0]
+            if name != current or done <= 1:
+                bars.reset(bar)
+                current = name
+            bars.update(bar, description=stage, completed=done, total=total)
+
+        yield tell
+
+
+def counter(tell: Tell, stage: str, total: int) -> Callable[[], None]:
+    """Return what tells of one more thing done each time it is called."""
+    done = count(1)
+    return lambda: tell(stage, next(done), total)
+
+
+def with_groups(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take groups of options: a parameter whose type is a dataclass becomes the fields of that.
+
+    The fields are annotated as Typer wants options; ``PANEL`` of the dataclass is the panel that shows them.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in groups:
+            parameters += _parameters_of(groups[name])
+        else:
+            kind = inspect.Parameter.KEYWORD_ONLY  # so that options without a default may follow those with one
+            parameters.append(parameter.replace(kind=kind, annotation=hints[name]))
+
+    def command(**values: Any) -> Any:
+        made = {}
+        for name, group in groups.items():
+            made[name] = group(**{each.name: values.pop(each.name) for each in fields(group)})
+        return function(**values, **made)
+
+    command.__doc__, command.__name__ = function.__doc__, function.__name__
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _parameters_of(group: Any) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    for each in fields(group):
+        hint = hints[each.name]
+        if get_origin(hint) is Annotated:
+            kind, option = get_args(hint)
+            option = copy.copy(option)
+            option.rich_help_panel = group.PANEL
+            hint = Annotated[kind, option]
+        default = inspect.Parameter.empty if each.default is MISSING else each.default
+        yield inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)

@@ -41,7 +41,7 @@ class CudaBindings:
         if index >= count:
             raise BackendError(
                 f"device 'cuda:{index}': no such NVIDIA GPU ({found}); check what nvidia-smi lists and that its driver "
-                "is new enough, or score the ONNX file with --device cpu"
+                "is new enough, or score the ONNX file on the CPU"
             )
         self._gpu = _describe(self._runtime, index)
 
@@ -221,7 +221,7 @@ def _call(runtime: ModuleType, index: int, function: str, *arguments: Any) -> An
 def _failure(runtime: ModuleType, index: int, function: str, error: Any) -> BackendError:
     if error.name == _OUT_OF_MEMORY:
         runtime.cudaGetLastError()  # it is not sticky, and the next call should not report it
-        remedy = "free memory on the GPU, or build the engine with a smaller --opt-batch"
+        remedy = "free memory on the GPU, or build the engine for smaller batches: iqa-engine build --opt-batch"
     else:
         remedy = "check the GPU with nvidia-smi and start again"
     return BackendError(f"device 'cuda:{index}': {function} failed ({error.name}); {remedy}")

@@ -194,7 +194,7 @@ class PyCuda:
         except self._driver.MemoryError as error:
             raise BackendError(
                 f"device 'cuda:{self._index}': {function} failed ({error}); free memory on the GPU, or build the "
-                "engine with a smaller --opt-batch"
+                "engine for smaller batches: iqa-engine build --opt-batch"
             ) from error
         except self._driver.Error as error:
             raise BackendError(

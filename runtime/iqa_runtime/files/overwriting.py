@@ -32,9 +32,9 @@ def check_output(path: Path, suffix: str = "") -> None:
         If there is no folder for it.
     """
     if not path.name.endswith(suffix):
-        raise UsageError(f"output {path}: the name must end in {suffix}")
+        raise UsageError(f"``output={path}``: the name must end in {suffix}")
     if not path.parent.is_dir():
-        raise FileError(f"{path.parent}: no such folder; create it or choose another output")
+        raise FileError(f"{path.parent}: no such folder; create it or choose another ``output``")
 
 
 @contextmanager

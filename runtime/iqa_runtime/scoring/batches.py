@@ -39,8 +39,8 @@ class Batch(Generic[Owner]):
             }
         except (MemoryError, ValueError) as error:  # the latter beyond what an address can count
             raise UsageError(
-                f"a batch of {size} items does not fit into memory; choose a smaller batch_size, or fewer threads, "
-                "which it follows by default"
+                f"a batch of {size} items does not fit into memory; choose a smaller ``batch_size``, or fewer "
+                "``threads``, which it follows by default"
             ) from error
         self.owners: list[Owner] = []
 

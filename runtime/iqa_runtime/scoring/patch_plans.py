@@ -94,7 +94,7 @@ def parse_patch_plan(text: str, base: PatchPlan) -> PatchPlan:
     if kind == "uniform" and first is not None and second is None:
         return check_patch_plan(PatchPlan(kind="uniform", size=size, count=int(first)))
     raise UsageError(
-        f"crops {text!r} is no patch plan; write five, center, grid, grid:STRIDE, random:COUNT, random:COUNT:SEED or "
+        f"``crops={text}``: no patch plan; write five, center, grid, grid:STRIDE, random:COUNT, random:COUNT:SEED or "
         "uniform:COUNT"
     )
 

@@ -89,7 +89,7 @@ def test_random_weights_are_told(run, untrained_artefact, photographs):
         (["--fp16", "--no-attention"], 2, "--no-attention goes with --int8"),
         (["--bf16"], 2, "ONNX Runtime has no bfloat16"),
         (["--int8", "--keep-float", "decoder"], 2, "no node, layer or block of that name"),
-        (["--int8", "--seed", "-1"], 2, "seed is -1"),
+        (["--int8", "--seed", "-1"], 2, "--seed -1: it must be"),
         (["--int8", "--limit", "0"], 2, "--limit"),
         (["--int8", "--images", "absent.png"], 1, "absent.png: no such image"),
         (["--int8", "--output", "x.plan"], 2, "must end in .onnx"),
@@ -113,12 +113,6 @@ def test_what_is_no_artefact_is_one_clear_error(run, tmp_path):
     (tmp_path / "text.onnx").write_text("no graph", encoding="utf-8")
     code, _, err = run(tmp_path / "text.onnx", "--fp16")
     assert (code, "not an ONNX file" in err, "Traceback" in err) == (1, True, False)
-
-
-def test_help_waits_for_no_library():
-    code = "import sys; from iqa_calibration.commands import calibrate; print(*sys.modules)"
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"onnx", "onnxruntime", "torch", "cv2", "matplotlib", "jinja2"} & set(finished.stdout.split())
 
 
 @pytest.mark.slow

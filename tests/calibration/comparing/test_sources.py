@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from typer.testing import CliRunner
 
+from command_line import invoke
 from fake_engines import describe, stand_ins
 from fake_tensorrt import Fake
 from fake_tensorrt_types import MAGIC, DataType
-from iqa_calibration.commands.compare import app
+from iqa_calibration.commands.compare import main
 from iqa_calibration.comparing.layers import compare_layers
 from iqa_calibration.comparing.sources import open_both
 from iqa_calibration.graphs.runner import Runner
@@ -140,11 +140,11 @@ def test_an_engine_without_marks_is_refused_with_the_command_that_makes_them(
     tensorrt: Fake, artefact: Path, engine: Callable[..., Path], images: list[str]
 ) -> None:
     plan = engine(layers={})
-    command = r"iqa-export tiny\.onnx --engine --mark-layers --output tiny\.layers\.plan"
-    with pytest.raises(UsageError, match=rf"tiny\.plan: built without --mark-layers.*{command}"):
+    command = r"iqa-engine build tiny\.onnx --mark-layers --output tiny\.layers\.plan"
+    with pytest.raises(UsageError, match=rf"tiny\.plan: built without marked layers.*{command}"):
         compare_layers(*open_both(artefact, plan), images)
-    result = CliRunner().invoke(app, [str(artefact), str(plan), "--images", images[0], "--layers"])
-    assert isinstance(result.exception, UsageError)
+    result = invoke(main, str(artefact), str(plan), "--images", images[0], "--layers")
+    assert result.exit_code == 2
     assert tensorrt.deserialised == 0, "nothing is scored first"
 
 
@@ -152,8 +152,8 @@ def test_two_engines_have_no_graph_between_them(engine: Callable[..., Path], ima
     plan = engine()
     with pytest.raises(UsageError, match=r"none is an ONNX file.*compare each with the one it was built from"):
         compare_layers(*open_both(plan, plan), images)
-    result = CliRunner().invoke(app, [str(plan), str(plan), "--images", images[0], "--layers"])
-    assert isinstance(result.exception, UsageError)
+    result = invoke(main, str(plan), str(plan), "--images", images[0], "--layers")
+    assert result.exit_code == 2
 
 
 def test_an_engine_whose_description_is_missing_is_named(artefact: Path, tmp_path: Path, images: list[str]) -> None:
@@ -166,7 +166,7 @@ def test_the_command_compares_scores_and_layers_of_an_engine(
 ) -> None:
     output = tmp_path / "c.json"
     arguments = [str(artefact), str(engine(wrong="score")), "--images", *images[:1], "--layers", "--json", str(output)]
-    result = CliRunner().invoke(app, [*arguments, "--threads", "1"])
+    result = invoke(main, *arguments, "--threads", "1")
     assert result.exit_code == 0, result.output
     content = json.loads(output.read_text(encoding="utf-8"))
     (image,) = content["scores"]["images"]

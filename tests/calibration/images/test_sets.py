@@ -207,7 +207,7 @@ def test_no_photograph_and_cached_features_are_refused(photographs):
     with pytest.raises(UsageError, match="at least one"):
         build(contract(), [])
     features = TensorInput(name="reference_features", shape=("batch", 4), layout="features", color=None)
-    with pytest.raises(UsageError, match="cache-reference"):
+    with pytest.raises(UsageError, match="cache_reference"):
         build(contract("fr", inputs=(crop_input(), features)), photographs)
 
 

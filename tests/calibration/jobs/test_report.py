@@ -120,7 +120,7 @@ def test_a_refusal_names_numbers_and_the_alternative_that_passes():
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"gate": None}, "not judged: --no-gate was given"),
+        ({"gate": None}, "not judged: the gate was left out"),
         ({"contract": contract(weights=replace(contract().weights, trained=False))}, "the weights are random"),
         ({"contract": contract(target="tensorrt")}, "judged on onnxruntime, made for tensorrt"),
         ({"contract": contract(calibration={"photographs": 1})}, "calibrated on 1 photograph;"),

@@ -2,14 +2,17 @@
 
 import re
 import sys
+from functools import partial
 
 import pytest
 
 import fake_cuda
 import fake_tensorrt
 from fake_tensorrt_sources import write_artefact
+from iqa_calibration.jobs.forms import Form
+from iqa_export.commands import engine as engine_cli
 from iqa_export.commands import export as cli
-from iqa_export.commands.engine_flags import EngineChoice
+from iqa_export.commands.engine import EngineChoice
 from iqa_export.engine import EngineOptions, build_engine, building, why_no_engine
 from iqa_runtime.artefacts.engine_file import read_engine_file
 from iqa_runtime.errors import BackendError, DependencyError, UsageError
@@ -46,9 +49,9 @@ def begun(monkeypatch):
     """Stop where the export would begin; return the forms that were then asked for, None for float32."""
     forms = []
 
-    def stop(request, form=None, *rest):
-        del request, rest
-        forms.append(form)
+    def stop(network, graph, precision=None, form=None, *rest):
+        del network, graph, precision, rest
+        forms.append(form if isinstance(form, Form) else None)
         raise SystemExit(BEGUN)
 
     monkeypatch.setattr(cli, "_export", stop)
@@ -57,14 +60,20 @@ def begun(monkeypatch):
 
 
 @pytest.fixture
+def build(run):
+    """Run iqa-engine build likewise."""
+    return partial(run, "build", main=engine_cli.main)
+
+
+@pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """Run the command in this process and an empty folder; return exit code and stderr."""
+    """Run iqa-export in this process and an empty folder; return exit code and stderr."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["iqa-export", *map(str, arguments)])
+    def call(*arguments, main=cli.main):
+        monkeypatch.setattr(sys, "argv", ["iqa", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            main()
         return int(stopped.value.code or 0), " ".join(capsys.readouterr().err.split())
 
     return call
@@ -74,8 +83,6 @@ def run(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--engine", "--strip"], 2, r"--strip: TensorRT-RTX has no such thing here .*which is not offered"),
-        (["--engine", "--sign", "no.pem"], 1, r"no\.pem: cannot read the key"),
         (
             ["--engine", "--int8", "--target", "onnxruntime"],
             2,
@@ -95,11 +102,34 @@ def run(monkeypatch, capsys, tmp_path):
     ],
 )
 def test_what_is_known_at_once_is_told_before_the_export(run, begun, tmp_path, arguments, code, message):
-    pytest.importorskip("cryptography")
     returned, err = run(*EDGE, *arguments)
     assert re.search(message, err)
     assert (returned, begun) == (code, [])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("rtx")
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--strip"], 2, r"--strip: TensorRT-RTX has no such thing here .*which is not offered"),
+        (["--sign", "no.pem"], 1, r"no\.pem: cannot read the key"),
+        (["--output", "no/x.plan"], 1, r"no: no such folder; create it or choose another --output"),
+        (["--output", "x.onnx"], 2, r"--output x\.onnx: the name of an engine must end in \.plan"),
+        (["--library", "tensorrt"], 1, r"TensorRT is not installed; .*--library tensorrt_rtx"),
+        (["--library", "tensorflow"], 2, r"--library tensorflow: there is tensorrt and tensorrt_rtx"),
+        (["--min-batch", "9"], 2, r"--min-batch 9, --opt-batch 8, --max-batch 8: they must be at least 1"),
+        (["--version-compatible", "--refittable"], 2, r"--version-compatible with --strip or --refittable"),
+        (["--mark-layers", "--max-batch", "2"], 2, r"--mark-layers with --max-batch 2: .*one item at a time"),
+    ],
+)
+def test_what_no_build_can_do_is_told_before_it(build, tmp_path, arguments, code, message):
+    pytest.importorskip("cryptography")
+    write_artefact(tmp_path / "x.onnx")
+    returned, err = build("x.onnx", *arguments)
+    assert re.search(message, err)
+    assert returned == code
+    assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
 
 
 def test_an_engine_that_nothing_can_build_is_refused_before_the_export(run, begun, monkeypatch):
@@ -108,14 +138,6 @@ def test_an_engine_that_nothing_can_build_is_refused_before_the_export(run, begu
     code, err = run(*EDGE, "--engine")
     assert "an engine needs TensorRT" in err
     assert (code, begun) == (1, [])
-
-
-@pytest.mark.usefixtures("rtx")
-def test_layers_of_a_graph_in_two_files_are_not_shown(run, begun):
-    system = ["--model", "cvrkd", "--weights", "random:0", "--cache-reference"]
-    code, err = run(*system, "--engine", "--mark-layers")
-    assert "--mark-layers with --cache-reference" in err
-    assert (code, begun) == (2, [])
 
 
 @pytest.mark.usefixtures("rtx")
@@ -139,7 +161,7 @@ def test_a_file_that_nobody_named_is_not_replaced(run, begun, tmp_path, argument
     (tmp_path / kept).write_bytes(b"mine")
     code, err = run(*arguments, "--output", "yoto.plan")
     assert f"--output yoto.plan: the export would replace {kept}" in err
-    assert "iqa-export yoto.onnx --engine --output yoto.plan" in err
+    assert "iqa-engine build yoto.onnx --output yoto.plan" in err
     assert (code, begun) == (2, [])
     assert (tmp_path / kept).read_bytes() == b"mine"
 
@@ -151,31 +173,33 @@ def test_a_file_of_the_default_name_is_replaced_as_without_an_engine(run, tmp_pa
 
 
 @pytest.mark.usefixtures("rtx")
-def test_a_plan_is_no_artefact_to_build_from(run):
-    for option in (["--engine"], ["--refit", "y.plan"]):
-        code, err = run("x.plan", *option)
-        assert code == 2
-        assert "x.plan: an engine already; give the ONNX artefact" in err
+def test_a_plan_is_no_artefact_to_build_from(run, build):
+    code, err = build("x.plan")
+    assert code == 2
+    assert "x.plan: an engine already; give the ONNX artefact" in err
+    code, err = run("refit", "x.plan", "y.plan", main=engine_cli.main)
+    assert code == 2
+    assert "x.plan: an engine; give the ONNX artefact first" in err
 
 
 @pytest.mark.usefixtures("both")
 @pytest.mark.parametrize("library", ["tensorrt", "tensorrt_rtx"])
-def test_the_command_chooses_the_library(run, tmp_path, library):
+def test_the_command_chooses_the_library(build, tmp_path, library):
     write_artefact(tmp_path / "x.onnx")
-    code, err = run("x.onnx", "--engine", "--library", library)
+    code, err = build("x.onnx", "--library", library)
     assert code == 0, err
     assert read_engine_file(tmp_path / "x.plan").host.library == library
 
 
 @pytest.mark.usefixtures("both", "without_gpu")
-def test_without_a_gpu_the_library_that_needs_none_is_named(run, tmp_path):
+def test_without_a_gpu_the_library_that_needs_none_is_named(build, tmp_path):
     write_artefact(tmp_path / "x.onnx")
-    code, err = run("x.onnx", "--engine")
+    code, err = build("x.onnx")
     assert code == 1
     assert re.search(r"x\.plan: TensorRT builds on the GPU .*build without one: --library tensorrt_rtx", err)
     assert why_no_engine() == (
-        "TensorRT is installed, but no NVIDIA GPU was found; --engine --library tensorrt_rtx builds for RTX GPUs all "
-        "the same"
+        "TensorRT is installed, but no NVIDIA GPU was found; ``engine`` with ``library=tensorrt_rtx`` builds for RTX "
+        "GPUs all the same"
     )
 
 
@@ -183,7 +207,7 @@ def test_without_a_gpu_the_library_that_needs_none_is_named(run, tmp_path):
 def test_a_broken_library_does_not_hide_the_other(monkeypatch, tmp_path):
     monkeypatch.delattr(sys.modules["tensorrt"], "Runtime")
     source = write_artefact(tmp_path / "x.onnx")
-    remedy = "or build with TensorRT-RTX: --library tensorrt_rtx"
+    remedy = "or build with TensorRT-RTX: ``library=tensorrt_rtx``"
     with pytest.raises(DependencyError, match=f"installed in part only; .*; {remedy}"):
         build_engine(source, tmp_path / "x.plan", EngineOptions())
     reason = why_no_engine()
@@ -196,13 +220,16 @@ def test_a_broken_library_does_not_hide_the_other(monkeypatch, tmp_path):
 @pytest.mark.usefixtures("rtx")
 def test_tensorrt_rtx_without_a_gpu_builds_when_it_is_asked_to():
     assert why_no_engine() == (
-        "TensorRT-RTX is installed, but no NVIDIA GPU was found; --engine builds for RTX GPUs all the same"
+        "TensorRT-RTX is installed, but no NVIDIA GPU was found; ``engine`` builds for RTX GPUs all the same"
     )
 
 
 @pytest.mark.parametrize(
     ("workspace", "remedy"),
-    [(None, "set --workspace to what the GPU has free, or lower --max-batch"), (2**20, "raise --workspace, or lower")],
+    [
+        (None, "set ``workspace`` to what the GPU has free, or lower ``max_batch``"),
+        (2**20, "raise ``workspace``, or"),
+    ],
 )
 def test_what_to_do_about_too_little_memory(monkeypatch, rtx, tmp_path, workspace, remedy):
     rtx.faults.add("build returns None")

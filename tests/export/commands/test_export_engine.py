@@ -1,7 +1,8 @@
-"""iqa-export --engine as a user types it; the stand-in for TensorRT where a GPU would be needed."""
+"""iqa-engine and iqa-export --engine as a user types them; a stand-in for TensorRT where a GPU would be needed."""
 
 import subprocess
 import sys
+from functools import partial
 
 import onnx
 import pytest
@@ -10,32 +11,37 @@ from onnx import numpy_helper
 import fake_cuda
 import fake_tensorrt
 from iqa_calibration.graphs.finishing import embed_contract
+from iqa_export.commands import engine as engine_cli
 from iqa_export.commands import export as cli
-from iqa_export.commands.engine_flags import EngineChoice, EngineFlags
+from iqa_export.commands.engine import EngineChoice
+from iqa_export.commands.options import EngineBuildOptions
+from iqa_export.engine import EngineOptions
 from iqa_runtime import read_contract
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.engine_file import load_engine, read_engine_file
 from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import UsageError
 
-NO_FLAGS = dict.fromkeys(
-    ["min_batch", "opt_batch", "max_batch", "workspace", "builder_level", "timing_cache", "sign", "library"]
-) | dict.fromkeys(["version_compatible", "hardware_compatible", "strip", "refittable", "mark_layers"], False)
-
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """Run the command in this process and an empty folder; return exit code, stdout and stderr."""
+    """Run iqa-export in this process and an empty folder; return exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["iqa-export", *map(str, arguments)])
+    def call(*arguments, main=cli.main):
+        monkeypatch.setattr(sys, "argv", ["iqa", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            main()
         captured = capsys.readouterr()
         return int(stopped.value.code or 0), captured.out, " ".join(captured.err.split())
 
     return call
+
+
+@pytest.fixture
+def engine(run):
+    """Run iqa-engine likewise."""
+    return partial(run, main=engine_cli.main)
 
 
 @pytest.fixture
@@ -51,9 +57,9 @@ def without_tensorrt(monkeypatch):
 
 
 @pytest.mark.usefixtures("gpu")
-def test_an_artefact_exported_before(run, tmp_path):
+def test_an_artefact_exported_before(engine, tmp_path):
     edge = find_artefact("edge-nr")
-    code, out, err = run(edge, "--engine", "--output", "edge.plan", "--max-batch", 4, "--builder-level", 1)
+    code, out, err = engine("build", edge, "--output", "edge.plan", "--max-batch", 4, "--builder-level", 1)
     assert (code, out) == (0, "")
     assert "wrote edge.plan and edge.plan.json, for Fake GPU" in err
     described = load_engine(tmp_path / "edge.plan")[0]
@@ -62,7 +68,7 @@ def test_an_artefact_exported_before(run, tmp_path):
 
 
 @pytest.mark.usefixtures("gpu")
-def test_other_weights_in_an_engine_built_before(run, tmp_path):
+def test_other_weights_in_an_engine_built_before(engine, tmp_path):
     edge = find_artefact("edge-nr")
     tuned = tmp_path / "tuned.onnx"
     model = onnx.load(edge)
@@ -70,8 +76,8 @@ def test_other_weights_in_an_engine_built_before(run, tmp_path):
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) + 1, weight.name))
     embed_contract(model, read_contract(edge))
     onnx.save(model, tuned)
-    assert run(edge, "--engine", "--output", "edge.plan", "--refittable", "--max-batch", 4)[0] == 0
-    code, out, err = run(tuned.name, "--refit", "edge.plan")
+    assert engine("build", edge, "--output", "edge.plan", "--refittable", "--max-batch", 4)[0] == 0
+    code, out, err = engine("refit", tuned.name, "edge.plan")
     assert (code, out) == (0, "")
     assert "wrote tuned.plan and tuned.plan.json: edge.plan with the weights of tuned.onnx" in err
     described = load_engine(tmp_path / "tuned.plan")[0]
@@ -85,16 +91,21 @@ def test_other_weights_in_an_engine_built_before(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--refit", "edge.plan", "--output", "edge.plan"], 2, "would overwrite the plan that takes the weights"),
-        (["--refit", "edge.plan", "--output", "x.plan"], 2, "takes no other weights; build it so: iqa-export"),
-        (["--refit", "missing.plan", "--output", "x.plan"], 1, "cannot read the description of missing.plan"),
+        (
+            ["edge.plan", "--output", "edge.plan"],
+            2,
+            "edge.plan would overwrite the plan that takes the weights",
+        ),
+        (["edge.plan", "--output", "x.plan"], 2, "takes no other weights; build it so: iqa-engine build"),
+        (["edge.plan", "--output", "x.onnx"], 2, "the name of an engine must end in .plan"),
+        (["missing.plan", "--output", "x.plan"], 1, "cannot read the description of missing.plan"),
     ],
 )
-def test_refusals_to_put_weights_in_are_one_line(run, tmp_path, arguments, code, message):
+def test_refusals_to_put_weights_in_are_one_line(engine, tmp_path, arguments, code, message):
     edge = find_artefact("edge-nr")
-    assert run(edge, "--engine", "--output", "edge.plan")[0] == 0
+    assert engine("build", edge, "--output", "edge.plan")[0] == 0
     built = load_engine(tmp_path / "edge.plan")
-    returned, out, err = run(edge, *arguments)
+    returned, out, err = engine("refit", edge, *arguments)
     assert (returned, out) == (code, "")
     assert message in err
     assert load_engine(tmp_path / "edge.plan") == built
@@ -130,8 +141,8 @@ def test_where_no_engine_can_be_built_one_line_says_why(run, tmp_path):
 
 
 @pytest.mark.usefixtures("without_tensorrt")
-def test_an_engine_that_is_asked_for_and_cannot_be_built_is_an_error(run, tmp_path):
-    code, out, err = run(find_artefact("edge-nr"), "--engine", "--output", "edge.plan")
+def test_an_engine_that_is_asked_for_and_cannot_be_built_is_an_error(engine, tmp_path):
+    code, out, err = engine("build", find_artefact("edge-nr"), "--output", "edge.plan")
     assert (code, out) == (1, "")
     assert "an engine needs TensorRT" in err
     assert list(tmp_path.iterdir()) == []
@@ -140,23 +151,27 @@ def test_an_engine_that_is_asked_for_and_cannot_be_built_is_an_error(run, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["edge.onnx"], "--engine builds an engine of it"),
-        (["edge.onnx", "--engine", "--model", "yoto"], "give an artefact to build an engine of, or a system"),
-        (["edge.onnx", "--engine", "--int8"], "iqa-calibrate converts it"),
-        (["edge.onnx", "--engine", "--output", "x.onnx"], "--output x.onnx: --engine writes .plan"),
+        (["edge.onnx"], "edge.onnx: exported already; iqa-engine builds an engine of it: iqa-engine build edge.onnx"),
+        (["edge.onnx", "--engine", "--output", "x y.plan"], "iqa-engine build edge.onnx --output 'x y.plan'"),
+        (["edge.onnx", "--engine", "--model", "yoto"], "edge.onnx: exported already"),
+        (["edge.onnx", "--engine", "--int8"], "iqa-calibrate edge.onnx --int8"),
+        (["edge.onnx", "--refit", "x.plan", "--output", "y.plan"], "iqa-engine refit edge.onnx x.plan --output y.plan"),
+        (["--model", "yoto", "--refit", "x.plan"], "iqa-engine refit NEW.onnx x.plan"),
+        (
+            ["edge.onnx", "--engine", "--max-batch", "4"],
+            "--max-batch: no option of iqa-export; iqa-engine build",
+        ),
+        (["--model", "yoto", "--strip"], "--strip: no option of iqa-export; iqa-engine build"),
+        (
+            ["--model", "yoto", "--sign", "key.pem"],
+            "--sign: no option of iqa-export; iqa-engine build",
+        ),
+        (["x.plan"], "x.plan: an engine already; iqa-engine info"),
+        (["yoto"], "yoto: of no use here; --model names what is exported"),
+        (["--model", "yoto", "--engine", "--output", "x.onnx"], "--output x.onnx: --engine writes .plan"),
         (["--model", "yoto", "--no-engine", "--output", "x.plan"], "--output x.plan: --no-engine writes .onnx"),
-        (["--model", "yoto", "--no-engine", "--strip"], "--strip goes with --engine"),
-        (["--model", "yoto", "--engine", "--min-batch", "9"], "they must be at least 1 and must not decrease"),
-        (["--model", "yoto", "--engine", "--version-compatible", "--refittable"], "choose one"),
-        (["edge.onnx", "--refit", "x.plan", "--engine"], "choose"),
-        (["edge.onnx", "--engine", "--task", "fr", "--crops", "center"], "--task, --crops: of use for an export alone"),
-        (["edge.onnx", "--refit", "x.plan", "--opset", "21"], "--opset: of use for an export alone"),
-        (["edge.onnx", "--refit", "x.plan", "--no-engine"], "choose"),
-        (["edge.onnx", "--refit", "x.plan", "--fp16"], "iqa-calibrate converts it"),
-        (["edge.onnx", "--refit", "x.plan", "--max-batch", "4"], "--max-batch with --refit: the engine stays"),
-        (["edge.onnx", "--refit", "x.plan", "--strip"], "--strip with --refit"),
-        (["edge.onnx", "--refit", "x.plan", "--output", "x.onnx"], "the name of an engine must end in .plan"),
-        (["--model", "yoto", "--refit", "x.plan"], "--refit x.plan: MODEL.onnx is missing"),
+        (["--model", "yoto", "--output", "x.pth"], "--output x.pth: the name must end in .onnx or .plan"),
+        (["--model", "yoto", "--no-engine", "--library", "tensorrt"], "--library goes with --engine"),
     ],
 )
 def test_usage_errors_are_told_before_anything_is_written(run, tmp_path, arguments, message):
@@ -166,10 +181,56 @@ def test_usage_errors_are_told_before_anything_is_written(run, tmp_path, argumen
     assert list(tmp_path.iterdir()) == []
 
 
-def test_flags_become_options():
-    options = EngineFlags(**NO_FLAGS | {"max_batch": 2, "workspace": 512}).options()
-    assert (options.min_batch, options.opt_batch, options.max_batch, options.workspace) == (1, 2, 2, 512 * 2**20)
-    assert EngineFlags(**NO_FLAGS | {"opt_batch": 16}).options().max_batch == 16
+def test_options_become_arguments():
+    options = EngineBuildOptions(max_batch=2, workspace=512)
+    assert options.arguments()["workspace"] == 512 * 2**20
+    assert options.arguments()["max_batch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "batches"),
+    [
+        ({}, (1, 8, 8)),
+        ({"max_batch": 2}, (1, 2, 2)),
+        ({"max_batch": 16}, (1, 8, 16)),
+        ({"opt_batch": 16}, (1, 16, 16)),
+        ({"mark_layers": True}, (1, 1, 1)),
+        ({"mark_layers": True, "library": "tensorrt_rtx"}, (1, 1, 1)),
+    ],
+)
+def test_batch_sizes_left_open_follow_those_given(given, batches):
+    options = EngineOptions.choose(**given)
+    assert (options.min_batch, options.opt_batch, options.max_batch) == batches
+
+
+@pytest.mark.parametrize("name", ["min_batch", "opt_batch", "max_batch"])
+def test_a_batch_of_nothing_is_refused(name):
+    with pytest.raises(UsageError, match=r"``min_batch=.*they must be at least 1"):
+        EngineOptions.choose(**{name: 0})
+
+
+@pytest.mark.usefixtures("gpu")
+def test_an_engine_says_what_it_is(engine, tmp_path):
+    edge = find_artefact("edge-nr")
+    assert engine("build", edge, "--output", "my edge.plan", "--max-batch", 4, "--refittable")[0] == 0
+    code, out, _ = engine("info", "my edge.plan")
+    assert code == 0
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert shown["artefact"] == "yoto edge nr, fp32"
+    assert shown["source.sha256"] == FileDigest.of_file(edge).sha256
+    assert (shown["batch.opt"], shown["batch.max"], shown["refittable"]) == ("4", "4", "True")
+    assert shown["bytes"] == str((tmp_path / "my edge.plan").stat().st_size)
+    assert shown["rebuild"] == load_engine(tmp_path / "my edge.plan")[0].rebuild_command
+    (tmp_path / "my edge.plan").write_bytes(b"another plan")
+    code, out, err = engine("info", "my edge.plan")
+    assert (code, out) == (1, "")
+    assert "the plan was changed, cut short or exchanged" in err
+
+
+def test_only_an_engine_has_something_to_say(engine):
+    code, out, err = engine("info", find_artefact("edge-nr"))
+    assert (code, out) == (2, "")
+    assert "no engine (.plan); iqa-run" in err
 
 
 def test_the_target_of_another_runtime_asks_for_no_engine():
@@ -181,9 +242,9 @@ def test_the_target_of_another_runtime_asks_for_no_engine():
 def test_an_artefact_exported_before_needs_no_torch(tmp_path):
     code = (
         "import sys; sys.modules |= dict.fromkeys(['torch', 'onnx', 'tensorrt', 'tensorrt_rtx']); "
-        "from iqa_export.commands.export import main; main()"
+        "from iqa_export.commands.engine import main; main()"
     )
-    command = [sys.executable, "-c", code, find_artefact("edge-nr"), "--engine", "--output", tmp_path / "x.plan"]
+    command = [sys.executable, "-c", code, "build", find_artefact("edge-nr"), "--output", tmp_path / "x.plan"]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "TensorRT" in result.stderr

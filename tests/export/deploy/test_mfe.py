@@ -168,9 +168,9 @@ def test_work():
 def test_contract():
     system = MfeSystem()
     system.check(FEATURE)
-    with pytest.raises(UsageError, match="--restored: mfe has no such output"):
+    with pytest.raises(UsageError, match="``restored``: mfe has no such output"):
         system.check(GraphChoice(variant="van_b2", task="nr", extras=("restored",)))
-    with pytest.raises(UsageError, match="--maps"):
+    with pytest.raises(UsageError, match="``maps``"):
         system.check(GraphChoice(variant="van_b2", task="nr", maps=True))
     assert "in concept" in system.faithful
     assert "no checkpoint was published" in system.weights_source

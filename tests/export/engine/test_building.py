@@ -126,7 +126,7 @@ def test_each_option_reaches_the_builder_and_the_description(source, tmp_path, o
 @pytest.mark.parametrize("name", ["version_compatible", "hardware_compatible", "strip", "refittable", "timing_cache"])
 def test_tensorrt_rtx_refuses_what_it_does_not_do_before_it_builds(rtx, source, tmp_path, name):
     options = EngineOptions(**{name: tmp_path if name == "timing_cache" else True})
-    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}: TensorRT-RTX has no such thing .*leave it out"):
+    with pytest.raises(UsageError, match=f"``{name}``: TensorRT-RTX has no such thing .*leave it out"):
         build_engine(source, tmp_path / "x.plan", options)
     assert rtx.builds == 0
 
@@ -172,12 +172,12 @@ def test_without_any_library_the_error_names_both(monkeypatch, source, tmp_path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_batch": 0}, "--min-batch 0"),
+        ({"min_batch": 0}, "``min_batch=0``"),
         ({"opt_batch": 16}, "must not decrease"),
         ({"max_batch": 4}, "must not decrease"),
-        ({"builder_level": 6}, "--builder-level 6"),
-        ({"builder_level": -1}, "--builder-level -1"),
-        ({"workspace": 0}, "--workspace 0"),
+        ({"builder_level": 6}, "``builder_level=6``"),
+        ({"builder_level": -1}, "``builder_level=-1``"),
+        ({"workspace": 0}, "``workspace=0``"),
         ({"library": "tensorflow"}, "there is tensorrt and tensorrt_rtx"),
         ({"version_compatible": True, "refittable": True}, "cannot change weights"),
         ({"version_compatible": True, "strip": True}, "cannot change weights"),
@@ -208,7 +208,7 @@ def test_many_complaints_are_cut_short(fake, tmp_path):
 
 def test_a_builder_that_returns_nothing_is_an_error_with_its_reason(fake, source, tmp_path):
     fake.faults.add("build returns None")
-    with pytest.raises(BackendError, match=r"cannot build an engine: Error Code 10: .*--builder-level"):
+    with pytest.raises(BackendError, match=r"cannot build an engine: Error Code 10: .*``builder_level``"):
         build_engine(source, tmp_path / "x.plan", DEFAULT)
     assert list(tmp_path.iterdir()) == [source]
 

@@ -9,16 +9,16 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from typer.testing import CliRunner
 
 import iqa_export.engine.marking as marking_module
+from command_line import invoke
 from fake_tensorrt_sources import write_cached
 from iqa_calibration.comparing.layers import compare_layers
 from iqa_calibration.comparing.sources import open_both
 from iqa_calibration.graphs.finishing import embed_contract
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.half.casting import FORMATS, converted, element_types
-from iqa_export.commands.export import app
+from iqa_export.commands.engine import main
 from iqa_export.engine import EngineOptions, build_engine, why_no_engine
 from iqa_export.engine.logs import make_log
 from iqa_export.engine.marking import mark_layers
@@ -155,7 +155,7 @@ def test_the_command_makes_it_take_one_item(tmp_path, monkeypatch):
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # which would be preferred where it is
     source = tiny(tmp_path / "x.onnx")
-    result = CliRunner().invoke(app, [str(source), "--engine", "--mark-layers"])
+    result = invoke(main, "build", str(source), "--mark-layers")
     assert result.exit_code == 0, result.output
     described = read_engine_file(tmp_path / "x.plan")
     assert described.batch == BatchRange(min=1, opt=1, max=1)
@@ -164,20 +164,13 @@ def test_the_command_makes_it_take_one_item(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("batch", [{"opt_batch": 1, "max_batch": 2}, {}])
 def test_several_items_at_once_are_refused(tmp_path, batch):
-    with pytest.raises(UsageError, match=r"--mark-layers with --max-batch \d: .*one item"):
+    with pytest.raises(UsageError, match=r"``mark_layers`` with ``max_batch=\d``: .*one item"):
         build_engine(EDGE, tmp_path / "x.plan", EngineOptions(mark_layers=True, **batch))
-
-
-def test_it_goes_with_an_engine_alone(tmp_path):
-    arguments = ["--model", "yoto", "--variant", "edge", "--no-engine", "--mark-layers"]
-    result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "x.onnx")])
-    assert isinstance(result.exception, UsageError)
-    assert "--mark-layers goes with --engine" in str(result.exception)
 
 
 def test_an_artefact_with_a_reference_encoder_is_refused(tmp_path):
     write_cached(tmp_path / "x.onnx")
-    with pytest.raises(UsageError, match="--mark-layers shows the layers of a whole graph"):
+    with pytest.raises(UsageError, match="``mark_layers`` shows the layers of a whole graph"):
         build_engine(tmp_path / "x.onnx", tmp_path / "x.plan", MARKED)
 
 

@@ -89,7 +89,7 @@ def test_a_refittable_plan_takes_other_weights(source, tmp_path):
 
 def test_a_plan_built_for_one_set_of_weights_is_not_refitted(source, tmp_path):
     build_engine(source, tmp_path / "x.plan", EngineOptions())
-    with pytest.raises(UsageError, match=r"takes no other weights; build it so: iqa-export x\.onnx .* --refittable"):
+    with pytest.raises(UsageError, match=r"takes no other weights; build it so: iqa-engine build x\.onnx .* --refit"):
         refit_engine(tmp_path / "x.plan", source, tmp_path / "y.plan")
 
 
@@ -110,7 +110,7 @@ def test_a_plan_of_another_host_is_not_refitted(gpu, source, tmp_path):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("deserialize returns None", "cannot load it .*rebuild it: iqa-export"),
+        ("deserialize returns None", "cannot load it .*rebuild it: iqa-engine build"),
         ("refit fails", "cannot put its weights into .*missing: none is missing"),
         ("no GPU", "cannot start here"),
     ],

@@ -152,7 +152,7 @@ def test_the_parser_refuses_the_form_made_for_onnx_runtime(tmp_path):
     seen = collect(model, placement.tensors, items(model, 1))
     quantised = quantise(model, placement, {name: min_max(values, symmetric=False) for name, values in seen.items()})
     source = write(quantised, tmp_path / "x.onnx")
-    with pytest.raises(BackendError, match=r"QuantizeLinear\): .*--target tensorrt"):
+    with pytest.raises(BackendError, match=r"QuantizeLinear\): .*``target=tensorrt``"):
         build_engine(source, tmp_path / "x.plan", RTX)
 
 

@@ -195,7 +195,7 @@ def test_checkpoint_with_projectors(system, small):
 
 
 def test_unknown_extra(system):
-    with pytest.raises(UsageError, match="--distortion-feature"):
+    with pytest.raises(UsageError, match="``distortion_feature``"):
         system.check(GraphChoice(variant="base", task="nr", extras=("distortion_feature",)))
 
 

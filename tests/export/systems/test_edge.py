@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from command_line import invoke
 from iqa_export.checkpoints import load_into, read_checkpoint
-from iqa_export.commands.export import app
+from iqa_export.commands.export import main
 from iqa_export.deploy.yoto import DeployYoto, FeatureScorer, ReferenceEncoder
 from iqa_export.models.mobilenet import MobileNetV2
 from iqa_export.models.yoto import BASIS, LAYOUTS, Attention, Comparison, Yoto
@@ -133,19 +134,22 @@ def test_bundled_graphs_are_the_bundled_weights(trained, crops):
 
 
 @pytest.mark.parametrize("arguments", [["--model", "yoto", "--variant", "edge"], ["--model", "yoto"]])
-def test_export_without_weights(arguments, tmp_path, capsys):
+def test_export_without_weights(arguments, tmp_path):
     output = tmp_path / "edge.onnx"
-    app([*arguments, "--task", "fr", "--output", str(output)], standalone_mode=False)
+    result = invoke(main, *arguments, "--task", "fr", "--output", output)
+    assert result.exit_code == 0
     contract = read_contract(output)
     assert (contract.variant, contract.task, contract.weights.trained) == ("edge", "fr", True)
     assert contract.weights == read_contract(find_artefact("edge-fr")).weights
-    told = "exporting YOTO's edge variant, whose weights come with the package" in capsys.readouterr().err
+    told = "neither --weights nor --variant: exporting YOTO's edge variant" in result.stderr
     assert told == ("--variant" not in arguments)
 
 
 def test_other_variants_still_want_weights():
-    with pytest.raises(UsageError, match="--weights is missing"):
-        app(["--model", "yoto", "--variant", "swin_t"], standalone_mode=False)
+    result = invoke(main, "--model", "yoto", "--variant", "swin_t")
+    assert result.exit_code == 2
+    assert "--weights is missing" in result.stderr
+    assert "--variant edge needs none" in result.stderr
 
 
 def test_single_segment_is_refused():

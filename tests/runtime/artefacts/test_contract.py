@@ -18,7 +18,7 @@ from iqa_calibration.graphs.finishing import embed_contract
 from iqa_runtime import ArtefactError, FileError, Scorer, UsageError, read_contract
 from iqa_runtime.artefacts.contract_json import contract_from_json, contract_to_json
 from iqa_runtime.artefacts.opening import open_artefact
-from iqa_runtime.commands.check import describe_contract
+from iqa_runtime.commands.check import describe
 from iqa_runtime.contract import METADATA_KEY, BakedReference, MapOutput, PatchPlan
 
 
@@ -44,8 +44,8 @@ def test_the_number_of_multiply_accumulates_is_optional_and_listed(artefacts: An
     del fields["gmac"]
     before = contract_from_json(json.dumps(fields))
     assert before.gmac is None
-    assert "gmac" not in describe_contract(before)
-    assert describe_contract(artefacts.contract(gmac=4.4))["gmac"] == "4.4"
+    assert "gmac" not in describe(before)
+    assert describe(artefacts.contract(gmac=4.4))["gmac"] == "4.4"
 
 
 def test_out_of_an_artefact(artefacts: Any) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from typer.testing import CliRunner
 
+from command_line import invoke
 from fake_cuda import FakeCudaRuntime
 from fake_engines import describe, stand_ins
 from fake_tensorrt_types import MAGIC, DataType
@@ -25,7 +25,7 @@ from iqa_runtime.artefacts.signing import sign, signature_path
 from iqa_runtime.backends.tensorrt_worker import Worker
 from iqa_runtime.benchmark.measuring import measure_artefact
 from iqa_runtime.commands.check import check_installation
-from iqa_runtime.commands.run import app
+from iqa_runtime.commands.run import main
 from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import ArtefactError, BackendError, UsageError
 from iqa_runtime.scorer import Scorer
@@ -155,7 +155,7 @@ def test_only_what_a_trusted_key_signed_is_run(
         assert scorer.score(noise(40, 40)).value > 0
     with pytest.raises(ArtefactError, match="not the signature of"):
         Scorer(signed.plan, trust=signed.other)
-    result = CliRunner().invoke(app, [str(signed.plan), "any.png", "--trust", str(signed.other)])
+    result = invoke(main, str(signed.plan), "any.png", "--trust", str(signed.other))
     assert result.exit_code == 2
     assert "not the signature of" in result.stderr
     with pytest.raises(UsageError, match="only engines"):
@@ -172,10 +172,10 @@ def test_the_suffix_of_a_signed_engine_may_be_in_capitals(signed: Signed) -> Non
 
 def test_check_and_info_trust_no_other_key_either(signed: Signed) -> None:
     for option, code in (("--info", 2), ("--check", 1)):
-        refused = CliRunner().invoke(app, [str(signed.plan), option, "--trust", str(signed.other)])
+        refused = invoke(main, str(signed.plan), option, "--trust", str(signed.other))
         assert refused.exit_code == code
         assert "not the signature of" in refused.output
-    shown = CliRunner().invoke(app, [str(signed.plan), "--info", "--trust", str(signed.own)])
+    shown = invoke(main, str(signed.plan), "--info", "--trust", str(signed.own))
     assert shown.exit_code == 0
     assert "score.higher_is_better" in shown.stdout
     checks = {check.name: check for check in check_installation(signed.plan, trust=signed.own)}
@@ -186,7 +186,7 @@ def test_check_and_info_trust_no_other_key_either(signed: Signed) -> None:
 def test_check_and_info_refuse_a_key_where_nothing_is_signed(signed: Signed, artefacts: Any) -> None:
     source = str(artefacts.mean())
     for option, code in (("--info", 2), ("--check", 1)):
-        result = CliRunner().invoke(app, [source, option, "--trust", str(signed.own)])
+        result = invoke(main, source, option, "--trust", str(signed.own))
         assert result.exit_code == code
         assert "only engines (.plan) are signed" in result.output
 
@@ -228,7 +228,7 @@ def test_without_a_gpu_there_is_one_error_and_exit_code_1(gpu: FakeCudaRuntime, 
     gpu.devices = 0
     with pytest.raises(BackendError, match=r"no NVIDIA GPU was found here.*iqa-run mean\.onnx"):
         Scorer(plan)
-    result = CliRunner().invoke(app, [str(plan), "any.png"])
+    result = invoke(main, str(plan), "any.png")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert "nvidia-smi" in result.stderr
@@ -241,7 +241,7 @@ def test_the_contract_of_an_engine_is_shown_without_gpu_or_library(
     plan = engine(source)
     for library in ("tensorrt", "cuda.bindings", "cuda.bindings.runtime"):
         monkeypatch.setitem(sys.modules, library, None)
-    result = CliRunner().invoke(app, [str(plan), "--info"])
+    result = invoke(main, str(plan), "--info")
     assert result.exit_code == 0, result.output
     assert "score.higher_is_better" in result.stdout
     assert read_contract(plan) == read_contract(source)
@@ -259,7 +259,7 @@ def test_no_file_of_an_engine_is_overwritten(
     picture = str(save_png(tmp_path / "picture.png", noise(40, 40)))
     target = plan.with_name(name)
     before = target.read_bytes()
-    result = CliRunner().invoke(app, [str(plan), picture, "--reference", picture, "--output", str(target)])
+    result = invoke(main, str(plan), picture, "--reference", picture, "--output", str(target))
     assert result.exit_code == 2
     assert "would overwrite" in result.stderr
     assert target.read_bytes() == before

@@ -94,7 +94,7 @@ def test_other_bytes_than_described_are_refused(plan, content):
     message = str(caught.value)
     assert sha256(content).hexdigest() in message
     assert sha256(CONTENT).hexdigest() in message
-    assert "iqa-export x.onnx --engine --output x.plan" in message
+    assert "iqa-engine build x.onnx --output x.plan" in message
 
 
 def test_a_missing_file_is_named(plan):
@@ -162,7 +162,7 @@ def test_a_reference_encoder_has_no_contract_and_names_its_scorer(tmp_path):
 def test_the_command_that_rebuilds_repeats_what_was_asked(artefacts):
     contract = artefacts.contract()
     batches = "--min-batch 1 --opt-batch 4 --max-batch 8 --builder-level 3"
-    plain = f"iqa-export x.onnx --engine --output x.plan --library tensorrt {batches}"
+    plain = f"iqa-engine build x.onnx --output x.plan --library tensorrt {batches}"
     assert described(contract).rebuild_command == plain
     more = described(contract, version_compatible=True, portability="ampere_or_later", stripped=True)
     assert more.rebuild_command == f"{plain} --version-compatible --hardware-compatible --strip"
@@ -181,9 +181,10 @@ def test_commands_are_safe_in_a_shell_whatever_the_names(artefacts):
     hostile = described(artefacts.contract(), **names)
     for command in (hostile.rebuild_command, hostile.marking_command, hostile.refit_command(Path("my x.plan"))):
         words = shlex.split(command)
-        assert words[:2] == ["iqa-export", "./-x; reboot.onnx"]
+        assert words[0] == "iqa-engine"
+        assert words[2] == "./-x; reboot.onnx"
     assert shlex.split(hostile.rebuild_command)[4] == "$(reboot) x.plan"
-    assert "--refit 'my x.plan' --output 'my x.full.plan'" in command
+    assert "'my x.plan' --output 'my x.full.plan'" in command
 
 
 def test_commands_for_a_reference_encoder_name_its_scorer():
@@ -192,9 +193,9 @@ def test_commands_for_a_reference_encoder_name_its_scorer():
         plan=FileDigest(file="x.reference.plan", sha256="0" * 64),
         source=FileDigest(file="model.reference.onnx", sha256="0" * 64),
     )
-    assert encoder.rebuild_command.startswith("iqa-export model.onnx --engine --output x.plan ")
+    assert encoder.rebuild_command.startswith("iqa-engine build model.onnx --output x.plan ")
     refit = encoder.refit_command(Path("folder/y.reference.plan"))
-    assert refit == "iqa-export model.onnx --refit y.plan --output y.full.plan"
+    assert refit == "iqa-engine refit model.onnx y.plan --output y.full.plan"
 
 
 def test_its_own_host_runs_a_plan(artefacts, plan):
@@ -208,7 +209,7 @@ def test_a_refusal_names_both_hosts_and_the_command(artefacts, plan):
     message = str(caught.value)
     assert "built for TensorRT 10.3.0, Linux aarch64, Orin (8.7)" in message
     assert "here: TensorRT 10.13.3.9, Linux x86_64, NVIDIA H100 80GB HBM3 (9.0)" in message
-    assert "rebuild it on this host: iqa-export x.onnx --engine" in message
+    assert "rebuild it on this host: iqa-engine build x.onnx" in message
 
 
 def test_without_a_gpu_the_remedy_is_another_one(artefacts, plan):
@@ -219,7 +220,7 @@ def test_without_a_gpu_the_remedy_is_another_one(artefacts, plan):
 
 def test_without_a_gpu_another_version_still_needs_another_plan(artefacts, plan):
     with pytest.raises(
-        BackendError, match=r"the plan needs 10\.3\.0; no NVIDIA GPU.*rebuilding it.*iqa-export x\.onnx"
+        BackendError, match=r"the plan needs 10\.3\.0; no NVIDIA GPU.*rebuilding it.*iqa-engine build x\.onnx"
     ):
         check_host(plan, described(artefacts.contract()), replace(JETSON, version="10.3.1", gpu=None))
 

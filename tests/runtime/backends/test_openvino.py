@@ -17,8 +17,8 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from typer.testing import CliRunner
 
+from command_line import invoke
 from iqa_runtime import (
     ArtefactError,
     BackendError,
@@ -458,7 +458,7 @@ def test_running_otherwise_than_judged_is_a_warning(
         Scorer(path, **options).close()
     image = save_png(path.with_name("noise.png"), noise(32, 32))
     arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
-    result = CliRunner().invoke(cli.app, [str(path), str(image), *arguments])
+    result = invoke(cli.main, str(path), str(image), *arguments)
     assert result.exit_code == 0
     assert complaint in result.stderr
     assert options.get("backend", "openvino CPU (bfloat16)") in result.stderr.splitlines()[-1]

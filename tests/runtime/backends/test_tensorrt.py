@@ -243,7 +243,7 @@ def test_the_device_that_was_current_is_so_again(gpu: FakeCudaRuntime, write_pla
     ("fault", "message"),
     [
         ("no GPU", "finds no usable GPU .*error: 35.*nvidia-smi"),
-        ("deserialize returns None", "cannot load the engine .*OutOfMemory.*iqa-export model.onnx --engine"),
+        ("deserialize returns None", "cannot load the engine .*OutOfMemory.*iqa-engine build model.onnx"),
         ("context is None", "no memory for an execution context .*--opt-batch"),
         ("enqueue fails", "cannot run the engine .*API Usage Error"),
     ],
@@ -318,7 +318,7 @@ def test_a_plan_of_another_host_is_refused_before_it_is_loaded(
     gpu: FakeCudaRuntime, tensorrt: Fake, write_plan: Callable[..., Path]
 ) -> None:
     elsewhere = replace(current_host("tensorrt"), version="10.3.0.1")
-    with pytest.raises(BackendError, match=r"10\.3\.0\.1.*iqa-export model\.onnx --engine"):
+    with pytest.raises(BackendError, match=r"10\.3\.0\.1.*iqa-engine build model\.onnx"):
         opened(write_plan(host=elsewhere)).activate()
     assert tensorrt.deserialised == 0
     assert not gpu.calls["cudaMalloc"]
@@ -371,7 +371,7 @@ def test_a_missing_description_is_an_error_at_once(write_plan: Callable[..., Pat
 
 def test_an_engine_without_its_weights_is_refused(write_plan: Callable[..., Path]) -> None:
     with pytest.raises(
-        ArtefactError, match=r"iqa-export model\.onnx --refit model\.plan --output model\.full\.plan; .*--strip"
+        ArtefactError, match=r"iqa-engine refit model\.onnx model\.plan --output model\.full\.plan; .*with its weights"
     ):
         opened(write_plan(stripped=True)).activate()
 

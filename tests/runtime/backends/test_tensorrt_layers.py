@@ -136,5 +136,5 @@ def test_the_commands_of_a_description(write_plan: Callable[..., Path]) -> None:
     marked, plain = read_engine_file(write_plan()), read_engine_file(write_plan({}))
     assert marked.rebuild_command.endswith(" --mark-layers")
     assert "--mark-layers" not in plain.rebuild_command
-    expected = "iqa-export model.onnx --engine --mark-layers --output model.layers.plan --library tensorrt"
+    expected = "iqa-engine build model.onnx --mark-layers --output model.layers.plan --library tensorrt"
     assert plain.marking_command == expected

@@ -16,12 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
+from command_line import invoke
 from iqa_runtime import Scorer, read_contract
 from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.commands.rows import KEYS
-from iqa_runtime.commands.run import app, main
+from iqa_runtime.commands.run import main
 
 COMMAND = (sys.executable, "-c", "from iqa_runtime.commands.run import main; main()")
 GREYS = {"a.png": 51, "sp ace/ü.png": 102, "x/a.png": 204}
@@ -57,7 +57,7 @@ def broken(shots):
 
 
 def run(*arguments, **options):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], **options)
+    return invoke(main, *arguments, **options)
 
 
 def start(*arguments, **options):
@@ -477,15 +477,8 @@ def test_info_shows_the_contract(artefacts):
     assert shown["reference_encoder.file"] == "cached.reference.onnx"
 
 
-def test_help_loads_nothing_heavy():
-    probe = """if True:
-        import sys
-        from iqa_runtime.commands.run import main
-        sys.argv = ["iqa-run", "--help"]
-        try:
-            main()
-        except SystemExit as end:
-            print(end.code, {"cv2", "onnxruntime", "rich", "torch", "onnx"} & set(sys.modules))
-    """
-    shown = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=DEADLINE)
-    assert shown.stdout.endswith("0 set()\n")
+def test_what_is_wrong_is_said_in_options(artefacts, shots):
+    for arguments in ([shots], ["--check"]):
+        result = run(artefacts.mean(), *arguments, "--threads", "100000000")
+        assert result.exit_code in (1, 2)
+        assert "--threads 100000000: it must be a whole number, 1 to 1024" in result.output

@@ -232,8 +232,8 @@ def test_configuration_is_the_papers(name, encoder, teacher):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("cvrkd-teacher", {}, "cvrkd-teacher does not train the ResNet-50 trunk: give --weights encoder=FILE"),
-        ("cvrkd-student", {}, "cvrkd-student: give --weights teacher=FILE"),
+        ("cvrkd-teacher", {}, "cvrkd-teacher does not train the ResNet-50 trunk: give ``weights`` encoder=FILE"),
+        ("cvrkd-student", {}, "cvrkd-student: give ``weights`` teacher=FILE"),
         ("cvrkd-student", {"distilled_blocks": 19}, "distilled_blocks"),
     ],
 )

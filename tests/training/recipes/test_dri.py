@@ -289,8 +289,8 @@ def test_photographs_that_are_not_there(tmp_path, representation):
 @pytest.mark.parametrize(
     ("name", "roles", "message"),
     [
-        ("dri-restoration", (), "dri-restoration: give --weights representation=FILE"),
-        ("dri-quality", (), "dri-quality: give either --weights restorer=FILE"),
+        ("dri-restoration", (), "dri-restoration: give ``weights`` representation=FILE"),
+        ("dri-quality", (), "dri-quality: give either ``weights`` restorer=FILE"),
         ("dri-quality", ("restorer", "representation"), "dri-quality: give either"),
         ("dri-representation", ("representation",), "no weights representation are of use; there is encoder"),
     ],

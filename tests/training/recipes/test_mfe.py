@@ -304,7 +304,7 @@ def test_configurations(name, distortion):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("mfe-quality", {}, "mfe-quality does not train the distortion branch: give --weights distortion=FILE"),
+        ("mfe-quality", {}, "mfe-quality does not train the distortion branch: give ``weights`` distortion=FILE"),
         ("mfe-contrastive", {"longest": 5}, "longest"),
         ("mfe-contrastive", {"color_spaces": []}, "color_spaces"),
         ("mfe-contrastive", {"color_spaces": ["xyz"]}, "color_spaces"),

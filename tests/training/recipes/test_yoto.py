@@ -195,5 +195,5 @@ def test_data_without_references():
 
 
 def test_frozen_layers_are_those_of_a_trained_encoder():
-    with pytest.raises(UsageError, match="frozen_layers: of use for the edge variant with --weights encoder=FILE"):
+    with pytest.raises(UsageError, match="frozen_layers: of use for the edge variant with ``weights`` encoder=FILE"):
         build_recipe("yoto", {"variant": "edge", "frozen_layers": 3}, {})

@@ -2,7 +2,6 @@
 
 import cv2
 import numpy as np
-from rich.progress import Progress
 
 from iqa_training.configuration import RunConfig
 from iqa_training.datasets import read_dataset, select
@@ -16,7 +15,7 @@ def test_the_test_part_is_left_for_evaluation(tmp_path):
         rows.append(f"{index}.png,,{index / 19}")
     (tmp_path / "mos.csv").write_text("\n".join(rows))
     settings = RunConfig(dataset="csv", part="train", part_seed=3, validation=0.25)
-    sources, _ = _read(settings, tmp_path, tmp_path / "cache", 1, Progress(disable=True))
+    sources, _ = _read(settings, tmp_path, tmp_path / "cache", 1, lambda *_: None)
     seen = {source.item(index).content for source in sources for index in range(len(source))}
     judged = {sample.content for sample in select(read_dataset("csv", tmp_path), "test", seed=3).samples}
     assert [len(source) for source in sources] == [12, 4]

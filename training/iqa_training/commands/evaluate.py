@@ -3,52 +3,59 @@
 from __future__ import annotations
 
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.commands.run import INTERRUPTED, NOT_RUN, PARSE_ERROR, SOME_FAILED
+from iqa_runtime.commands.options import BackendOptions
+from iqa_runtime.commands.shared import (
+    NOT_RUN,
+    SOME_FAILED,
+    counter,
+    make_app,
+    progress,
+    run_app,
+    say,
+    with_groups,
+)
 from iqa_runtime.errors import DependencyError, FileError, IqaError, UsageError
 from iqa_runtime.files.overwriting import Named, check_targets
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+_NAME = "iqa-eval"
+
+app = make_app()
 
 
 @app.command()
+@with_groups
 def eval_command(
     artefact: Annotated[
         Path, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or a bundled one: edge-nr, edge-fr.")
     ],
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Data set; docs/datasets.md lists them.")],
     root: Annotated[Path, typer.Option(metavar="DIR", help="Where it lies, in its published layout.")],
+    backend: BackendOptions,
     split: Annotated[
-        str, typer.Option(metavar="PART", help="all, train, test, or official:PART where one is published.")
+        str,
+        typer.Option(metavar="PART", help="Part of it: all, train, test, or official:PART where one is published."),
     ] = "all",
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the split and of the bootstrap.")] = 0,
     types: Annotated[
         str | None, typer.Option(metavar="TYPE,...", help="Only these distortion types. Default: all.")
     ] = None,
-    group: Annotated[
+    groups: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=TYPE,...", help="A row for these types taken together; may be repeated."),
+        typer.Option("--group", metavar="NAME=TYPE,...", help="A row for these types together; may be repeated."),
     ] = None,
-    baselines: Annotated[bool, typer.Option("--baselines", help="PSNR, SSIM and GMSD on the same images too.")] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Judge PSNR, SSIM and GMSD on the same images, too.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write report (.json), scatter plot (.png) and scores (.csv) here."),
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: the cores this process may use.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N. Default: cpu; cuda for an engine (.plan).")
-    ] = None,
-    backend: Annotated[str | None, typer.Option(help="Default: the best one installed for the artefact.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16 (openvino); default: what the artefact was judged in.")
     ] = None,
 ) -> int:
     """Judge an artefact on a data set with human scores: SRCC, PLCC, KRCC, RMSE, by distortion type, with intervals."""
@@ -66,29 +73,23 @@ def eval_command(
     from iqa_runtime.scorer import Scorer
 
     chosen_types = None if types is None else _names("--types", types)
-    groups = _groups(group or [])
+    members = _groups(groups or [])
     chosen = select(read_dataset(dataset, root), split, seed=seed)
     samples = select_types(chosen.samples, chosen_types)
-    check_groups(samples, groups)
+    check_groups(samples, members)
     artefact = find_artefact(artefact)
     files = _output_files(output, f"{artefact.stem}.{dataset}")
     read: list[Named] = [("the artefact", artefact), ("the labels", root)]
     read += [("an image to score", sample.distorted) for sample in samples]
     read += [("a reference", sample.reference) for sample in samples if sample.reference is not None]
     check_targets([("--output", file) for file in files], read)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        scorer = Scorer(artefact, backend=backend, device=device, precision=precision, threads=threads)
-    for warning in caught:
-        _say(str(warning.message))
-    with scorer:
+    with Scorer(artefact, **asdict(backend)) as scorer, progress() as tell:
         if not scorer.contract.weights.trained:
-            _say("the artefact is untrained (random weights): its scores only show that the pipeline runs")
-        with _progress("scoring", len(samples)) as advance:
-            judged = judge(scorer, samples, baselines=baselines, advance=advance)
-        count = len(image_groups(judged.samples, groups)) * len(judged.methods)
-        with _progress("resampling", count) as advance:
-            rows = measure(judged, groups, resamples=RESAMPLES, seed=seed, advance=advance)
+            say(_NAME, "the artefact is untrained (random weights): its scores only show that the pipeline runs")
+        advance = counter(tell, "scoring", len(samples))
+        judged = judge(scorer, samples, baselines=baselines, advance=advance)
+        advance = counter(tell, "resampling", len(image_groups(judged.samples, members)) * len(judged.methods))
+        rows = measure(judged, members, resamples=RESAMPLES, seed=seed, advance=advance)
         report = Report(
             artefact=Artefact.of_scorer(artefact, scorer),
             images=Images.of_dataset(chosen, part=split, seed=seed, types=chosen_types),
@@ -96,7 +97,7 @@ def eval_command(
             provider=scorer.provider,
             device=scorer.device,
             computed_in=scorer.precision,
-            groups=groups,
+            groups=members,
             resamples=RESAMPLES,
             bootstrap_seed=seed,
             rows=tuple(rows),
@@ -107,27 +108,17 @@ def eval_command(
         report.write(report_file)
         write_scatter(plot_file, judged, rows, report.title)
         write_scores(scores_file, judged)
-        _say(f"wrote {', '.join(map(str, files))}")
+        say(_NAME, f"wrote {', '.join(map(str, files))}")
     # Only a terminal has a width to fold into.
     report.show(Console(width=None if sys.stdout.isatty() else 1_000_000))
     for failure in judged.failures:
-        _say(failure.error if failure.image in failure.error else f"{failure.image}: {failure.error}")
+        say(_NAME, failure.error if failure.image in failure.error else f"{failure.image}: {failure.error}")
     return SOME_FAILED if judged.failures else 0
 
 
 def main() -> NoReturn:
     """Run the command and exit: 0 done, 1 some images failed, 2 not run, 130 interrupted; errors go to stderr."""
-    try:
-        code = app(prog_name="iqa-eval", standalone_mode=False) or 0
-    except PARSE_ERROR as error:
-        _say(getattr(error, "format_message", error.__str__)())
-        code = NOT_RUN
-    except IqaError as error:
-        _say(str(error))
-        code = NOT_RUN
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
-    sys.exit(code)
+    run_app(app, _NAME, exit_codes={IqaError: NOT_RUN})
 
 
 def _names(option: str, text: str) -> list[str]:
@@ -156,27 +147,6 @@ def _output_files(folder: Path | None, stem: str) -> list[Path]:
     except OSError as error:
         raise FileError(f"{folder}: cannot make the folder ({error.strerror}); choose another --output") from error
     return [folder / f"{stem}.{suffix}" for suffix in ("json", "png", "csv")]
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
-
-
-def _say(message: str) -> None:
-    """Write a line to standard error, whatever characters a path brings along."""
-    encoding = sys.stderr.encoding or "utf-8"
-    print(f"iqa-eval: {message}".encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from iqa_runtime.commands.shared import run_app
+from iqa_runtime.commands.shared import make_app, progress, run_app, say
 from iqa_runtime.errors import DependencyError, UsageError
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+_NAME = "iqa-train"
+
+app = make_app()
 
 
 @app.command()
 def train_command(
-    recipe: Annotated[str, typer.Argument(help="Recipe to train by; docs/training.md lists them.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe to train by; docs/training.md lists them.")],
     config: Annotated[Path, typer.Option(metavar="FILE", help="YAML file with the settings of the run.")],
     data: Annotated[
         Path, typer.Option(metavar="PATH", help="Root of the data set; for a synthetic one, a folder of photographs.")
@@ -29,10 +32,13 @@ def train_command(
         Path | None, typer.Option(metavar="DIR", help="Where a synthetic set is kept. Default: OUT/cache.")
     ] = None,
     licence: Annotated[
-        str | None, typer.Option(help="Licence of the trained weights, kept in the checkpoint and its artefacts.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Licence of the trained weights, kept in the checkpoint and its artefacts."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: cuda where there is one.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: PyTorch's.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to train: cpu or cuda. Default: cuda where there is one.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="CPU threads. Default: PyTorch's.")] = None,
 ) -> None:
     """Train a network by a recipe of the four papers; the best checkpoint goes on to iqa-export --weights."""
     # Here and not above, so that --help and usage errors don't wait for torch.
@@ -40,17 +46,21 @@ def train_command(
         from iqa_training.run.job import train
     except ImportError as error:
         raise DependencyError(f'{error}; install training: pip install "iqa-deploy[cpu,train]"') from error
-    train(
-        recipe,
-        config=config,
-        data=data,
-        out=out,
-        weights=_roles(weights or []),
-        cache=cache,
-        licence=licence,
-        device=device,
-        threads=threads,
-    )
+    with progress() as tell:
+        trained = train(
+            recipe,
+            config=config,
+            data=data,
+            out=out,
+            weights=_roles(weights or []),
+            cache=cache,
+            licence=licence,
+            device=device,
+            threads=threads,
+            progress=tell,
+        )
+    chosen_by = f"best validation {trained.best:.4f}" if math.isfinite(trained.best) else "no validation"
+    say(_NAME, f"{chosen_by}; next: {trained.next_command}")
 
 
 def _roles(texts: list[str]) -> dict[str, Path]:
@@ -65,7 +75,7 @@ def _roles(texts: list[str]) -> dict[str, Path]:
 
 def main() -> NoReturn:
     """Run the command and exit."""
-    run_app(app, "iqa-train")
+    run_app(app, _NAME)
 
 
 if __name__ == "__main__":

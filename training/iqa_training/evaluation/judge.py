@@ -120,7 +120,7 @@ def judge(
                 "none; choose another data set, or a no-reference artefact"
             )
         if baselines:
-            raise UsageError("--baselines compares with references and the data set has none; leave it out")
+            raise UsageError("``baselines`` compares with references and the data set has none; leave it out")
     images = [sample.distorted for sample in samples]
     references = [sample.reference for sample in samples] if contract.needs_reference else None
     outcomes: list[tuple[float, ...] | IqaError] = []
@@ -221,7 +221,7 @@ def select_types(samples: Sequence[Sample], types: Sequence[str] | None) -> list
     """
     if types is None:
         return list(samples)
-    _check_known("--types", types, distortion_types(samples))
+    _check_known("``types``", types, distortion_types(samples))
     return [sample for sample in samples if sample.distortion in types]
 
 
@@ -236,15 +236,15 @@ def check_groups(samples: Sequence[Sample], groups: Mapping[str, Sequence[str]])
     known = distortion_types(samples)
     for name, members in groups.items():
         if name in (ALL, *known):
-            raise UsageError(f"--group {name}: the name is taken; choose another one")
-        _check_known(f"--group {name}", members, known)
+            raise UsageError(f"``groups={name}``: the name is taken; choose another one")
+        _check_known(f"``groups={name}``", members, known)
 
 
-def _check_known(option: str, types: Sequence[str], known: Sequence[str]) -> None:
+def _check_known(parameter: str, types: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in types if name not in known]
     if unknown:
         there = f"there is {', '.join(known)}" if known else "the data set tells none"
-        raise UsageError(f"{option}: no distortion type {', '.join(map(repr, unknown))}; {there}")
+        raise UsageError(f"{parameter}: no distortion type {', '.join(map(repr, unknown))}; {there}")
 
 
 def _add_baselines(sample: Sample, outcome: tuple[float, ...] | IqaError) -> tuple[float, ...] | IqaError:
@@ -252,7 +252,7 @@ def _add_baselines(sample: Sample, outcome: tuple[float, ...] | IqaError) -> tup
     if isinstance(outcome, IqaError):
         return outcome
     if sample.reference is None:
-        return UsageError(f"{sample.distorted}: no reference to compare with; name one, or leave --baselines out")
+        return UsageError(f"{sample.distorted}: no reference to compare with; name one, or leave the baselines out")
     try:
         reference, distorted = load_image(sample.reference), load_image(sample.distorted)
         return (*outcome, *(METRICS[name].function(reference, distorted) for name in BASELINES))

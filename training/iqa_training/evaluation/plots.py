@@ -53,7 +53,7 @@ def write_scatter(path: Path, judged: Judged, rows: list[Row], title: str) -> No
         # Without the version of matplotlib, so that equal scores give equal files.
         figure.savefig(path, format="png", metadata={"Software": None})
     except OSError as error:
-        raise FileError(f"{path}: cannot write the plot ({error.strerror}); choose another --output") from error
+        raise FileError(f"{path}: cannot write the plot ({error.strerror}); choose another ``output``") from error
 
 
 def _draw(panel: Axes, method: Method, scores: NDArray[np.float64], judged: Judged, row: Row) -> None:

@@ -247,4 +247,4 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _not_written(path: Path, error: OSError) -> FileError:
-    return FileError(f"{path}: cannot be written ({error.strerror}); choose another --output")
+    return FileError(f"{path}: cannot be written ({error.strerror}); choose another ``output``")

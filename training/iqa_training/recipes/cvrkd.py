@@ -78,7 +78,8 @@ class CvrkdTeacherRecipe(Recipe):
     def __init__(self, settings: TeacherSettings, weights: Mapping[str, Path]) -> None:
         if "encoder" not in weights:
             raise UsageError(
-                f"recipe {self.name} does not train the ResNet-50 trunk: give --weights encoder=FILE, trained elsewhere"
+                f"recipe {self.name} does not train the ResNet-50 trunk: give ``weights`` encoder=FILE, trained "
+                "elsewhere"
             )
         self._settings = settings
         self.smallest = self.crop
@@ -129,7 +130,7 @@ class CvrkdStudentRecipe(CvrkdTeacherRecipe):
     def __init__(self, settings: StudentSettings, weights: Mapping[str, Path]) -> None:
         if "teacher" not in weights:
             raise UsageError(
-                f"recipe {self.name}: give --weights teacher=FILE, made by {CvrkdTeacherRecipe.name} or published"
+                f"recipe {self.name}: give ``weights`` teacher=FILE, made by {CvrkdTeacherRecipe.name} or published"
             )
         self._settings = settings
         self.smallest = self.crop

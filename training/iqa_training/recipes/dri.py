@@ -224,7 +224,7 @@ class DriRestorationRecipe(Recipe):
 
     def _load(self, weights: Mapping[str, Path]) -> None:
         if "representation" not in weights:
-            raise UsageError(f"recipe {self.name}: give --weights representation=FILE, made by dri-representation")
+            raise UsageError(f"recipe {self.name}: give ``weights`` representation=FILE, made by dri-representation")
         _load_part(nn.ModuleDict({"extractor": self.network.extractor}), weights["representation"])
 
     def _freeze(self) -> None:
@@ -309,8 +309,8 @@ class DriQualityRecipe(DriRestorationRecipe):
     def _load(self, weights: Mapping[str, Path]) -> None:
         if len(weights) != 1:
             raise UsageError(
-                f"recipe {self.name}: give either --weights restorer=FILE, made by dri-restoration, or, without that "
-                "warm-up, --weights representation=FILE, made by dri-representation"
+                f"recipe {self.name}: give either ``weights`` restorer=FILE, made by dri-restoration, or, without that "
+                "warm-up, ``weights`` representation=FILE, made by dri-representation"
             )
         if "restorer" in weights:
             _load_part(_restorer(self.network), weights["restorer"])

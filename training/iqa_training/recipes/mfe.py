@@ -199,7 +199,7 @@ class MfeQualityRecipe(Recipe):
     def __init__(self, settings: QualitySettings, weights: Mapping[str, Path]) -> None:
         if "distortion" not in weights and not settings.distortion_rate:
             raise UsageError(
-                f"recipe {self.name} does not train the distortion branch: give --weights distortion=FILE, "
+                f"recipe {self.name} does not train the distortion branch: give ``weights`` distortion=FILE, "
                 f"made by {MfeContrastiveRecipe.name} or a published ResNet-50, or set distortion_rate"
             )
         self._settings = settings

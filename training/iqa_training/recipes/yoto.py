@@ -91,7 +91,7 @@ class YotoRecipe(Recipe):
         if settings.frozen_layers > 0:
             if not isinstance(self.network.encoder, MobileNetV2) or not weights:
                 raise UsageError(
-                    "frozen_layers: of use for the edge variant with --weights encoder=FILE or network=FILE alone"
+                    "frozen_layers: of use for the edge variant with ``weights`` encoder=FILE or network=FILE alone"
                 )
             self.network.encoder.features[: settings.frozen_layers].requires_grad_(False)
 

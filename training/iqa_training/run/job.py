@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from iqa_runtime import __version__
 from iqa_runtime.contract import FileDigest
@@ -25,6 +23,29 @@ from iqa_training.recipes import build_recipe
 from iqa_training.recipes.base import Recipe
 from iqa_training.run.state import Run
 
+Progress = Callable[[str, int, int | None], None]
+"""Called with the name of the stage, what of it is done, and of how much; None where that is not known. What follows a
+colon in the name may change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The outcome of a run.
+
+    Attributes
+    ----------
+    best
+        The best validation: SRCC, or minus the loss of recipes that train no score; minus infinity if there was none.
+    checkpoint
+        The network that had it.
+    next_command
+        What takes the checkpoint, as a command line.
+    """
+
+    best: float
+    checkpoint: Path
+    next_command: str
+
 
 def train(
     name: str,
@@ -37,8 +58,9 @@ def train(
     licence: str | None = None,
     device: str | None = None,
     threads: int | None = None,
-) -> None:
-    """Train, with a progress bar on standard error.
+    progress: Progress = lambda *_: None,
+) -> Trained:
+    """Train, or go on where a run that is there has stopped.
 
     Parameters
     ----------
@@ -46,6 +68,13 @@ def train(
         A recipe.
     config, data, out, weights, cache, licence, device, threads
         As the options of ``iqa-train``.
+    progress
+        Is told of each photograph that is prepared and each step.
+
+    Returns
+    -------
+    Trained
+        With the best checkpoint, which lies in `out`.
 
     Raises
     ------
@@ -63,48 +92,43 @@ def train(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{out}: cannot be made ({error.strerror}); choose another --out") from error
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bars:
-        sources, trained_on = _read(settings, data, cache or out / "cache", threads or torch.get_num_threads(), bars)
-        steps = bars.add_task("training", total=None)
+        raise FileError(f"{out}: cannot be made ({error.strerror}); choose another ``out``") from error
+    sources, trained_on = _read(settings, data, cache or out / "cache", threads or torch.get_num_threads(), progress)
 
-        def report(done: int, total: int, losses: dict[str, float]) -> None:
-            bars.update(steps, completed=done, total=total, description=f"loss {losses['total']:.4f}")
+    def report(done: int, total: int, losses: dict[str, float]) -> None:
+        progress(f"training: loss {losses['total']:.4f}", done, total)
 
-        started_from = {role: FileDigest.of_file(file) for role, file in weights.items()}
-        run = Run(
-            recipe=recipe,
-            train=sources[0],
-            validation=sources[1],
-            loop=settings.loop,
-            seed=settings.seed,
-            folder=out,
-            settings={
-                "data": settings.dataset,
-                "synthetic": msgspec.to_builtins(settings.synthetic),
-                "part": [settings.part, settings.part_seed],
-                "validation": settings.validation,
-                "settings": settings.recipe,
-                "trained_on": trained_on,
-                "weights": {role: digest.sha256 for role, digest in started_from.items()},
-            },
-            metadata={
-                "licence": licence or "not stated",
-                "trained_on": trained_on,
-                "started_from": ", ".join(f"{role} {digest.file}" for role, digest in started_from.items()),
-                "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
-                "exporter": f"iqa-deploy {__version__}, torch {torch.__version__}",
-            },
-            device=chosen,
-        )
-        if not (out / "last.pt").exists():  # a run that is there keeps the configuration it was started with
-            write_at_once(out / "config.yaml", msgspec.yaml.encode(settings))
-        progress = fit(run, report)
-    best = out / "best.safetensors"
-    chosen_by = f"best validation {progress.best:.4f}" if math.isfinite(progress.best) else "no validation"
-    console.print(f"{chosen_by}; next: {_next_command(recipe, best)}", soft_wrap=True)
+    started_from = {role: FileDigest.of_file(file) for role, file in weights.items()}
+    run = Run(
+        recipe=recipe,
+        train=sources[0],
+        validation=sources[1],
+        loop=settings.loop,
+        seed=settings.seed,
+        folder=out,
+        settings={
+            "data": settings.dataset,
+            "synthetic": msgspec.to_builtins(settings.synthetic),
+            "part": [settings.part, settings.part_seed],
+            "validation": settings.validation,
+            "settings": settings.recipe,
+            "trained_on": trained_on,
+            "weights": {role: digest.sha256 for role, digest in started_from.items()},
+        },
+        metadata={
+            "licence": licence or "not stated",
+            "trained_on": trained_on,
+            "started_from": ", ".join(f"{role} {digest.file}" for role, digest in started_from.items()),
+            "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
+            "exporter": f"iqa-deploy {__version__}, torch {torch.__version__}",
+        },
+        device=chosen,
+    )
+    if not (out / "last.pt").exists():  # a run that is there keeps the configuration it was started with
+        write_at_once(out / "config.yaml", msgspec.yaml.encode(settings))
+    best = fit(run, report).best
+    checkpoint = out / "best.safetensors"
+    return Trained(best, checkpoint, _next_command(recipe, checkpoint))
 
 
 def _next_command(recipe: Recipe, best: Path) -> str:
@@ -118,24 +142,22 @@ def _device(asked: str | None) -> str:
     if asked is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if asked not in ("cpu", "cuda"):
-        raise UsageError(f"--device {asked}: there is cpu and cuda")
+        raise UsageError(f"``device={asked}``: there is cpu and cuda")
     if asked == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: PyTorch finds no GPU; leave it out, or install a CUDA build of PyTorch")
+        raise UsageError("``device=cuda``: PyTorch finds no GPU; leave it out, or install a CUDA build of PyTorch")
     return asked
 
 
 def _read(
-    settings: RunConfig, data: Path, cache: Path, workers: int, bars: Progress
+    settings: RunConfig, data: Path, cache: Path, workers: int, progress: Progress
 ) -> tuple[tuple[Source, Source], str]:
     """Return training and validation set, and a phrase for the model card."""
     if settings.dataset == SYNTHETIC:
-        bar = bars.add_task("photographs", total=None)
 
         def report(done: int, total: int) -> None:
-            bars.update(bar, completed=done, total=total)
+            progress("photographs", done, total)
 
         sets = build_synthetic(data, settings.synthetic, cache, workers=workers, progress=report)
-        bars.remove_task(bar)
         return sets, f"synthetic set {sets[0].digest[:16]}, {len(sets[0])} pictures labelled by full-reference metrics"
     dataset = select(read_dataset(settings.dataset, data), settings.part, seed=settings.part_seed)
     shares = {"train": 1 - settings.validation, "validation": settings.validation}

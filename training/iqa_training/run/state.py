@@ -139,7 +139,9 @@ class State:
             raise
         except Exception as error:  # a damaged file makes the unpickler raise anything
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise FileError(f"{self._path}: not the last state of such a run ({reason}); give another --out") from error
+            raise FileError(
+                f"{self._path}: not the last state of such a run ({reason}); give another ``out``"
+            ) from error
 
     def _compare(self, earlier: dict[str, str]) -> None:
         """Refuse settings that the run was not started with: the result would be that of neither."""
@@ -151,7 +153,7 @@ class State:
         if changes:
             raise UsageError(
                 f"{self._path.parent}: a run of other settings is there ({'; '.join(changes)}); give those it was "
-                "started with, or another --out"
+                "started with, or another ``out``"
             )
 
 

@@ -1,0 +1,246 @@
+"""The Python API: what ``iqa-export`` and ``iqa-engine build`` do, as functions."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from iqa_runtime.artefacts.files import PLAN_SUFFIX
+from iqa_runtime.contract import PatchPlan, Task
+from iqa_runtime.errors import DependencyError, UsageError
+
+if TYPE_CHECKING:
+    from iqa_export.report import Report
+    from iqa_export.systems import System
+    from iqa_runtime.artefacts.engine_file import EngineFile
+    from iqa_runtime.artefacts.host_key import Flavour
+
+
+def export(
+    model: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    weights_key: str | None = None,
+    variant: str | None = None,
+    task: Task | None = None,
+    segment: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    crops: str | PatchPlan | None = None,
+    cache_reference: bool = False,
+    reference_image: str | os.PathLike[str] | None = None,
+    maps: bool = False,
+    restored: bool = False,
+    distortion_feature: bool = False,
+    opset: int | None = None,
+) -> Report:
+    """Export a trained network to a float32 artefact, and prove that it computes the same.
+
+    Parameters
+    ----------
+    model
+        A system: ``yoto``, ``cvrkd``, ``dri``, ``mfe``, or one that another package registers.
+    weights
+        Checkpoint (``.pth`` or ``.safetensors``), or ``random:SEED`` for an untrained network; None for weights that
+        come with the package, where the variant has some.
+    weights_key
+        Which of several state dicts in the checkpoint, such as ``params_ema``; None where one alone fits.
+    variant
+        Its variant; None if the weights or the task tell it.
+    task
+        ``nr``, ``fr`` or ``nar``; None for the variant's first.
+    segment
+        YOTO with the task ``fr``: ``joint`` or ``single``, as the checkpoint was trained.
+    output
+        Path to write, ending in ``.onnx``, or an existing folder; the report goes beside it. In a folder the name is
+        ``MODEL-VARIANT-TASK.onnx``. None for the folder one is in.
+    crops
+        Patch plan of the contract: a `iqa_runtime.PatchPlan`, or its text as in
+        `iqa_runtime.scoring.patch_plans.parse_patch_plan`; None for the system's.
+    cache_reference
+        Write a second graph that computes the features of a reference, and let the artefact take these.
+    reference_image
+        Photograph whose features become constants of the artefact; None for a reference that is an input.
+    maps, restored, distortion_feature
+        Whether the artefact has quality and weight maps, the restored crop (DRI-IQA), the distortion-aware feature
+        (MFE-Net) as outputs, too.
+    opset
+        ONNX operator set, 20 to 23; None for 20.
+
+    Returns
+    -------
+    Report
+        Also written, as ``<output>.report.json``; ``report.graphs[0].file`` is the name of the artefact.
+
+    Raises
+    ------
+    UsageError
+        If parameters are unknown, or don't go together.
+    FileError, ImageError, CheckpointError
+        If a file cannot be used.
+    ParityError
+        If the graph does not compute what the network does; the report is written, the artefact is not.
+    DependencyError
+        If a library is missing that the export needs.
+
+    Warns
+    -----
+    UserWarning
+        If the weights are random, or if weights and variant were both left to the package.
+
+    Examples
+    --------
+    >>> report = export("yoto", variant="edge", output="edge.onnx")  # doctest: +SKIP
+    >>> report.contract.score.high, report.passed  # doctest: +SKIP
+    (1.0, True)
+    """
+    try:
+        from iqa_export import exporting
+        from iqa_export.onnx_export import OPSET, check_opset
+        from iqa_export.systems import GraphChoice, find_system
+    except ImportError as error:
+        raise DependencyError(f'{error}; install the exporter: pip install "iqa-deploy[cpu,export]"') from error
+    from iqa_runtime.scoring.patch_plans import parse_patch_plan
+
+    system = find_system(model)
+    if task is not None and task not in get_args(Task):
+        raise UsageError(f"``task={task}``: there is {', '.join(get_args(Task))}")
+    if variant is not None and variant not in system.tasks:
+        raise UsageError(f"``variant={variant}``: {system.name} has {', '.join(system.tasks)}")
+    opset = check_opset(OPSET if opset is None else opset)
+    if weights is None and weights_key is not None:
+        raise UsageError(f"``weights_key={weights_key}``: it tells what to take from ``weights``; give them")
+    if weights is None:
+        variant, weights = _bundled(system, variant)
+    checkpoint = exporting.load_checkpoint(system, os.fspath(weights), variant, weights_key=weights_key)
+    chosen = variant or exporting.choose_variant(system, checkpoint.entries.keys(), task)
+    extras = {"restored": restored, "distortion_feature": distortion_feature}
+    choice = GraphChoice(
+        variant=chosen,
+        task=system.tasks[chosen][0] if task is None else task,
+        segment=segment,
+        maps=maps,
+        extras=tuple(name for name, wanted in extras.items() if wanted),
+    )
+    path = Path() if output is None else Path(output)
+    if path.is_dir():
+        path /= f"{system.name}-{choice.variant}-{choice.task}.onnx"
+    request = exporting.Request(
+        system=system,
+        choice=choice,
+        checkpoint=checkpoint,
+        output=path,
+        patch_plan=parse_patch_plan(crops, system.patch_plan) if isinstance(crops, str) else crops or system.patch_plan,
+        cache_reference=cache_reference,
+        reference_image=None if reference_image is None else Path(reference_image),
+        opset=opset,
+    )
+    if not checkpoint.trained:
+        warnings.warn(f"untrained: {checkpoint.file} are random weights; scores will mean nothing", stacklevel=2)
+    return exporting.export(request)
+
+
+def _bundled(system: System, variant: str | None) -> tuple[str, Path]:
+    """Return the variant whose weights come with the package, and their path."""
+    chosen = next(iter(system.bundled), None) if variant is None else variant
+    if chosen is None or chosen not in system.bundled:
+        offered = f"; ``variant={' or '.join(system.bundled)}`` needs none" if system.bundled else ""
+        raise UsageError(
+            f"``weights`` is missing: {system.title} wants {system.weights_source}; "
+            f"or random:0 to try the pipeline with an untrained network{offered}"
+        )
+    if variant is None:
+        warnings.warn(
+            f"neither ``weights`` nor ``variant``: exporting {system.title}'s {chosen} variant, whose weights come "
+            "with the package",
+            stacklevel=3,
+        )
+    return chosen, system.bundled[chosen]
+
+
+def build_engine(
+    artefact: str | os.PathLike[str],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    min_batch: int | None = None,
+    opt_batch: int | None = None,
+    max_batch: int | None = None,
+    workspace: int | None = None,
+    builder_level: int = 3,
+    version_compatible: bool = False,
+    hardware_compatible: bool = False,
+    strip: bool = False,
+    refittable: bool = False,
+    mark_layers: bool = False,
+    timing_cache: str | os.PathLike[str] | None = None,
+    sign: str | os.PathLike[str] | None = None,
+    library: Flavour | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> EngineFile:
+    """Build a TensorRT engine of an artefact, on the GPU that will run it.
+
+    Parameters
+    ----------
+    artefact
+        An ``.onnx`` file that was exported or calibrated.
+    output
+        The engine to write, ending in ``.plan``; what it is goes beside it, as ``<output>.json``. None for the name of
+        the artefact with that ending.
+    min_batch, opt_batch, max_batch
+        Batch sizes it takes, in items, and the one it is optimised for and the runtime uses. None for 1, 8 and 8, as
+        far as those that are given allow.
+    workspace, builder_level, version_compatible, hardware_compatible, strip, refittable, mark_layers, timing_cache
+        As in `iqa_export.engine.EngineOptions`; the workspace is in bytes.
+    sign
+        Private key (PEM, Ed25519) to sign the description with; None for no signature.
+    library
+        ``tensorrt`` or ``tensorrt_rtx``; None for the first of these that is installed.
+    progress
+        Is told of each step: the phase, the steps done of it, and their number; may end the build by an exception.
+
+    Returns
+    -------
+    EngineFile
+        What was written beside the engine.
+
+    Raises
+    ------
+    UsageError
+        If parameters don't fit each other, the library or the artefact.
+    FileError, ArtefactError
+        If the artefact cannot be read or a file not be written.
+    DependencyError, BackendError
+        If TensorRT or a GPU is missing, or TensorRT refuses the graph.
+
+    Examples
+    --------
+    >>> described = build_engine("yoto.fp16.onnx", output="yoto.plan", max_batch=4)  # doctest: +SKIP
+    >>> described.batch.max  # doctest: +SKIP
+    4
+    """
+    from iqa_export.engine import EngineOptions
+    from iqa_export.engine import build_engine as build
+
+    source = Path(artefact)
+    if source.suffix.lower() == PLAN_SUFFIX:
+        raise UsageError(f"{source}: an engine already; give the ONNX artefact that it was built from")
+    options = EngineOptions.choose(
+        min_batch=min_batch,
+        opt_batch=opt_batch,
+        max_batch=max_batch,
+        workspace=workspace,
+        builder_level=builder_level,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        strip=strip,
+        refittable=refittable,
+        mark_layers=mark_layers,
+        timing_cache=None if timing_cache is None else Path(timing_cache),
+        sign=None if sign is None else Path(sign),
+        library=library,
+    )
+    return build(
+        source, source.with_suffix(PLAN_SUFFIX) if output is None else Path(output), options, progress=progress
+    )

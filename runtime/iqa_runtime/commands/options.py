@@ -1,0 +1,41 @@
+"""Options that several commands have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import typer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendOptions:
+    """What runs an artefact and where; the names are those of `iqa_runtime.Scorer`."""
+
+    PANEL: ClassVar[str] = "Backend"
+
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Library that runs the artefact. Default: the best one installed for it."),
+    ] = None
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE", help="Where to run: cpu, cuda or cuda:N. Default: cpu; cuda for an engine (.plan)."
+        ),
+    ] = None
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            help="What to compute in: float32 or, with openvino, bfloat16. Default: what the artefact was judged in.",
+        ),
+    ] = None
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="CPU threads. Default: as many as the cores this process may use."),
+    ] = None
+    trust: Annotated[
+        Path | None, typer.Option(metavar="KEY.pem", help="Public key that must have signed an engine.")
+    ] = None
