@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,12 +122,6 @@ class GateResult:
     fp32_scores: tuple[float, ...] = field(repr=False)
     candidate_scores: tuple[float, ...] = field(repr=False)
     extremes: tuple[Extreme, ...] = field(repr=False)
-
-    def to_contract(self) -> dict[str, Any]:
-        """Return what the contract of an artefact says about its gate: all but the scores."""
-        left_out = ("limits", "trained", "fp32_scores", "candidate_scores", "extremes")
-        content = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
-        return content | {"reasons": list(self.reasons), "limits": asdict(self.limits)}
 
 
 def compare(

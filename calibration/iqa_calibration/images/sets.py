@@ -157,6 +157,29 @@ def split(images: Sequence[Source], seed: int, *, held_back: int = HELD_BACK) ->
     return kept, [image for index, image in enumerate(images) if index in judging]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetRecord:
+    """A calibration set in a contract.
+
+    Attributes
+    ----------
+    photographs
+        How many distinct ones.
+    renditions
+        Of each: itself and degradations.
+    items_per_rendition
+        At most.
+    seed, digest
+        As in `CalibrationSet`.
+    """
+
+    photographs: int
+    renditions: int
+    items_per_rendition: int
+    seed: int
+    digest: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSet:
     """What ranges are observed on: each photograph, and two degradations of it.
@@ -264,15 +287,16 @@ class CalibrationSet:
         """Number of photographs."""
         return len(self.photographs)
 
-    def describe(self) -> dict[str, Any]:
-        """Return what the contract of an artefact says about its calibration set."""
-        return {
-            "photographs": self.size,
-            "renditions": _RENDITIONS,
-            "items_per_rendition": _ITEMS,
-            "seed": self.seed,
-            "digest": self.digest,
-        }
+    @property
+    def record(self) -> SetRecord:
+        """What the contract of an artefact says about its calibration set."""
+        return SetRecord(
+            photographs=self.size,
+            renditions=_RENDITIONS,
+            items_per_rendition=_ITEMS,
+            seed=self.seed,
+            digest=self.digest,
+        )
 
     def feeds(self) -> Iterator[Feed]:
         """Yield the items one by one: every input of the graph, float32, batch axis of one; the same each time."""

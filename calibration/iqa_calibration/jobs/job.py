@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import onnx
@@ -21,6 +20,7 @@ from iqa_calibration.images.sets import DEFAULT_COUNT, CalibrationSet, split
 from iqa_calibration.jobs.candidates import Candidate, Maker
 from iqa_calibration.jobs.forms import Form
 from iqa_calibration.jobs.judging import Judge, Progress, judged_on
+from iqa_calibration.jobs.records import CalibrationRecord, gate_to_contract
 from iqa_calibration.jobs.report import Attempt, Report
 from iqa_calibration.jobs.report_page import write_page
 from iqa_runtime.artefacts.opening import open_artefact, read_contract
@@ -215,28 +215,22 @@ def _contract(
     fp32: Contract, request: Request, candidate: Candidate, maker: Maker, verdict: GateResult | None
 ) -> Contract:
     form = request.form
-    calibration: dict[str, Any] | None = None
+    calibration = None
     if not (form.as_it_is or form.precision == "int8-weights"):
-        calibration = {
-            **maker.calibration.describe(),
-            "method": form.method or "range check",
-            "converted": candidate.converted,
-            "kept_float": candidate.kept_float,
-        }
-        if candidate.attention is not None:
-            calibration["attention"] = candidate.attention
-    gate: dict[str, Any] = {"skipped": True}
-    if verdict is not None:
-        gate = {"backend": judged_on(form), "seed": request.seed, **verdict.to_contract()}
-        # In which folder the photographs lay is nobody's business.
-        gate["worst"] = None if verdict.worst is None else Path(verdict.worst).name
+        calibration = CalibrationRecord(
+            **asdict(maker.calibration.record),
+            method=form.method or "range check",
+            converted=candidate.converted,
+            kept_float=candidate.kept_float,
+            attention=candidate.attention,
+        )
     return replace(
         fp32,
         precision=form.precision,
         target=form.target,
         opset=opset_of(candidate.model),
-        calibration=calibration,
-        gate=gate,
+        calibration=None if calibration is None else calibration.to_contract(),
+        gate=gate_to_contract(verdict, judged_on(form), request.seed),
     )
 
 

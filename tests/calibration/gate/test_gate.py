@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import cv2
@@ -14,7 +13,6 @@ from iqa_calibration.gate.scoring import item_milliseconds, opened, score
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_calibration.half.casting import emulated
 from iqa_calibration.half.conversion import to_half
-from iqa_runtime.artefacts.contract_json import contract_from_json, contract_to_json
 from iqa_runtime.contract import Contract, PatchPlan
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.scorer import Scorer
@@ -205,8 +203,6 @@ def test_pictures_at_the_limits_have_a_limit_of_their_own(gate_set, expected):
     assert refused.reasons == ("the score of white differs by 6.00% of the spread, 5.00% is allowed",)
     assert refused.extreme_picture == "white"
     assert refused.extremes == tuple(pictures)
-    assert "extremes" not in refused.to_contract()
-    assert refused.to_contract()["extreme_picture"] == "white"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -226,13 +222,8 @@ def test_constant_scores_cannot_pass(gate_set, expected):
     assert "SRCC undefined" in compare(expected, constant, gate_set, LOOSE).reasons[-1]
 
 
-def test_result_fits_a_contract(gate_set, expected):
-    result = compare(expected, expected * np.nan, gate_set, LOOSE)
-    stored = replace(contract(), gate=result.to_contract())
-    assert contract_from_json(contract_to_json(stored)).gate == json.loads(json.dumps(result.to_contract()))
-    assert stored.gate["passed"] is False
-    assert stored.gate["limits"] == {"largest": 0.05, "mean": 0.05, "srcc": 0.99, "extreme": 0.05}
-    assert result.trained
+def test_verdict_says_whether_weights_are_trained(gate_set, expected):
+    assert compare(expected, expected, gate_set, LOOSE).trained
     untrained = GateSet.build(contract(trained=False), gate_set.photographs)
     assert not compare(expected, expected, untrained, LOOSE).trained
 

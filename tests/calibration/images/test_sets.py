@@ -94,8 +94,8 @@ def test_digest_tells_pixels_seed_and_normalisation_apart(photographs):
 def test_count_draws_by_seed_and_says_so(photographs):
     drawn = build(contract(), photographs, count=2, seed=3)
     assert drawn.size == 2
-    assert drawn.describe()["photographs"] == 2
-    assert drawn.describe()["digest"] == drawn.digest
+    assert drawn.record.photographs == 2
+    assert drawn.record.digest == drawn.digest
     assert len(stacked(drawn)) == 2 * 12
 
 
@@ -160,7 +160,7 @@ def test_twenty_copies_of_a_picture_are_one(photographs, tmp_path):
     with pytest.warns(UserWarning, match="calibration images") as told:
         several = CalibrationSet.build(contract(), [*sources, photographs[1]])
     assert several.size == 2
-    assert several.describe()["photographs"] == 2
+    assert several.record.photographs == 2
     assert [str(warning.message).partition(" calibration images")[0] for warning in told] == [
         "17 of 20",
         "1 of 3",
