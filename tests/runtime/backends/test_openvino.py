@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 from unittest.mock import Mock
 
@@ -18,7 +18,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from iqa_runtime import ArtefactError, BackendError, DependencyError, FileError, Scorer, UsageError
+from iqa_calibration.graphs.finishing import embed_contract
+from iqa_runtime import ArtefactError, BackendError, DependencyError, FileError, Scorer, UsageError, read_contract
 from iqa_runtime.artefacts.opening import open_graph
 from iqa_runtime.backends import GraphSpec, TensorSpec
 from iqa_runtime.backends.openvino import OpenVinoBackend
@@ -168,11 +169,12 @@ def test_float32_unless_bfloat16_is_asked_for(artefacts: Any) -> None:
     assert (make(path).provider, make(path, precision="bfloat16").provider) == ("CPU (float32)", "CPU (bfloat16)")
 
 
-def test_a_processor_without_bfloat16_is_an_error(tmp_path: Path) -> None:
-    core = SimpleNamespace(get_property=Mock(return_value=["FP32", "INT8"]))
-    make(tmp_path)._check_precision(core)
+def test_a_processor_without_bfloat16_is_an_error(artefacts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = infer(artefacts.mean())
+    monkeypatch.setattr(sys.modules["openvino"].Core, "get_property", Mock(return_value=["FP32", "INT8"]))
+    np.testing.assert_array_equal(infer(artefacts.mean()), expected)
     with pytest.raises(BackendError, match="no bfloat16"):
-        make(tmp_path, precision="bfloat16")._check_precision(core)
+        infer(artefacts.mean(), precision="bfloat16")
 
 
 def test_float_inputs_of_int8_weights_are_not_rounded(artefacts: Any) -> None:
@@ -279,6 +281,7 @@ def test_a_graph_that_is_not_its_contract(artefacts: Any, capfd: Any, change: An
     path = artefacts.mean()
     model = onnx.load(path)
     change(model)
+    embed_contract(model, read_contract(path))  # with the digest of the changed graph
     onnx.save(model, path)
     with pytest.raises(ArtefactError, match=complaint) as caught:
         Scorer(path, backend="openvino")
@@ -298,9 +301,9 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), [("device", "gpu"), ("device", "cuda"), ("precision", "float16")])
-def test_what_it_does_not_have_is_refused(tmp_path: Path, option: str, value: str) -> None:
+def test_what_it_does_not_have_is_refused(artefacts: Any, option: str, value: str) -> None:
     with pytest.raises(UsageError, match=f"{option} '{value}'"):
-        make(tmp_path, **{option: value})
+        make(artefacts.mean(), **{option: value})
 
 
 def test_a_failing_run_is_a_backend_error_and_harms_no_later_one(artefacts: Any) -> None:
