@@ -1,11 +1,20 @@
 """The example package, discovered by its entry point as an installed one is."""
 
+import importlib.util
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
+
+from iqa_export.checkpoints import KeyMap, random_checkpoint
+
+ROUNDING = 1e-5
+"""float32 sums of some hundreds of products, added in another order."""
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PACKAGE = EXAMPLES / "custom_model"
@@ -38,12 +47,27 @@ def test_export_and_score(installed, tmp_path):
         "iqa-export", "--model", "tiny", "--weights", "random:0", "--output", artefact, environment=installed
     )
     assert exported.returncode == 0, exported.stderr
-    image = EXAMPLES / "photographs" / "stream.jpg"
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 256, 3), dtype=np.uint8)
+    image = tmp_path / "noise.png"
+    assert cv2.imwrite(str(image), pixels[..., ::-1])
     scored = run("iqa-run", artefact, image, "--format", "csv", environment=installed)
     assert scored.returncode == 0, scored.stderr
     header, row = scored.stdout.strip().splitlines()
     assert header == "path,score,range,direction,width,height,patches,milliseconds,error"
-    assert 0 < float(row.split(",")[1]) < 1
+    assert float(row.split(",")[1]) == pytest.approx(score_of_two_crops(pixels), rel=ROUNDING)
+
+
+def score_of_two_crops(pixels):
+    """Score an image of two crops side by side with the network as it is written."""
+    specification = importlib.util.spec_from_file_location("tiny_iqa", PACKAGE / "tiny_iqa" / "__init__.py")
+    tiny_iqa = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(tiny_iqa)
+    network = tiny_iqa.TinyNetwork().eval()
+    network.load_state_dict(random_checkpoint(network, 0, KeyMap()).entries)
+    mean, std = (np.array(values) for values in (tiny_iqa.TinySystem.mean, tiny_iqa.TinySystem.std))
+    crops = np.stack(np.split((pixels / 255 - mean) / std, 2, axis=1)).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        return network(torch.from_numpy(crops).float())[0].mean().item()
 
 
 def test_it_is_short():

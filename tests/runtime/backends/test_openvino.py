@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 from unittest.mock import Mock
 
@@ -18,23 +18,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from command_line import invoke
-from iqa_runtime import (
-    ArtefactError,
-    BackendError,
-    DependencyError,
-    FileError,
-    Scorer,
-    UsageError,
-    backends,
-)
-from iqa_runtime.artefacts.opening import open_artefact, open_graph
-from iqa_runtime.backends import GraphSpec, TensorSpec, choose_backend
+from iqa_calibration.graphs.finishing import embed_contract
+from iqa_runtime import ArtefactError, BackendError, DependencyError, FileError, Scorer, UsageError, read_contract
+from iqa_runtime.artefacts.opening import open_graph
+from iqa_runtime.backends import GraphSpec, TensorSpec
 from iqa_runtime.backends.openvino import OpenVinoBackend
-from iqa_runtime.commands import check
-from iqa_runtime.commands import run as cli
-from iqa_runtime.commands.check import check_installation
-from tiny_contract import unread
+from processor import has_bfloat16
 
 pytestmark = pytest.mark.openvino
 
@@ -169,12 +158,6 @@ def test_a_later_run_leaves_earlier_outputs_alone(artefacts: Any) -> None:
     assert first.tolist() == [0.25]
 
 
-def has_bfloat16() -> bool:
-    from iqa_runtime.backends.openvino import _import_openvino
-
-    return "BF16" in _import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
 def test_float32_unless_bfloat16_is_asked_for(artefacts: Any) -> None:
     if not has_bfloat16():
         pytest.skip("this processor has no bfloat16")
@@ -186,11 +169,12 @@ def test_float32_unless_bfloat16_is_asked_for(artefacts: Any) -> None:
     assert (make(path).provider, make(path, precision="bfloat16").provider) == ("CPU (float32)", "CPU (bfloat16)")
 
 
-def test_a_processor_without_bfloat16_is_an_error(tmp_path: Path) -> None:
-    core = SimpleNamespace(get_property=Mock(return_value=["FP32", "INT8"]))
-    make(tmp_path)._check_precision(core)
+def test_a_processor_without_bfloat16_is_an_error(artefacts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = infer(artefacts.mean())
+    monkeypatch.setattr(sys.modules["openvino"].Core, "get_property", Mock(return_value=["FP32", "INT8"]))
+    np.testing.assert_array_equal(infer(artefacts.mean()), expected)
     with pytest.raises(BackendError, match="no bfloat16"):
-        make(tmp_path, precision="bfloat16")._check_precision(core)
+        infer(artefacts.mean(), precision="bfloat16")
 
 
 def test_float_inputs_of_int8_weights_are_not_rounded(artefacts: Any) -> None:
@@ -297,6 +281,7 @@ def test_a_graph_that_is_not_its_contract(artefacts: Any, capfd: Any, change: An
     path = artefacts.mean()
     model = onnx.load(path)
     change(model)
+    embed_contract(model, read_contract(path))  # with the digest of the changed graph
     onnx.save(model, path)
     with pytest.raises(ArtefactError, match=complaint) as caught:
         Scorer(path, backend="openvino")
@@ -316,9 +301,9 @@ def test_a_file_that_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("option", "value"), [("device", "gpu"), ("device", "cuda"), ("precision", "float16")])
-def test_what_it_does_not_have_is_refused(tmp_path: Path, option: str, value: str) -> None:
+def test_what_it_does_not_have_is_refused(artefacts: Any, option: str, value: str) -> None:
     with pytest.raises(UsageError, match=f"{option} '{value}'"):
-        make(tmp_path, **{option: value})
+        make(artefacts.mean(), **{option: value})
 
 
 def test_a_failing_run_is_a_backend_error_and_harms_no_later_one(artefacts: Any) -> None:
@@ -340,125 +325,3 @@ def test_the_library_is_missing_or_broken(
     monkeypatch.setitem(sys.modules, "openvino", module)
     with pytest.raises(DependencyError, match=complaint):
         infer(artefacts.mean())
-
-
-def test_an_imported_library_without_a_spec_counts_as_installed(
-    artefacts: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", ModuleType("openvino"))
-    choice = choose_backend(unread(artefacts.contract(target="openvino")))
-    assert choice.backend is OpenVinoBackend
-
-
-BOTH = ("onnxruntime", "openvino")
-
-
-@pytest.mark.parametrize(
-    ("installed", "target", "device", "expected"),
-    [
-        (BOTH, "any", "cpu", "onnxruntime"),
-        (BOTH, "onnxruntime", "cpu", "onnxruntime"),
-        (BOTH, "openvino", "cpu", "openvino"),
-        (BOTH, "tensorrt", "cpu", "openvino"),
-        (BOTH, "tensorrt", "cuda:1", "onnxruntime"),
-        (("openvino",), "any", "cpu", "openvino"),
-        (("openvino",), "onnxruntime", "cpu", "openvino"),
-        (("onnxruntime",), "openvino", "cpu", "onnxruntime"),
-        ((), "openvino", "cpu", "openvino"),
-        ((), "any", "cpu", "onnxruntime"),
-    ],
-)
-def test_the_best_installed_backend_is_chosen(
-    artefacts: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    installed: tuple[str, ...],
-    target: str,
-    device: str,
-    expected: str,
-) -> None:
-    monkeypatch.setattr(backends, "find_spec", lambda name: name if name in installed else None)
-    choice = choose_backend(unread(artefacts.contract(target=target)), device=device)
-    made_for = {"any": BOTH, "onnxruntime": ("onnxruntime",)}.get(target, ("openvino",))
-    assert choice.backend.name == expected
-    assert (choice.complaint is None) == (expected in made_for)
-
-
-def test_bfloat16_is_openvinos_and_never_silent(artefacts: Any) -> None:
-    plain = unread(artefacts.contract())
-    judged = unread(artefacts.contract(precision="bf16", target="openvino"))
-    choice = choose_backend(plain, precision="bfloat16")
-    assert (choice.backend, choice.precision) == (OpenVinoBackend, "bfloat16")
-    assert "judged in float32" in (choice.complaint or "")
-    choice = choose_backend(judged)
-    assert (choice.backend, choice.precision, choice.complaint) == (OpenVinoBackend, "bfloat16", None)
-    assert "judged in bfloat16" in (choose_backend(judged, precision="float32").complaint or "")
-    with pytest.raises(UsageError, match="'onnxruntime' does not compute in it"):
-        choose_backend(plain, "onnxruntime", precision="bfloat16")
-    with pytest.raises(UsageError, match="'int4'"):
-        choose_backend(plain, precision="int4")
-
-
-def test_a_choice_makes_backends_in_its_precision(artefacts: Any) -> None:
-    artefact = open_artefact(artefacts.mean())
-    for precision in ("float32", "bfloat16"):
-        choice = choose_backend(artefact, "openvino", precision=precision)
-        backend = choice.create(artefact.graph, SPEC, threads=3)
-        assert (backend.provider, backend.threads) == (f"CPU ({precision})", 3)
-
-
-def test_check_compiles_in_a_process_of_its_own_first(artefacts: Any) -> None:
-    steps = {step.name: step for step in check_installation(artefacts.mean(), backend="openvino", threads=1)}
-    assert all(step.passed for step in steps.values())
-    assert list(steps).index("compiling") < list(steps).index("backend")
-    assert "CPU (float32)" in steps["backend"].detail
-    assert "openvino" in steps["libraries"].detail
-
-
-@pytest.mark.parametrize(
-    ("code", "seconds", "complaint"),
-    [("import os; os.abort()", 60, "crashed a process of its own"), ("import time; time.sleep(60)", 1, "not done")],
-)
-def test_check_survives_a_crash(
-    artefacts: Any, monkeypatch: pytest.MonkeyPatch, code: str, seconds: int, complaint: str
-) -> None:
-    monkeypatch.setattr(check, "_OPEN", code)
-    monkeypatch.setattr(check, "_OPEN_SECONDS", seconds)
-    *_, last = check_installation(artefacts.mean(), backend="openvino")
-    assert (last.name, last.passed) == ("compiling", False)
-    assert complaint in last.detail
-
-
-def test_the_target_of_the_artefact_chooses_and_the_result_says_what_ran(artefacts: Any, noise: Noise) -> None:
-    ran = {}
-    for target in ("any", "onnxruntime", "openvino", "tensorrt"):
-        with Scorer(artefacts.mean(target, target=target)) as scorer:
-            ran[target] = scorer.score(noise(32, 32)).backend
-    assert ran == {
-        "any": "onnxruntime CPUExecutionProvider",
-        "onnxruntime": "onnxruntime CPUExecutionProvider",
-        "openvino": "openvino CPU (float32)",
-        "tensorrt": "openvino CPU (float32)",
-    }
-
-
-@pytest.mark.parametrize(
-    ("target", "options", "complaint"),
-    [
-        ("openvino", {"backend": "onnxruntime"}, "made for openvino and runs on onnxruntime"),
-        ("any", {"precision": "bfloat16"}, "judged in float32 and runs in bfloat16"),
-    ],
-)
-def test_running_otherwise_than_judged_is_a_warning(
-    artefacts: Any, save_png: Any, noise: Noise, target: str, options: dict[str, str], complaint: str
-) -> None:
-    if "precision" in options and not has_bfloat16():
-        pytest.skip("this processor has no bfloat16")
-    path = artefacts.mean(target=target)
-    with pytest.warns(UserWarning, match=complaint):
-        Scorer(path, **options).close()
-    image = save_png(path.with_name("noise.png"), noise(32, 32))
-    arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
-    result = invoke(cli.main, str(path), str(image), *arguments)
-    assert result.exit_code == 0
-    assert complaint in result.stderr
-    assert options.get("backend", "openvino CPU (bfloat16)") in result.stderr.splitlines()[-1]

@@ -173,17 +173,26 @@ def test_a_stream_that_the_garbage_collector_ends_in_a_thread_of_the_model(artef
 
     image = noise(40, 40)
     dropped, collected = threading.Event(), threading.Event()
-    calls = itertools.count()
+    begun = threading.Semaphore(0)
+    runs = itertools.count()
 
-    def collecting(run: Run) -> Outputs:
-        # The first run gives the result that is waited for.
-        if next(calls) == 1 and dropped.wait(DEADLINE):
-            gc.collect()
-            collected.set()
-        return run()
+    class Collecting(OnnxRuntimeBackend):
+        def begin(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> BatchRun:
+            running = super().begin(inputs, outputs)
+            begun.release()
+            return running
 
-    backend = onnx_runtime_with(collecting)
-    with Scorer(artefacts.mean(), threads=1, crops="center", batch_size=1, backend=backend) as scorer:
+        def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
+            # The first gives the result that is waited for, once there is a second.
+            number = next(runs)
+            if number == 0:
+                assert all(begun.acquire(timeout=DEADLINE) for _ in range(2))
+            if number == 1 and dropped.wait(DEADLINE):
+                gc.collect()
+                collected.set()
+            return super()._run(inputs, outputs)
+
+    with Scorer(artefacts.mean(), threads=1, crops="center", batch_size=1, backend=Collecting) as scorer:
         gc.disable()
         try:
             holder = Holder()

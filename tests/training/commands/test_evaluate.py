@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from scipy import stats
 
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_runtime.contract import Contract, FileDigest, PatchPlan, ScoreOutput, TensorInput, Weights
@@ -226,7 +227,13 @@ def test_no_reference_artefact_sees_the_image_alone_and_untrained_ones_are_named
     assert "untrained (random weights)" in stderr
     assert "UNTRAINED" in stdout
     own = rows_of(json.loads((tmp_path / "out/brightness.csv.json").read_bytes()))["all", "tiny test"]
-    assert own["srcc"]["value"] > 0.5
+    corners = ((0, 0), (0, 32), (16, 0), (16, 32), (8, 16))  # and the middle
+    scores = []
+    for name, *_ in rows:
+        picture = cv2.imread(str(table.parent / name)) / 255
+        scores.append(np.mean([picture[top : top + SIDE, left : left + SIDE] for top, left in corners]))
+    expected = stats.spearmanr(scores, [label for *_, label, _ in rows]).statistic
+    assert own["srcc"]["value"] == pytest.approx(expected, abs=EXACT)
     assert own["contents"] == len(rows)
 
 

@@ -16,7 +16,7 @@ from iqa_training.commands import train as cli
 PHOTOGRAPHS = Path(__file__).parents[3] / "calibration" / "iqa_calibration" / "photographs"
 CONFIG = """
 seed: 1
-synthetic: {tile: 256, tiles: 2, versions: 1, shortest: [260, 300], metrics: [gmsd]}
+synthetic: {tile: 256, tiles: 2, versions: 1, shortest: [260, 300], metrics: [gmsd], seed: 1}
 loop: {epochs: 1, batch: 2}
 recipe: {variant: edge}
 """
@@ -110,6 +110,10 @@ def test_a_gpu_that_is_not_there(run, tmp_path, config, photographs):
         (
             CONFIG.replace("batch: 2", "batch: 99"),
             "4 training pictures are fewer than a batch of 99",
+        ),
+        (
+            CONFIG.replace("seed: 1}", "seed: 0}"),
+            "validation pictures: 4, of 1 labels; a rank correlation needs two at least",
         ),
     ],
 )

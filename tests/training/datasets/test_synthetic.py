@@ -1,7 +1,10 @@
 """The synthetic set of three small photographs, made once and read often."""
 
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import msgspec
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 
 from iqa_runtime.errors import FileError, ImageError, UsageError
+from iqa_training.datasets import synthetic
 from iqa_training.datasets.synthetic import SyntheticConfig, build_synthetic, find_photographs, set_digest
 from iqa_training.distortions import GROUPS
 from iqa_training.metrics import METRICS
@@ -275,3 +279,31 @@ def test_a_cache_folder_that_cannot_be(photographs, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="choose another cache folder"):
         build_synthetic(photographs, CONFIG, tmp_path / "file")
+
+
+class Threads(ThreadPoolExecutor):
+    """Instead of processes, which would not see what a test has changed."""
+
+    def __init__(self, workers, mp_context):
+        super().__init__(workers)
+
+
+def test_a_process_that_was_ended_is_one_clear_error(photographs, tmp_path, monkeypatch):
+    class Ended(Threads):
+        def submit(self, *task):
+            future = Future()
+            future.set_exception(BrokenProcessPool("A process in the process pool was terminated abruptly"))
+            return future
+
+    monkeypatch.setattr(synthetic, "ProcessPoolExecutor", Ended)
+    with pytest.raises(FileError, match=r"a process that degrades photographs was ended.*; use fewer threads"):
+        build_synthetic(photographs, CONFIG, tmp_path)
+
+
+def test_a_full_disk_is_one_clear_error(photographs, tmp_path, monkeypatch):
+    full = OSError("9437184 requested and 0 written")  # as NumPy has it, without a number
+    monkeypatch.setattr(synthetic.np, "save", Mock(side_effect=full))
+    monkeypatch.setattr(synthetic, "ProcessPoolExecutor", Threads)
+    complaint = r"cannot be written \(9437184 requested and 0 written\); check folder and disk"
+    with pytest.raises(FileError, match=complaint):
+        build_synthetic(photographs, CONFIG, tmp_path)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
@@ -183,7 +184,8 @@ def build_synthetic(
     Raises
     ------
     FileError
-        If there are fewer than two photographs, one cannot be read, or the cache cannot be written.
+        If there are fewer than two photographs, one cannot be read, the cache cannot be written, or a process was
+        ended from outside.
     ImageError
         If a file is no image.
     UsageError
@@ -207,7 +209,13 @@ def build_synthetic(
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         tasks = [pool.submit(_make_shard, file, sha, config, folder) for file, sha in missing]
         for done, task in enumerate(as_completed(tasks), start=len(files) - len(missing) + 1):
-            task.result()
+            try:
+                task.result()
+            except BrokenProcessPool as error:
+                raise FileError(
+                    f"{folder}: a process that degrades photographs was ended, as a host short of memory does; "
+                    "use fewer threads, and run again to go on"
+                ) from error
             report(done, len(files))
     shards = [_read_shard(folder, sha) for sha in digests]
     # By digest and not by name, so that renaming a file moves no photograph from one part to the other.
