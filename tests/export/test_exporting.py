@@ -380,7 +380,7 @@ def test_a_batch_that_was_fixed_is_explained(tmp_path):
         ({"score": ScoreOutput(low=5, high=1, higher_is_better=True, bounded=True, scale="")}, "not a range"),
         ({"score": ScoreOutput(low=0, high=np.inf, higher_is_better=True, bounded=False, scale="")}, "not a range"),
         ({"patch_plan": PatchPlan(kind="five", size=64)}, r"patch_plan\.size.*crops of 64 x 64"),
-        ({"std": (0.5, 0.0, 0.5)}, "not above zero"),
+        ({"std": (0.5, 0.0, 0.5)}, "not within"),
     ],
 )
 def test_declarations_that_make_no_contract(tmp_path, declared, message):
