@@ -37,8 +37,8 @@ from iqa_export.parity import (
     compare,
     compare_plain,
     run_as_written,
-    run_in_float64,
     run_onnx,
+    run_otherwise,
 )
 from iqa_export.report import GraphReport, Report
 from iqa_export.samples import crop_items, plain_inputs, sample_inputs
@@ -338,8 +338,8 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
         rows += compare(names, expected, outputs, batch)
         scores.append(outputs[0])
         scales = [row.largest if np.isfinite(row.largest) else 0.0 for row in rows[-len(names) :]]
-        exact = partial(plain.in_float64, as_written, names)
-        rows += compare_plain(names, extremes, run_onnx(written.artefact, plain.feeds, batch), batch, scales, exact)
+        otherwise = partial(plain.otherwise, as_written, names)
+        rows += compare_plain(names, extremes, run_onnx(written.artefact, plain.feeds, batch), batch, scales, otherwise)
     observed = np.concatenate(scores)
     return Report(
         contract=contract,
@@ -382,17 +382,12 @@ class _Samples:
             return outputs
         return tuple(values.reshape(self._items, -1).mean(1) for values in outputs)
 
-    def in_float64(self, module: nn.Module, names: list[str], index: int) -> list[NDArray[np.float64]] | None:
-        """Run one item of the network as published in float64."""
-        crops = [
-            run_in_float64(module, self.as_written, crop, names)
-            for crop in range(index * self.crops_per_item, (index + 1) * self.crops_per_item)
-        ]
-        whole = [crop for crop in crops if crop is not None]
-        if len(whole) < len(crops):
-            return None
-        parts = [np.concatenate(values) for values in zip(*whole, strict=True)]
-        return [values.reshape(1, -1).mean(1) for values in parts] if self._baked else parts
+    def otherwise(self, module: nn.Module, names: list[str], index: int) -> list[list[NDArray[np.float64]]]:
+        """Run one item of the network as published as `run_otherwise` does."""
+        crops = range(index * self.crops_per_item, (index + 1) * self.crops_per_item)
+        runs = zip(*(run_otherwise(module, self.as_written, crop, names) for crop in crops), strict=True)
+        whole = [[np.concatenate(parts) for parts in zip(*run, strict=True)] for run in runs]
+        return [[values.reshape(1, -1).mean(1) for values in run] for run in whole] if self._baked else whole
 
 
 def _sizes(written: _Written) -> list[tuple[Path, int | None]]:
