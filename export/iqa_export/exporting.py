@@ -191,7 +191,7 @@ def export(request: Request) -> Report:
             raise
         told = output.with_name(f"{output.stem}.error.txt")
         write_at_once(told, error.details.encode())
-        raise ExportError(f"{error}; all that the exporter says is in {told}", error.details) from error
+        raise ExportError(f"{error}; all that the exporter says is in {told.name}", error.details) from error
     return report
 
 
@@ -344,6 +344,7 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
     return Report(
         contract=contract,
         scores=(float(observed.min()), float(observed.max())),
+        ignored=request.checkpoint.ignored,
         graphs=tuple(GraphReport.of_file(path, macs) for path, macs in _sizes(written)),
         gmac_as_written=oracle.gmac * samples.crops_per_item,
         parity=tuple(rows),
