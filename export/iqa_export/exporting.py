@@ -37,8 +37,8 @@ from iqa_export.parity import (
     compare,
     compare_plain,
     run_as_written,
-    run_in_float64,
     run_onnx,
+    run_otherwise,
 )
 from iqa_export.report import GraphReport, Report
 from iqa_export.samples import crop_items, plain_inputs, sample_inputs
@@ -191,7 +191,7 @@ def export(request: Request) -> Report:
             raise
         told = output.with_name(f"{output.stem}.error.txt")
         write_at_once(told, error.details.encode())
-        raise ExportError(f"{error}; all that the exporter says is in {told}", error.details) from error
+        raise ExportError(f"{error}; all that the exporter says is in {told.name}", error.details) from error
     return report
 
 
@@ -338,12 +338,13 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
         rows += compare(names, expected, outputs, batch)
         scores.append(outputs[0])
         scales = [row.largest if np.isfinite(row.largest) else 0.0 for row in rows[-len(names) :]]
-        exact = partial(plain.in_float64, as_written, names)
-        rows += compare_plain(names, extremes, run_onnx(written.artefact, plain.feeds, batch), batch, scales, exact)
+        otherwise = partial(plain.otherwise, as_written, names)
+        rows += compare_plain(names, extremes, run_onnx(written.artefact, plain.feeds, batch), batch, scales, otherwise)
     observed = np.concatenate(scores)
     return Report(
         contract=contract,
         scores=(float(observed.min()), float(observed.max())),
+        ignored=request.checkpoint.ignored,
         graphs=tuple(GraphReport.of_file(path, macs) for path, macs in _sizes(written)),
         gmac_as_written=oracle.gmac * samples.crops_per_item,
         parity=tuple(rows),
@@ -382,17 +383,12 @@ class _Samples:
             return outputs
         return tuple(values.reshape(self._items, -1).mean(1) for values in outputs)
 
-    def in_float64(self, module: nn.Module, names: list[str], index: int) -> list[NDArray[np.float64]] | None:
-        """Run one item of the network as published in float64."""
-        crops = [
-            run_in_float64(module, self.as_written, crop, names)
-            for crop in range(index * self.crops_per_item, (index + 1) * self.crops_per_item)
-        ]
-        whole = [crop for crop in crops if crop is not None]
-        if len(whole) < len(crops):
-            return None
-        parts = [np.concatenate(values) for values in zip(*whole, strict=True)]
-        return [values.reshape(1, -1).mean(1) for values in parts] if self._baked else parts
+    def otherwise(self, module: nn.Module, names: list[str], index: int) -> list[list[NDArray[np.float64]]]:
+        """Run one item of the network as published as `run_otherwise` does."""
+        crops = range(index * self.crops_per_item, (index + 1) * self.crops_per_item)
+        runs = zip(*(run_otherwise(module, self.as_written, crop, names) for crop in crops), strict=True)
+        whole = [[np.concatenate(parts) for parts in zip(*run, strict=True)] for run in runs]
+        return [[values.reshape(1, -1).mean(1) for values in run] for run in whole] if self._baked else whole
 
 
 def _sizes(written: _Written) -> list[tuple[Path, int | None]]:

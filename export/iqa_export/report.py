@@ -52,6 +52,8 @@ class Report:
         The lowest and the highest score of photographs and noise.
     seconds
         Duration of the job.
+    ignored
+        Entries beside the weights that are none of the network's.
     """
 
     contract: Contract
@@ -60,6 +62,7 @@ class Report:
     parity: tuple[OutputParity, ...]
     scores: tuple[float, float]
     seconds: float
+    ignored: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -105,6 +108,10 @@ class Report:
             numbers = (f"{row.largest:.4g}", f"{row.difference:.2e}", f"{share:.2e}")
             parity.add_row(row.output, row.samples, str(row.batch), *numbers, verdict)
         console.print(parity)
+        weights = contract.weights
+        if weights.entry is not None or self.ignored:
+            ignored = f"; ignored beside it: {', '.join(self.ignored)}" if self.ignored else ""
+            console.print(Text(f"weights: {weights.file}, entry {weights.entry or 'at the top'}{ignored}"))
         low, high = self.scores
         ends = ("open" if end is None else f"{end:g}" for end in (contract.score.low, contract.score.high))
         console.print(f"photographs and noise score {low:.4g} to {high:.4g}, in a range of {' to '.join(ends)}")

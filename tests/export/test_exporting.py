@@ -267,10 +267,10 @@ def test_dead_network_fails(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"choice": GraphChoice(variant="other", task="nr")}, UsageError, "--variant other"),
-        ({"choice": GraphChoice(variant="plain", task="nar")}, UsageError, "--task nar"),
-        ({"choice": GraphChoice(variant="plain", task="nr", segment="joint")}, UsageError, "--segment"),
-        ({"choice": GraphChoice(variant="plain", task="nr", extras=("restored",))}, UsageError, "--restored"),
+        ({"choice": GraphChoice(variant="other", task="nr")}, UsageError, "variant=other"),
+        ({"choice": GraphChoice(variant="plain", task="nar")}, UsageError, "task=nar"),
+        ({"choice": GraphChoice(variant="plain", task="nr", segment="joint")}, UsageError, "``segment``"),
+        ({"choice": GraphChoice(variant="plain", task="nr", extras=("restored",))}, UsageError, "``restored``"),
         ({"choice": GraphChoice(variant="plain", task="fr", segment="joint")}, UsageError, "no segment embedding"),
         ({"output": "small.plan"}, UsageError, r"must end in \.onnx"),
         ({"output": "absent/small.onnx"}, FileError, "no such folder"),
@@ -380,7 +380,7 @@ def test_a_batch_that_was_fixed_is_explained(tmp_path):
         ({"score": ScoreOutput(low=5, high=1, higher_is_better=True, bounded=True, scale="")}, "not a range"),
         ({"score": ScoreOutput(low=0, high=np.inf, higher_is_better=True, bounded=False, scale="")}, "not a range"),
         ({"patch_plan": PatchPlan(kind="five", size=64)}, r"patch_plan\.size.*crops of 64 x 64"),
-        ({"std": (0.5, 0.0, 0.5)}, "not above zero"),
+        ({"std": (0.5, 0.0, 0.5)}, "not within"),
     ],
 )
 def test_declarations_that_make_no_contract(tmp_path, declared, message):
@@ -435,6 +435,26 @@ def test_what_float32_cannot_tell_on_flat_crops_is_no_fault(tmp_path):
         return score + ((image - mean) / (deviation + 1e-8)).abs().mean((1, 2, 3))
 
     assert export(request(tmp_path, system=Returning(normalised))).passed
+
+
+def test_what_was_taken_of_a_checkpoint_is_in_contract_and_report(tmp_path):
+    from io import StringIO
+
+    from rich.console import Console
+
+    state = {f"module.{name}": value for name, value in Network().state_dict().items()}
+    averaged = {name: value + 1 for name, value in state.items()}
+    content = {"params": state | {"criterion.weight": torch.ones(1)}, "params_ema": averaged}
+    torch.save(content, tmp_path / "small.pth")
+    system = Small()
+    with pytest.raises(CheckpointError, match="weights_key"):
+        load_checkpoint(system, str(tmp_path / "small.pth"), None)
+    checkpoint = load_checkpoint(system, str(tmp_path / "small.pth"), None, weights_key="params")
+    report = export(request(tmp_path, system=system, checkpoint=checkpoint))
+    assert read_contract(tmp_path / "small.onnx").weights.entry == "params.module"
+    console = Console(file=StringIO(), width=200)
+    report.show(console)
+    assert "small.pth, entry params.module; ignored beside it: criterion.weight" in console.file.getvalue()
 
 
 def test_work_that_cannot_be_counted_stops_nothing(tmp_path):

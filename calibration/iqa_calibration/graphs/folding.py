@@ -35,6 +35,11 @@ _NEVER_FOLDED = (
     "SplitToSequence",
     "SequenceConstruct",
 )
+_NOT_NUMPY = frozenset(
+    kind
+    for name, kind in TensorProto.DataType.items()
+    if name.startswith(("BFLOAT", "FLOAT8", "FLOAT4", "INT4", "UINT4", "INT2", "UINT2", "STRING"))
+)
 _OPTIONAL_BIAS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 
 
@@ -180,7 +185,7 @@ class _Simplifier:
                 del node.input[index]
 
     def _cast(self, node: NodeProto) -> str | None:
-        return _first(node) if self.types.get(node.input[0]) == attribute(node, "to", None) else None
+        return str(node.input[0]) if self.types.get(node.input[0]) == attribute(node, "to", None) else None
 
     def _cast_like(self, node: NodeProto) -> str | None:
         wanted = self.types.get(node.input[1])
@@ -206,7 +211,7 @@ class _Simplifier:
         """Write the target as a constant where one size at most is unknown; join two in a row."""
         before, after = self.shapes.get(node.input[0]), self.shapes.get(node.output[0])
         if after is not None and self._is_same(before, after):
-            return _first(node)
+            return str(node.input[0])
         unknown = sum(isinstance(size, str) for size in after or ())
         if after is not None and node.input[1] not in self.constants and unknown < 2 and 0 not in after:
             target = np.array([-1 if isinstance(size, str) else size for size in after], np.int64)
@@ -224,7 +229,7 @@ class _Simplifier:
         if after is None or before is None:
             return None
         if self._is_same(before, after):
-            return _first(node)
+            return str(node.input[0])
         if node.input[1] in self.constants:
             return None
         # One leaves a size as it is.
@@ -239,7 +244,7 @@ class _Simplifier:
         if steps is None or (steps != 1).any():
             return None
         before = self.shapes.get(node.input[0])
-        return _first(node) if self._is_same(before, self.shapes.get(node.output[0])) else None
+        return str(node.input[0]) if self._is_same(before, self.shapes.get(node.output[0])) else None
 
     def _transpose(self, node: NodeProto) -> str | None:
         order = attribute(node, "perm", None)
@@ -252,7 +257,7 @@ class _Simplifier:
             node.input[0] = earlier.input[0]
             del node.attribute[:]
             node.attribute.append(helper.make_attribute("perm", order))
-        return _first(node) if list(order) == sorted(order) else None
+        return str(node.input[0]) if list(order) == sorted(order) else None
 
     def _sequence_at(self, node: NodeProto) -> str | None:
         """Take a part of a tensor where it was split into a sequence of them."""
@@ -297,21 +302,20 @@ class _Simplifier:
         return name
 
 
-def _first(node: NodeProto) -> str:
-    return str(node.input[0])
-
-
 def _evaluate(model: ModelProto) -> None:
     """Compute what depends on constants alone, unless it is large."""
     graph = model.graph
     sizes = {tensor.name: prod(tensor.dims) for tensor in graph.initializer}
     uses = Counter(name for node in graph.node for name in _reads(node))
     known = {name for name, size in sizes.items() if size <= _MOST_READ or uses[name] == 1}
+    types = {entry.name: entry.type.tensor_type.elem_type for entry in graph.value_info}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     nodes = []
     for node in graph.node:
         names = [name for name in node.input if name]
         inner = any(entry.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for entry in node.attribute)
-        if node.op_type in _NEVER_FOLDED or inner or not names or not known.issuperset(names):
+        alien = any(types.get(name) in _NOT_NUMPY for name in (*names, *node.output))
+        if node.op_type in _NEVER_FOLDED or inner or alien or not names or not known.issuperset(names):
             continue
         nodes.append(node)
         known.update(node.output)

@@ -126,6 +126,8 @@ def _export_reduced(
                 for exported in Path(folder).glob("*.report.json"):
                     written = target(exported.name.removesuffix(".report.json"))
                     exported.replace(written.with_name(f"{written.stem}.export.json"))
+                for told in Path(folder).glob("*.error.txt"):
+                    told.replace(parent / told.name)
             fp32 = Path(folder, report.graphs[0].file)
             written = target(fp32.stem)
             calibrated = run_calibration(_NAME, fp32, precision, images, written)

@@ -97,6 +97,18 @@ def test_a_cast_that_rounds_stays():
     check(model_of(nodes), left={"Cast": 2})
 
 
+def test_types_that_numpy_lacks_are_left_alone():
+    nodes = [
+        ("Cast", ["weight"], ["short"], {"to": TensorProto.BFLOAT16}),
+        ("Neg", ["short"], ["turned"]),
+        ("Cast", ["turned"], ["long"], {"to": FLOAT}),
+        ("Mul", ["image", "long"], ["score"]),
+    ]
+    model = model_of(nodes, {"weight": F32(0.3)})
+    fold(model)
+    assert operators(model) == {"Cast": 2, "Neg": 1, "Mul": 1}
+
+
 def batch_of(tensor: str) -> list[tuple]:
     return [("Shape", [tensor], ["sizes"], {"start": 0, "end": 1})]
 

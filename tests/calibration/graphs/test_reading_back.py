@@ -1,5 +1,7 @@
 """An artefact is held to its own contract before anything is made of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -49,7 +51,7 @@ def artefact(path, *, shape=("batch",), kind=TensorProto.FLOAT, factor=1.0, side
 def test_one_that_keeps_its_contract(tmp_path):
     path = artefact(tmp_path / "x.onnx", score=score())
     check_artefact(path)
-    assert check_signature(path) == tiny_contract(SIDE, mean=0.0, std=1.0, score=score())
+    assert replace(check_signature(path), sha256="") == tiny_contract(SIDE, mean=0.0, std=1.0, score=score())
 
 
 @pytest.mark.parametrize(

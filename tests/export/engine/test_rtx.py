@@ -21,6 +21,7 @@ from iqa_runtime.artefacts.engine_file import check_host, load_engine
 from iqa_runtime.artefacts.host_key import current_host
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.errors import BackendError
+from tiny_contract import tiny_contract
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -112,7 +113,7 @@ def tiny(path, nodes, constants, batch="batch"):
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(inner, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    finishing.embed_contract(model, read_contract(EDGE))
+    finishing.embed_contract(model, tiny_contract(8))
     onnx.save(model, path)
     return path
 

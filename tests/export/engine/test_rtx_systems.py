@@ -20,7 +20,7 @@ from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.engine_file import load_engine
 from iqa_runtime.artefacts.files import encoder_plan
 from iqa_runtime.artefacts.opening import read_contract
-from iqa_runtime.contract import FileDigest
+from iqa_runtime.contract import FileDigest, PatchPlan
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -129,8 +129,16 @@ FORMS = {
 }
 
 
-def write(model, path, **changes):
-    embed_contract(model, replace(read_contract(find_artefact("edge-nr")), **changes))
+def write(model, path, inputs, **changes):
+    contract = replace(
+        read_contract(find_artefact("edge-nr")),
+        inputs=inputs,
+        task="nr" if len(inputs) == 1 else "fr",
+        patch_plan=PatchPlan(kind="five", size=int(inputs[0].shape[-1])),
+        maps=(),
+        **changes,
+    )
+    embed_contract(model, contract)
     onnx.save(model, path)
     return path
 
