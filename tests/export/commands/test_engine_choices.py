@@ -115,7 +115,7 @@ def test_what_is_known_at_once_is_told_before_the_export(run, begun, tmp_path, a
         (["--strip"], 2, r"--strip: TensorRT-RTX has no such thing here .*which is not offered"),
         (["--sign", "no.pem"], 1, r"no\.pem: cannot read the key"),
         (["--output", "no/x.plan"], 1, r"no: no such folder; create it or choose another --output"),
-        (["--output", "x.onnx"], 2, r"--output x\.onnx: the name of an engine must end in \.plan"),
+        (["--output", "x.onnx"], 2, r"--output x\.onnx: the name must end in \.plan"),
         (["--library", "tensorrt"], 1, r"TensorRT is not installed; .*--library tensorrt_rtx"),
         (["--library", "tensorflow"], 2, r"--library tensorflow: there is tensorrt and tensorrt_rtx"),
         (["--min-batch", "9"], 2, r"--min-batch 9, --opt-batch 8, --max-batch 8: they must be at least 1"),

@@ -97,7 +97,7 @@ def test_other_weights_in_an_engine_built_before(engine, tmp_path):
             "edge.plan would overwrite the plan that takes the weights",
         ),
         (["edge.plan", "--output", "x.plan"], 2, "takes no other weights; build it so: iqa-engine build"),
-        (["edge.plan", "--output", "x.onnx"], 2, "the name of an engine must end in .plan"),
+        (["edge.plan", "--output", "x.onnx"], 2, "the name must end in .plan"),
         (["missing.plan", "--output", "x.plan"], 1, "cannot read the description of missing.plan"),
     ],
 )

@@ -36,7 +36,7 @@ def pair(tmp_path):
 def test_outputs_need_a_folder_and_the_right_name(tmp_path):
     check_output(tmp_path / "x.onnx", ".onnx")
     check_output(tmp_path / "anything")
-    with pytest.raises(UsageError, match=r"x\.plan: the name must end in \.onnx"):
+    with pytest.raises(UsageError, match=r"x\.plan``: the name must end in \.onnx"):
         check_output(tmp_path / "x.plan", ".onnx")
     (tmp_path / "file").touch()
     for parent in ("absent", "file"):
