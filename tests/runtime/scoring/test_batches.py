@@ -117,5 +117,7 @@ def test_what_was_cancelled_begins_no_more(backend):
 
 
 def test_batches_beyond_memory_are_an_error_with_a_remedy(tmp_path):
-    with pytest.raises(UsageError, match="a batch of 4 items does not fit into memory; choose a smaller ``batch_size``"):
+    with pytest.raises(
+        UsageError, match="a batch of 4 items does not fit into memory; choose a smaller ``batch_size``"
+    ):
         Batch(4, Doubling(tmp_path, TensorSpec("image", (2**60,), "float32")))
