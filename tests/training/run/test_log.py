@@ -62,3 +62,11 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, name):
         (file if name == "events" else tmp_path / name).mkdir()
     with pytest.raises(FileError, match=rf"{name}\S*: cannot write there \(Is a directory\); check folder and disk"):
         log.write({"epoch": 1, "loss": 1.0})
+
+
+def test_the_folder_is_made(tmp_path):
+    Log(tmp_path / "runs" / "first", []).write({"epoch": 1, "loss": 1.0})
+    assert rows(tmp_path / "runs" / "first") == [{"epoch": "1", "loss": "1"}]
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=r"cannot write there \(File exists\)"):
+        Log(tmp_path / "file", [])

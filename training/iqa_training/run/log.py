@@ -26,7 +26,7 @@ class Log:
     Parameters
     ----------
     folder
-        Of the run.
+        Of the run; made if it is not there.
     rows
         Of the epochs that are done.
 
@@ -65,6 +65,7 @@ class Log:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         try:
+            self._events.parent.mkdir(parents=True, exist_ok=True)
             with self._events.open("ab") as file:
                 for fields in events:
                     RecordWriter(file).write(Event(wall_time=time.time(), **fields).SerializeToString())
