@@ -28,6 +28,7 @@ from iqa_calibration.comparing.sources import open_both
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_calibration.half.casting import FORMATS, converted
 from iqa_runtime.artefacts.files import description_path
+from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.artefacts.signing import sign, signature_path
 from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput
 from iqa_runtime.errors import ArtefactError, FileError, ImageError, UsageError
@@ -178,13 +179,14 @@ class TestLayers:
 
     def test_nothing_in_common_is_an_error(self, tmp_path: Path, images: list[str]) -> None:
         path = write(tmp_path / "a.onnx")
-        model = onnx.load(path)
+        model, contract = onnx.load(path), read_contract(path)
         for node in model.graph.node:
             for index, name in enumerate(node.output):
                 node.output[index] = f"other_{name}"
             for index, name in enumerate(node.input):
                 node.input[index] = f"other_{name}" if name in ("scaled", "mean") else name
         model.graph.output[0].name = "other_score"
+        embed_contract(model, replace(contract, score=replace(contract.score, name="other_score")))
         onnx.save(model, tmp_path / "b.onnx")
         with pytest.raises(ArtefactError, match="no tensor of the same name"):
             compare_layers(*open_both(path, tmp_path / "b.onnx"), images)

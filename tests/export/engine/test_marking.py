@@ -82,7 +82,7 @@ def network():
         builder = trt.Builder(log)
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         kept.append(builder)
-        return trt, network, parse(trt, network, source, log)
+        return trt, network, parse(trt, network, source, source.read_bytes(), log)
 
     return parsed
 
