@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from iqa_runtime import (
     Scorer,
     UsageError,
 )
+from iqa_runtime.commands.options import BackendOptions
 from iqa_runtime.contract import MapOutput, TensorInput
 from iqa_runtime.scoring.patch_plans import positions
 
@@ -324,3 +326,14 @@ def test_restored_image_is_refused_where_there_is_none(artefacts: Any, noise: No
         Scorer(artefacts.mean(), restored=True)
     with Scorer(artefacts.restoring()) as scorer:
         assert scorer.score(noise(40, 40)).restored is None
+
+
+def test_every_argument_travels_with_a_scorer(artefacts: Any) -> None:
+    with Scorer(artefacts.mean()) as scorer:
+        _, (_, _, arguments) = scorer.__reduce__()
+    assert {"self", "artefact", "trust", *arguments} == set(inspect.signature(Scorer.__init__).parameters)
+
+
+def test_options_of_commands_are_arguments_of_a_scorer() -> None:
+    assert BackendOptions(threads=3).arguments() == {"backend": None, "device": None, "precision": None, "threads": 3}
+    assert BackendOptions().arguments().keys() <= inspect.signature(Scorer.__init__).parameters.keys()

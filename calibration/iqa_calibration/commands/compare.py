@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -87,15 +87,12 @@ def compare_command(
     artefacts = open_both(*files, trust=backend.trust)
     if layers:
         check_sides(artefacts)
-    sides: list[dict[str, Any]] = [
-        {"backend": backend.backend, "device": backend.device, "precision": backend.precision},
-        {"backend": second_backend, "device": second_device, "precision": second_precision},
-    ]
-    threads = backend.threads
+    first_side = backend.arguments()
+    second_side = first_side | {"backend": second_backend, "device": second_device, "precision": second_precision}
     with progress() as tell:
         with (
-            Scorer(artefacts[0], crops=crops, threads=threads, **sides[0]) as left,
-            Scorer(artefacts[1], crops=crops, threads=threads, **sides[1]) as right,
+            Scorer(artefacts[0], crops=crops, **first_side) as left,
+            Scorer(artefacts[1], crops=crops, **second_side) as right,
         ):
             scores = compare_scores(left, right, paths, references, progress=tell)
             threads = left.threads

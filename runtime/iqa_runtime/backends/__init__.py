@@ -18,18 +18,37 @@ from iqa_runtime.backends.base import Backend
 from iqa_runtime.backends.tensor_spec import GraphSpec, TensorSpec
 from iqa_runtime.errors import DependencyError, UsageError
 
-__all__ = ["Backend", "Choice", "GraphSpec", "TensorSpec", "choose_backend"]
+__all__ = ["BACKEND_PACKAGES", "Backend", "Choice", "GraphSpec", "TensorSpec", "choose_backend"]
 
 ENTRY_POINT_GROUP = "iqa_deploy.backends"
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A backend: where its class is, the library it needs, what it reads, what it runs on and was made for."""
+    """A backend.
+
+    Attributes
+    ----------
+    module, class_name
+        Where its class is; the class's `name` is the key of this entry.
+    library
+        The Python module it needs, to tell whether it is installed.
+    packages
+        The distributions that bring that module.
+    reads_engines
+        Whether it reads engines; ONNX files if not.
+    devices
+        What it runs on, the first by default: the part of a device before a colon.
+    precisions
+        What it can compute operators on floats in.
+    targets
+        Those of contracts whose artefacts were made and judged for it; ``any`` is that of float32.
+    """
 
     module: str
     class_name: str
     library: str
+    packages: tuple[str, ...]
     reads_engines: bool
     devices: tuple[str, ...]
     precisions: tuple[str, ...]
@@ -42,6 +61,7 @@ _BACKENDS = {
         module="iqa_runtime.backends.onnx_runtime",
         class_name="OnnxRuntimeBackend",
         library="onnxruntime",
+        packages=("onnxruntime", "onnxruntime-gpu"),
         reads_engines=False,
         devices=("cpu", "cuda"),
         precisions=("float32",),
@@ -51,6 +71,7 @@ _BACKENDS = {
         module="iqa_runtime.backends.openvino",
         class_name="OpenVinoBackend",
         library="openvino",
+        packages=("openvino",),
         reads_engines=False,
         devices=("cpu",),
         precisions=("float32", "bfloat16"),
@@ -60,12 +81,17 @@ _BACKENDS = {
         module="iqa_runtime.backends.tensorrt",
         class_name="TensorRtBackend",
         library="tensorrt",
+        packages=("tensorrt", "tensorrt-rtx"),
         reads_engines=True,
         devices=("cuda",),
         precisions=("float32",),
         targets=("any", "tensorrt"),
     ),
 }
+
+
+BACKEND_PACKAGES = tuple(package for entry in _BACKENDS.values() for package in entry.packages)
+"""Distributions that bring the libraries of our backends."""
 
 
 @dataclass(frozen=True, slots=True)

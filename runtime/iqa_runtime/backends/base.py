@@ -1,7 +1,8 @@
 """What every backend is: a graph made ready by `activate`, run by `infer`, let go by `deactivate`.
 
-The public methods check what goes in and comes out and cut batches into runs of one fixed shape; a backend fills in the
-three hooks `_load`, `_run` and `_release`.
+The public methods check what goes in and comes out and cut batches into runs of one fixed shape; a backend has
+a `name`, that of its entry in the table or its entry point, says `items_per_run` and `provider`, and fills in the hooks
+`_load`, `_run` and `_release`.
 """
 
 from __future__ import annotations

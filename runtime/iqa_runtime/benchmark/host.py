@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,21 +15,11 @@ from typing import Literal
 import numpy as np
 
 from iqa_runtime import __version__
+from iqa_runtime.backends import BACKEND_PACKAGES
 from iqa_runtime.cpu import available_cpus
 from iqa_runtime.kernels import instruction_set
 
-_LIBRARIES = (
-    "numpy",
-    "opencv-python-headless",
-    "opencv-python",
-    "simplejpeg",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "openvino",
-    "tensorrt",
-    "tensorrt-rtx",
-    "cuda-python",
-)
+_LIBRARIES = ("numpy", "opencv-python-headless", "opencv-python", "simplejpeg", *BACKEND_PACKAGES, "cuda-python")
 _COPIED_BYTES = 2**28
 """Several times the last-level cache of any host there is, so that copies go through memory."""
 _GEMM_SIDE = 1536
@@ -93,21 +83,26 @@ class Machine:
     peak_precision: str | None = None
 
 
-def describe_host() -> Host:
-    """Return where this process runs."""
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of iqa-deploy, of Python and of those of some distributions that are installed."""
     versions = {"iqa-deploy": __version__, "python": platform.python_version()}
-    for package in _LIBRARIES:
+    for package in packages:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    return versions
+
+
+def describe_host() -> Host:
+    """Return where this process runs."""
     return Host(
         system=platform.system(),
         machine=platform.machine(),
         processor=_processor(),
         cpus=available_cpus(),
         kernels=instruction_set(),
-        versions=versions,
+        versions=versions_of(_LIBRARIES),
         commit=_commit(Path(__file__)),
     )
 

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from iqa_runtime import __version__
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.opening import open_artefact
-from iqa_runtime.backends import choose_backend
+from iqa_runtime.backends import BACKEND_PACKAGES, choose_backend
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import IqaError
 
-_BACKEND_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
 _EXCLUSIVE = {"onnxruntime", "onnxruntime-gpu"}
 _TIMED_RUNS = 3
 
@@ -63,14 +62,7 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def check_installation(
-    artefact: str | Path,
-    *,
-    backend: str | None = None,
-    device: str | None = None,
-    precision: str | None = None,
-    threads: int | None = None,
-    batch_size: int | None = None,
-    trust: str | os.PathLike[str] | None = None,
+    artefact: str | Path, *, trust: str | os.PathLike[str] | None = None, **options: Any
 ) -> Iterator[Check]:
     """Test an installation with an artefact, step by step; an error is the last step.
 
@@ -82,16 +74,15 @@ def check_installation(
     ----------
     artefact
         Path of the artefact, or the name of a bundled one.
-    backend, device, precision, threads, batch_size, trust
-        As in `iqa_runtime.Scorer`.
+    trust, options
+        As in `iqa_runtime.Scorer`; of the options those that have a text or a number, or are None.
 
     Yields
     ------
     Check
         As soon as it is known.
     """
-    options: dict[str, Any] = {"backend": backend, "device": device, "precision": precision, "threads": threads}
-    options |= {"batch_size": batch_size, "trust": None if trust is None else os.fspath(trust)}
+    options["trust"] = None if trust is None else os.fspath(trust)
     steps = _steps(find_artefact(artefact), {name: value for name, value in options.items() if value is not None})
     try:
         yield from steps
@@ -169,7 +160,7 @@ def _open_elsewhere(artefact: str | Path, options: dict[str, Any]) -> Check:
 
 def _backend_packages() -> Check:
     found = []
-    for package in _BACKEND_PACKAGES:
+    for package in BACKEND_PACKAGES:
         try:
             found.append(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:

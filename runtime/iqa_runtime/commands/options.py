@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -39,3 +39,7 @@ class BackendOptions:
     trust: Annotated[
         Path | None, typer.Option(metavar="KEY.pem", help="Public key that must have signed an engine.")
     ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of a `iqa_runtime.Scorer` of an artefact that was opened, and so trusted, before."""
+        return {name: value for name, value in asdict(self).items() if name != "trust"}

@@ -154,10 +154,7 @@ def run(
         opened = open_artefact(artefact, trust=backend.trust)
         with Scorer(
             opened,
-            backend=backend.backend,
-            device=backend.device,
-            precision=backend.precision,
-            threads=backend.threads,
+            **backend.arguments(),
             batch_size=batch_size,
             crops=crops,
             maps=maps is not None,

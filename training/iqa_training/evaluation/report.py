@@ -6,7 +6,6 @@ import csv
 import math
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from iqa_runtime import __version__
+from iqa_runtime.backends import BACKEND_PACKAGES
+from iqa_runtime.benchmark.host import versions_of
 from iqa_runtime.contract import FileDigest, ScoreOutput
 from iqa_runtime.errors import FileError
 from iqa_runtime.scorer import Scorer
@@ -25,7 +25,7 @@ from iqa_training.datasets import Dataset, LabelScale
 from iqa_training.evaluation.judge import Failure, Judged, Row
 from iqa_training.evaluation.statistics import CONFIDENCE, Statistic
 
-_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "opencv-python", "onnxruntime", "onnxruntime-gpu", "tensorrt")
+_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "opencv-python", *BACKEND_PACKAGES)
 
 _COLUMNS = {
     "srcc": "SRCC",
@@ -167,7 +167,7 @@ class Report:
         """
         content: dict[str, Any] = {
             "host": {"machine": platform.machine(), "system": platform.system()},
-            "versions": _versions(),
+            "versions": versions_of(_LIBRARIES),
             "confidence": CONFIDENCE,
             "resampled": "contents",
             **msgspec.to_builtins(self),
@@ -227,16 +227,6 @@ def _cell(statistic: Statistic, with_interval: bool) -> str:
         return f"{statistic.value:.3f}"
     # Parentheses, because rich reads square brackets as markup.
     return f"{statistic.value:.3f} ({statistic.low:.3f} to {statistic.high:.3f})"
-
-
-def _versions() -> dict[str, str]:
-    versions = {"iqa-deploy": __version__, "python": platform.python_version()}
-    for package in _LIBRARIES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def _write(path: Path, data: bytes) -> None:
