@@ -233,6 +233,10 @@ def _read_scan(data: bytes, body: int, position: int, file: JpegFile, frame: Fra
         expected = -(-frame.units(components) // file.interval) - 1
         if len(restarts) < expected or any(number != index % 8 for index, number in enumerate(restarts)):
             raise ImageError(f"corrupt JPEG: image data is missing (restart markers out of sequence); {DAMAGED}")
+    # A block of a sequential file takes two codes of a bit at the least.
+    blocks = sum(h * v for h, v in map(frame.sampling.__getitem__, components)) if count > 1 else 1
+    if not frame.progressive and 8 * (end - position) < 2 * blocks * frame.units(components):
+        raise ImageError(f"corrupt JPEG: image data is missing ({end - position} bytes of it are there); {DAMAGED}")
     fields = struct.unpack_from("BBB", data, body + 1 + 2 * count)
     # A scan of a sequential file codes all coefficients, whatever its fields say: some cameras leave them zero.
     first, last, bits = fields if frame.progressive else (0, COEFFICIENTS - 1, 0)

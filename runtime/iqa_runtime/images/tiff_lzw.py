@@ -163,8 +163,9 @@ def _strings(codes: NDArray[np.int64]) -> NDArray[np.uint8] | None:
     lengths = steps + 1
     starts = np.cumsum(lengths) - lengths
     total = int(lengths.sum())
-    sources = (np.arange(total) + np.repeat(starts[parents] - starts, lengths)).astype(np.int32)
-    while not np.array_equal(further := sources[sources], sources):
+    sources = np.repeat(starts[parents] - starts, lengths)
+    sources += np.arange(total)
+    while not np.array_equal(further := sources.take(sources), sources):
         sources = further
     plain = np.zeros(total, np.uint8)
     plain[starts[~is_string]] = codes[~is_string]

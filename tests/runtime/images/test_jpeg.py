@@ -160,6 +160,13 @@ def test_gray_of_any_sampling_is_the_same(factors: int, progressive: bool) -> No
     np.testing.assert_array_equal(load_image(bytes(data)), by_pillow(whole))
 
 
+def test_a_size_that_the_coded_data_cannot_fill_is_refused_undecoded() -> None:
+    data = bytearray(CLEAN)
+    struct.pack_into(">HH", data, CLEAN.index(b"\xff\xc0") + 5, 12_000, 12_000)
+    with pytest.raises(ImageError, match=r"image data is missing \(\d+ bytes"):
+        read_markers(bytes(data))
+
+
 class TestRareSamplings:
     SAMPLINGS = (
         *(
