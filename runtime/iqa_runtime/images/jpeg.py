@@ -1,200 +1,165 @@
-"""Walk the markers of a JPEG file (ITU-T T.81, Annexes B and G), and decode it strictly."""
+"""Decode JPEG files strictly: damaged coded data is an error, odd but harmless markers are none."""
 
 from __future__ import annotations
 
-import re
 import struct
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError
-from iqa_runtime.images.header import ADVICE, DAMAGED, ImageHeader
-from iqa_runtime.images.tiff_directory import exif_orientation
+from iqa_runtime.images.header import DAMAGED, ImageHeader
+from iqa_runtime.images.jpeg_markers import Frame, JpegFile, read_markers, with_standard_markers
+from iqa_runtime.images.opencv import decode_with_opencv
 
-_ENTROPY_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
-_PROGRESSIVE = 0xC2
-_FRAMES = {0xC0, 0xC1, _PROGRESSIVE}  # baseline, extended and progressive with Huffman codes
-_OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
-_MAX_SCANS = 100  # a progressive file has about ten; each costs a pass over the whole image
-_SOI, _EOI, _SOS, _DRI, _APP1, _APP14 = 0xD8, 0xD9, 0xDA, 0xDD, 0xE1, 0xEE
-_COEFFICIENTS = 64  # of a block: one DC, then the AC
-_NOT_CODED = 255
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """A JPEG frame header and how far its image has been coded.
-
-    `sampling` maps a component to its horizontal and vertical sampling factor; `low_bits`, to the lowest bit that was
-    coded of each of its coefficients.
-    """
-
-    width: int
-    height: int
-    progressive: bool
-    sampling: dict[int, tuple[int, int]]
-    low_bits: dict[int, bytearray] = field(default_factory=dict)
-
-    @staticmethod
-    def parse(data: bytes, position: int, *, progressive: bool) -> _Frame:
-        depth, height, width, count = struct.unpack_from(">BHHB", data, position)
-        if depth != 8:
-            raise ImageError(f"a JPEG of {depth} bits per sample, only 8 are read; {ADVICE}")
-        if count not in (1, 3, 4):
-            raise ImageError(f"a JPEG of {count} components, only 1, 3 and 4 are read; {ADVICE}")
-        components = [struct.unpack_from("BB", data, position + 6 + 3 * index) for index in range(count)]
-        sampling = {component: (factors >> 4, factors & 15) for component, factors in components}
-        if len(sampling) != count or not all(1 <= factor <= 4 for pair in sampling.values() for factor in pair):
-            raise ImageError(f"corrupt JPEG: impossible components in its frame header; {DAMAGED}")
-        low_bits = {component: bytearray([_NOT_CODED] * _COEFFICIENTS) for component in sampling}
-        return _Frame(width, height, progressive, sampling, low_bits)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every coefficient of every component was coded, and refined to its last bit."""
-        return not any(map(any, self.low_bits.values()))
-
-    def add_scan(self, components: list[int], first: int, last: int, bits: int) -> None:
-        """Note what a scan codes; one of a sequential file codes all, whatever its fields say."""
-        if not self.progressive:
-            first, last, bits = 0, _COEFFICIENTS - 1, 0
-        before, low_bit = bits >> 4 or _NOT_CODED, bits & 15
-        for component in components:
-            reached = self.low_bits[component]
-            for coefficient in range(first, min(last, _COEFFICIENTS - 1) + 1):
-                # One more bit of what has not been coded down to it is of no use.
-                if reached[coefficient] == before:
-                    reached[coefficient] = low_bit
-
-    def coded_units(self, components: list[int]) -> int:
-        """Count the units of one scan (MCUs) that a restart interval is measured in."""
-        h_max = max(h for h, _ in self.sampling.values())
-        v_max = max(v for _, v in self.sampling.values())
-        h, v = self.sampling[components[0]] if len(components) == 1 else (1, 1)
-        return -(-self.width * h // (8 * h_max)) * -(-self.height * v // (8 * v_max))
-
-
-@dataclass(slots=True)
-class _Markers:
-    """What the segments before and between the scans say."""
-
-    frame: _Frame | None = None
-    orientation: int = 1
-    exif_seen: bool = False
-    adobe: bool = False
-    interval: int = 0
+_TURBOJPEG_SAMPLINGS = {
+    (1, 1),
+    (2, 1),
+    (2, 2),
+    (1, 2),
+    (4, 1),
+}  # of the first component, the chrominances having (1, 1)
 
 
 def inspect_jpeg(data: bytes) -> ImageHeader:
-    """Walk the markers up to the end of the image; an EOI inside a segment (an embedded thumbnail) is never seen."""
-    frame, markers = _walk(data)
-    if len(frame.sampling) == 4 and not markers.adobe:
+    """Walk the markers up to the end of the image and check that nothing is missing.
+
+    Raises
+    ------
+    ImageError, struct.error
+        As `jpeg_markers.read_markers`; also if the polarity of four inks is unknown.
+    """
+    file, frame = read_markers(data)
+    if len(frame.sampling) == 4 and file.adobe_transform is None:
         raise ImageError(
             "a four-channel JPEG without the Adobe marker that tells inks from inverted inks; save it as RGB"
         )
-    return ImageHeader(format="JPEG", width=frame.width, height=frame.height, orientation=markers.orientation)
+    return ImageHeader(format="JPEG", width=frame.width, height=frame.height, orientation=file.orientation)
 
 
-def check_jpeg_block(data: bytes, width: int, height: int) -> None:
-    """Check that a JPEG strip or tile of another format is whole and holds at least so many pixels."""
-    try:
-        frame, _ = _walk(data)
-    except struct.error:
-        raise ImageError(f"truncated JPEG: it ends inside a header; {DAMAGED}") from None
-    if frame.width < width or frame.height < height:
-        raise ImageError(f"corrupt JPEG: {frame.width} x {frame.height} of {width} x {height} pixels; {DAMAGED}")
-    decode_jpeg(data)
+def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+    """Decode a file that `inspect_jpeg` has accepted.
 
-
-def decode_jpeg(data: bytes) -> NDArray[np.uint8] | None:
-    """Decode strictly, so that damaged coded data is an error: OpenCV says so on stderr alone and returns the picture.
+    OpenCV says on stderr alone that coded data is damaged and returns the picture. So simplejpeg decodes, which has the
+    same libjpeg-turbo inside and reports it. CMYK is decoded by OpenCV after that check; so are samplings that
+    TurboJPEG has no name for, after their Huffman codes were followed.
 
     Returns
     -------
-    numpy.ndarray or None
-        uint8, H x W x 3, RGB; None for CMYK, which is checked alike but left to OpenCV to convert.
+    numpy.ndarray
+        uint8, H x W x 3, RGB, as stored: before the orientation is applied.
+
+    Raises
+    ------
+    ImageError
+        If the coded data is damaged.
     """
+    file, frame = read_markers(data)
+    if not _is_common(frame):
+        return _decode_rare(file, frame)
+    if len(frame.sampling) < 4:
+        return _decode_strictly(file, frame, "RGB")[0]
+    return _decode_loosely(_decode_strictly(file, frame, "CMYK")[1], frame)
+
+
+def read_tables(data: bytes) -> bytes:
+    """Return the segments between the start and end markers of tables that stand alone (TIFF tag 347)."""
+    return data.removeprefix(b"\xff\xd8").removesuffix(b"\xff\xd9")
+
+
+def decode_jpeg_block(
+    data: bytes, tables: bytes, size: tuple[int, int, int], *, channels: int, ycbcr: bool
+) -> NDArray[np.uint8]:
+    """Decode a strip or tile of a TIFF file (TIFF Technical Note 2, 1995).
+
+    Parameters
+    ----------
+    data
+        A JPEG file, of which `tables` may be missing.
+    tables
+        Segments that go before it.
+    size
+        Its width, its least and its greatest height in pixels: what the TIFF file says.
+    channels
+        It must have: 1, 3 or 4.
+    ycbcr
+        Whether three channels are YCbCr, converted here to RGB; the colours of others are left alone.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, at most the greatest height x width x channels.
+
+    Raises
+    ------
+    ImageError
+        If it is damaged or of another size or kind; before anything is decoded, where its header tells.
+    """
+    width, least, most = size
+    if not data.startswith(b"\xff\xd8"):
+        raise ImageError(f"corrupt JPEG: it does not begin with a start marker; {DAMAGED}")
+    try:
+        file, frame = read_markers(data[:2] + tables + data[2:])
+    except struct.error:
+        raise ImageError(f"truncated JPEG: it ends inside a header; {DAMAGED}") from None
+    if frame.width != width or not least <= frame.height <= most or len(frame.sampling) != channels:
+        raise ImageError(
+            f"corrupt JPEG: {frame.width} x {frame.height} of {width} x {least} pixels, {len(frame.sampling)} of "
+            f"{channels} channels; {DAMAGED}"
+        )
+    if channels == 4 and not _is_common(frame):
+        raise ImageError("a TIFF whose JPEG data has a rare sampling of its inks; save it with another compression")
+    # The TIFF file says what the channels are; nothing inside its blocks does.
+    file.jfif, file.adobe_transform = False, (1 if ycbcr else 0) if channels > 1 else None
+    if not _is_common(frame):
+        return _decode_rare(file, frame)
+    return _decode_strictly(file, frame, {1: "GRAY", 3: "RGB", 4: "CMYK"}[channels])[0]
+
+
+def _is_common(frame: Frame) -> bool:
+    """Whether TurboJPEG has a name for the sampling; the fourth channel, black, must be sampled as the first."""
+    first, *others = frame.sampling.values()
+    if not others:
+        return True
+    return first in _TURBOJPEG_SAMPLINGS and others in ([(1, 1)] * 2, [(1, 1), (1, 1), first])
+
+
+def _follow(file: JpegFile, frame: Frame) -> bytes:
+    """Check that every unit is coded, and take filling out."""
+    from iqa_runtime.images.jpeg_coded import follow_scans
+
+    return with_standard_markers(file, follow_scans(file.segments, frame))
+
+
+def _decode_rare(file: JpegFile, frame: Frame) -> NDArray[np.uint8]:
+    """Decode a sampling that TurboJPEG has no name for."""
+    return _decode_loosely(_follow(file, frame), frame)
+
+
+def _decode_loosely(clean: bytes, frame: Frame) -> NDArray[np.uint8]:
+    """Decode by OpenCV what has been checked."""
+    import cv2
+
+    return decode_with_opencv(clean, "JPEG", frame.width, frame.height, cv2.IMREAD_COLOR_RGB)
+
+
+def _decode_strictly(file: JpegFile, frame: Frame, colors: str) -> tuple[NDArray[np.uint8], bytes]:
+    """Decode so that whatever is said about coefficients is an error; return what was decoded, too."""
     import simplejpeg
 
+    clean = with_standard_markers(file)
     try:
-        *_, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-        if colorspace in ("CMYK", "YCCK"):
-            simplejpeg.decode_jpeg(data, "CMYK", strict=True)
-            return None
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+        try:
+            return simplejpeg.decode_jpeg(clean, colors, strict=True), clean
+        except ValueError as error:
+            if "extraneous bytes" not in str(error):
+                raise
+        # Some cameras fill the data up before its restart and end markers.
+        clean = _follow(file, frame)
+        return simplejpeg.decode_jpeg(clean, colors, strict=True), clean
     except ValueError as error:
-        raise ImageError(f"corrupt JPEG ({error}); get an undamaged copy") from error
-    return pixels
-
-
-def _walk(data: bytes) -> tuple[_Frame, _Markers]:
-    """Walk from marker to marker, through the coded data of every scan, and check that nothing is missing."""
-    markers, scans, position = _Markers(), 0, 2
-    while True:
-        start = position
-        while data[position : position + 1] == b"\xff":
-            position += 1
-        if position >= len(data):
-            raise ImageError(f"truncated JPEG: the file ends after {len(data)} bytes without an end marker; {DAMAGED}")
-        marker = data[position]
-        if (
-            position == start
-            or marker in (0x00, 0x01, _SOI, *range(0xD0, 0xD8))
-            or (marker in _FRAMES and markers.frame)
-        ):
-            raise ImageError(f"corrupt JPEG: no valid marker at byte {start}; {DAMAGED}")
-        position += 1
-        if marker == _EOI:
-            break
-        (length,) = struct.unpack_from(">H", data, position)
-        segment, position = position + 2, position + max(length, 2)
-        if position > len(data):
-            raise ImageError(f"truncated JPEG: the file ends inside the segment at byte {start}; {DAMAGED}")
-        if marker == _SOS:
-            if markers.frame is None:
-                raise ImageError(f"corrupt JPEG: a scan before the frame header, at byte {start}; {DAMAGED}")
-            position = _check_scan(data, segment, position, markers.frame, markers.interval)
-            scans += 1
-            if scans > _MAX_SCANS:
-                raise ImageError(f"a JPEG of more than {_MAX_SCANS} scans; {ADVICE}")
-        else:
-            _read_segment(data, marker, segment, position, markers)
-    if markers.frame is None or not markers.frame.is_complete:
-        raise ImageError(f"truncated JPEG: its end marker comes before the whole image was coded; {DAMAGED}")
-    return markers.frame, markers
-
-
-def _read_segment(data: bytes, marker: int, segment: int, end: int, markers: _Markers) -> None:
-    """Note what a segment says; most say nothing of interest here."""
-    if marker in _OTHER_FRAMES:
-        raise ImageError(f"a lossless, hierarchical or arithmetic-coded JPEG (SOF{marker - 0xC0}); {ADVICE}")
-    if marker in _FRAMES:
-        markers.frame = _Frame.parse(data, segment, progressive=marker == _PROGRESSIVE)
-    elif marker == _DRI:
-        (markers.interval,) = struct.unpack_from(">H", data, segment)
-    elif marker == _APP1 and not markers.exif_seen and data.startswith(b"Exif\x00", segment):
-        markers.orientation, markers.exif_seen = exif_orientation(data[segment + 6 : end]), True
-    elif marker == _APP14 and data.startswith(b"Adobe", segment):
-        markers.adobe = True
-
-
-def _check_scan(data: bytes, segment: int, position: int, frame: _Frame, interval: int) -> int:
-    """Check one scan, add what it codes to the frame and return the position of the marker after it."""
-    (count,) = struct.unpack_from("B", data, segment)
-    components = list(struct.unpack_from("Bx" * count, data, segment + 1))
-    if not components or not set(components) <= set(frame.sampling):
-        raise ImageError(f"corrupt JPEG: the scan at byte {segment} is of unknown components; {DAMAGED}")
-    end = _ENTROPY_END.search(data, position)
-    if end is None:
-        raise ImageError(f"truncated JPEG: the file ends inside the image data, after {len(data)} bytes; {DAMAGED}")
-    if interval:
-        restarts = [marker[1] - 0xD0 for marker in _RESTART.findall(data, position, end.start())]
-        expected = -(-frame.coded_units(components) // interval) - 1
-        if len(restarts) < expected or any(number != index % 8 for index, number in enumerate(restarts)):
-            raise ImageError(f"corrupt JPEG: image data is missing (restart markers out of sequence); {DAMAGED}")
-    first, last, bits = struct.unpack_from("BBB", data, segment + 1 + 2 * count)
-    frame.add_scan(components, first, last, bits)
-    return end.start()
+        if isinstance(error, ImageError):
+            raise
+        if "memory" in str(error).lower():
+            raise MemoryError from error
+        raise ImageError(f"corrupt JPEG ({error}); {DAMAGED}") from error

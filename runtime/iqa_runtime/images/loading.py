@@ -1,8 +1,4 @@
-"""Load an image as upright 8-bit RGB from a path, encoded bytes or an array, by the rules of ``docs/images.md``.
-
-The same file gives the same pixels with every supported OpenCV version: orientation, alpha, transparency and 16-bit
-samples are handled here, because OpenCV's own handling differs between formats, flags and versions.
-"""
+"""Load an image as upright 8-bit RGB from a path, encoded bytes or an array, by the rules of ``docs/images.md``."""
 
 from __future__ import annotations
 
@@ -15,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.errors import FileError, ImageError, UsageError
-from iqa_runtime.images.formats import ImageHeader, check_tiff_pixels, decode_jpeg, inspect_header
+from iqa_runtime.images.formats import decode, inspect_header
+from iqa_runtime.images.pixels import upright
 
 Source = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 """An image: the path of a file, the bytes of one, or uint8 H x W x 3 RGB pixels."""
@@ -26,8 +23,6 @@ IMAGE_SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".w
 DEFAULT_PIXEL_LIMIT = 200_000_000
 """Pixels. Admits today's largest phone photographs (16320 x 12240); as 8-bit RGB they take 600 MB."""
 
-_WHITE = 255
-_FLIP_CODES = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # of cv2.flip by EXIF orientation; 5 to 8 are transposed first
 _MAX_FILE_BYTES = 2**31 - 1  # OpenCV counts the bytes of an encoded image in a signed 32-bit integer
 
 
@@ -52,7 +47,8 @@ def load_image(source: Source, *, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> NDA
     FileError
         If a path does not name a readable regular file.
     ImageError
-        If the content is of another format, truncated, corrupt, several images, or over the pixel limit.
+        If the content is of another format, truncated, corrupt, several images, or over the pixel limit, or if there is
+        not enough memory for it.
     UsageError
         If `source` is of another type, or an array of another shape or dtype.
     """
@@ -60,20 +56,20 @@ def load_image(source: Source, *, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> NDA
         raise UsageError(f"pixel_limit={pixel_limit}: give a number of pixels of at least 1")
     if isinstance(source, np.ndarray):
         return _check_array(source)
-    if isinstance(source, bytes):
-        name, data = "image bytes", source
-    elif isinstance(source, (str, os.PathLike)):
-        name = os.fspath(source)
-        data = _read_file(name)
-    else:
+    if not isinstance(source, (bytes, str, os.PathLike)):
         raise UsageError(
             f"an image of type {type(source).__name__}: give a path, the bytes of a file, or a uint8 H x W x 3 RGB "
             "array (from PIL: numpy.asarray(image.convert('RGB')))"
         )
+    name = "image bytes" if isinstance(source, bytes) else os.fspath(source)
     try:
-        return _decode(data, pixel_limit)
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error.__cause__
+        data = source if isinstance(source, bytes) else _read_file(name)
+        try:
+            return _decode(data, pixel_limit)
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from error.__cause__
+    except MemoryError as error:
+        raise ImageError(f"{name}: not enough memory to decode it; shrink it, or score fewer at a time") from error
 
 
 def _check_array(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -117,67 +113,4 @@ def _decode(data: bytes, pixel_limit: int) -> NDArray[np.uint8]:
         raise ImageError(
             f"{header.width} x {header.height} pixels, over the limit of {pixel_limit}; shrink it or raise pixel_limit"
         )
-    if header.format == "TIFF":
-        check_tiff_pixels(data)
-    pixels = decode_jpeg(data) if header.format == "JPEG" else None
-    return _upright(pixels, header.orientation) if pixels is not None else _decode_with_opencv(data, header)
-
-
-def _decode_with_opencv(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
-    import cv2
-
-    unchanged = header.depth > 8 or header.alpha != "none" or header.transparent_gray is not None
-    flags = cv2.IMREAD_UNCHANGED if unchanged else cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise ImageError(f"OpenCV cannot decode this {header.format}; save it again as PNG or JPEG") from error
-    upright_already = header.format == "TIFF"  # OpenCV turns TIFF, and TIFF alone, under every flag
-    rows_first = (header.height, header.width)
-    size = rows_first[::-1] if upright_already and header.orientation >= 5 else rows_first
-    if pixels is None or pixels.shape[:2] != size:
-        raise ImageError(f"corrupt {header.format}: its pixels cannot be decoded; get an undamaged copy")
-    rgb = np.ascontiguousarray(_to_rgb(pixels, header) if unchanged else pixels, dtype=np.uint8)
-    return rgb if upright_already else _upright(rgb, header.orientation)
-
-
-def _to_rgb(pixels: NDArray[Any], header: ImageHeader) -> NDArray[np.uint8]:
-    """Make 8-bit RGB of what OpenCV decoded unchanged: gray, BGR or BGRA, 8 or 16 bits.
-
-    16-bit samples keep their upper byte, as libpng, Pillow and OpenCV reduce them, so that training and scoring agree.
-    """
-    is_gray = pixels.ndim == 2
-    alpha = pixels[..., 3] if not is_gray and pixels.shape[2] == 4 else None
-    if is_gray and header.transparent_gray is not None:
-        opaque = np.iinfo(pixels.dtype).max
-        key = header.transparent_gray * (opaque // (2**header.depth - 1))  # OpenCV spreads 1, 2, 4 bits over 0 to 255
-        alpha = np.where(pixels == key, 0, opaque).astype(pixels.dtype)
-    color = np.repeat(pixels[..., None], 3, axis=2) if is_gray else pixels[..., 2::-1]
-    if pixels.dtype == np.uint16:
-        color = color >> 8
-        alpha = None if alpha is None else alpha >> 8
-    if alpha is None:
-        return color.astype(np.uint8)
-    # OpenCV returns 8-bit TIFF multiplied by its alpha, whichever way it was stored.
-    premultiplied = header.alpha == "premultiplied" or (header.format == "TIFF" and pixels.dtype == np.uint8)
-    return _composite(color, alpha[..., None], premultiplied=premultiplied)
-
-
-def _composite(color: NDArray[Any], alpha: NDArray[Any], *, premultiplied: bool) -> NDArray[np.uint8]:
-    """Lay 8-bit colours over white, in sRGB values, rounded to nearest (255 is odd: there are no ties)."""
-    background = _WHITE - alpha.astype(np.uint16)
-    if premultiplied:
-        mixed: NDArray[np.uint16] = np.minimum(color.astype(np.uint16) + background, _WHITE)
-    else:
-        mixed = (color.astype(np.uint16) * alpha + _WHITE * background + 127) // 255  # at most 65152
-    return mixed.astype(np.uint8)
-
-
-def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Apply an EXIF orientation, 1 to 8; OpenCV copies a turned image several times faster than NumPy."""
-    import cv2
-
-    turned: NDArray[Any] = cv2.transpose(pixels) if orientation >= 5 else pixels
-    if orientation in _FLIP_CODES:
-        turned = cv2.flip(turned, _FLIP_CODES[orientation])
-    return turned.astype(np.uint8, copy=False)
+    return upright(decode(data, header), header.orientation)

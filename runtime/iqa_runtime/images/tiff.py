@@ -1,27 +1,42 @@
-"""Recognise what kind of TIFF a file is and check that all its pixel data lies inside it (TIFF 6.0, 1992)."""
+"""Recognise what kind of TIFF a file is, check that all its pixel data lies inside it, and decode it (TIFF 6.0, 1992).
+
+What a page looks like is checked against the kinds for which `docs/images.md` has a rule; its strips and tiles are
+unpacked in `tiff_blocks`, samples turned into 8 bits in `tiff_samples`.
+"""
 
 from __future__ import annotations
 
-import struct
+import numpy as np
+from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, Alpha, ImageHeader
-from iqa_runtime.images.tiff_blocks import blocks_of, check_block
-from iqa_runtime.images.tiff_directory import Directory, Tag, orientation_of, read_directory, read_start
+from iqa_runtime.images.pixels import WHITE, in_bands, mix_inks, over_white
+from iqa_runtime.images.tiff_blocks import COMPRESSIONS, Page, check_extent, samples_of
+from iqa_runtime.images.tiff_directory import Directory, Form, Tag, orientation_of, read_directory, read_start
 
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: thumbnails and masks that belong to another page
-_COMPRESSIONS = {1, 5, 7, 8, 32773, 32946}  # none, LZW, JPEG, Deflate, PackBits, Deflate by its old number
-_RGB = 2
-_KINDS = {  # PhotometricInterpretation: colour channels, bits per sample that OpenCV decodes
-    0: (1, {1, 8}),  # gray, 0 is white
-    1: (1, {1, 8, 16}),  # gray, 0 is black
-    _RGB: (3, {8, 16}),
-    3: (1, {1, 4, 8}),  # palette
-    5: (4, {8}),  # CMYK
-    6: (3, {8}),  # YCbCr
+_MAX_DIRECTORIES = 64  # more than any real file has
+_WHITE_IS_ZERO, _GRAY, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_COLORS = {_WHITE_IS_ZERO: 1, _GRAY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
+_UNSIGNED, _FLOAT = 1, 3
+_DEPTHS = {  # bits per sample by SampleFormat and PhotometricInterpretation
+    _UNSIGNED: {
+        _WHITE_IS_ZERO: {1, 2, 4, 8, 10, 12, 14, 16},
+        _GRAY: {1, 2, 4, 8, 10, 12, 14, 16},
+        _RGB: {2, 4, 8, 10, 12, 14, 16},
+        _PALETTE: {1, 2, 4, 8},
+        _CMYK: {8, 16},
+        _YCBCR: {8},
+    },
+    _FLOAT: {kind: {16, 32, 64} for kind in (_WHITE_IS_ZERO, _GRAY, _RGB)},
 }
 _ALPHA: dict[int, Alpha] = {1: "premultiplied", 2: "straight"}  # by ExtraSamples
-_MAX_DIRECTORIES = 64  # more than any real file has
+_JPEG = 7
+_MAX_SAMPLES = 32  # channels of a pixel; more would be measurements, not a picture
+_CMYK_INKS = 1
+_FULL_RANGE = (0, 255, 128, 255, 128, 255)  # ReferenceBlackWhite
+_BT601 = (0.299, 0.587, 0.114)  # YCbCrCoefficients
 
 
 def inspect_tiff(data: bytes) -> ImageHeader:
@@ -39,46 +54,72 @@ def inspect_tiff(data: bytes) -> ImageHeader:
     struct.error
         If it ends inside a directory.
     """
-    order, position = read_start(data)
-    directory, end = read_directory(data, order, position, set(Tag))
+    form, position = read_start(data)
+    directory, position = read_directory(data, form, position, set(Tag))
     if directory.get(Tag.SUBFILE, (0,))[0] & (_REDUCED | _MASK) or Tag.DNG_VERSION in directory:
         raise ImageError("a camera raw file: its first TIFF page is a thumbnail; develop it to TIFF, PNG or JPEG")
     for _ in range(_MAX_DIRECTORIES):
-        (position,) = struct.unpack_from(f"{order}I", data, end)
         if position == 0:
             break
-        other, end = read_directory(data, order, position, {Tag.SUBFILE})
+        other, position = read_directory(data, form, position, {Tag.SUBFILE})
         if not other.get(Tag.SUBFILE, (0,))[0] & (_REDUCED | _MASK):
             raise ImageError("a TIFF of several pages; a score is of one image: save the page as a file of its own")
     else:
         raise ImageError(f"corrupt TIFF: its pages have no end; {DAMAGED}")
-    header = _describe(directory)
-    _check_extent(directory, len(data))
+    page = _describe(directory, form)
+    header = ImageHeader(
+        format="TIFF",
+        width=page.width,
+        height=page.height,
+        orientation=orientation_of(directory),
+        depth=min(page.bits, 16),
+        alpha=page.alpha,
+    )
+    check_extent(page, len(data))
     return header
 
 
-def check_tiff_pixels(data: bytes) -> None:
-    """Decode every strip or tile as far as it takes to see that all of its pixels are there.
+def decode_tiff(data: bytes) -> NDArray[np.uint8]:
+    """Decode a file that `inspect_tiff` has accepted.
 
-    The decoder behind OpenCV fills in what is missing and says so on stderr alone.
-
-    Parameters
-    ----------
-    data
-        A file that has passed `inspect_tiff`.
+    Returns
+    -------
+    numpy.ndarray
+        uint8, H x W x 3, RGB, as stored: before the orientation is applied.
 
     Raises
     ------
     ImageError
         If a strip or tile does not decode to the size of its pixels.
     """
-    order, position = read_start(data)
-    directory, _ = read_directory(data, order, position, set(Tag))
-    for block in blocks_of(directory):
-        check_block(data, block, directory)
+    form, position = read_start(data)
+    directory, _ = read_directory(data, form, position, set(Tag))
+    page = _describe(directory, form)
+    samples = samples_of(data, page)
+    if page.samples == page.colors == 3:
+        return samples
+    return in_bands(lambda band: _rgb_of(samples[band], page), page.height, page.width)
 
 
-def _describe(directory: Directory) -> ImageHeader:
+def _rgb_of(samples: NDArray[np.uint8], page: Page) -> NDArray[np.uint8]:
+    """Turn some rows of channels into RGB, or gray of one channel."""
+    color = samples[..., : page.colors]
+    if page.photometric == _PALETTE:
+        # Some writers store 8 bits instead of 16; libtiff takes them for what they are.
+        stored = np.array(page.directory[Tag.COLOR_MAP], np.uint16).reshape(3, -1).T
+        palette = stored >> 8 if stored.max() > WHITE else stored
+        color = palette.astype(np.uint8)[samples[..., 0]]
+    if page.photometric == _WHITE_IS_ZERO:
+        color = WHITE - color
+    elif page.photometric == _CMYK:
+        color = mix_inks(color)
+    if page.alpha != "none":
+        alpha = samples[..., page.colors + page.alpha_index]
+        color = over_white(color, alpha, premultiplied=page.alpha == "premultiplied")
+    return color
+
+
+def _describe(directory: Directory, form: Form) -> Page:
     """Check that there is a written rule for this kind of image."""
     try:
         (width,), (height,), photometric = directory[Tag.WIDTH], directory[Tag.HEIGHT], directory[Tag.PHOTOMETRIC][0]
@@ -86,34 +127,71 @@ def _describe(directory: Directory) -> ImageHeader:
         raise ImageError(f"corrupt TIFF: size or colour interpretation is missing; {DAMAGED}") from None
     samples = directory.get(Tag.SAMPLES, (1,))[0]
     depths = set(directory.get(Tag.BITS, (1,)))
+    formats = set(directory.get(Tag.SAMPLE_FORMAT, (_UNSIGNED,)))
     compression = directory.get(Tag.COMPRESSION, (1,))[0]
-    extra = directory.get(Tag.EXTRA_SAMPLES, (0,))
-    if set(directory.get(Tag.SAMPLE_FORMAT, (1,))) != {1}:
-        raise ImageError("a TIFF of floating-point or signed samples; save it with 8 or 16 bits per channel")
-    if compression not in _COMPRESSIONS:
+    if not formats <= set(_DEPTHS) or len(formats) > 1:
+        raise ImageError("a TIFF of signed or complex samples; save it with 8 or 16 bits per channel")
+    if compression not in COMPRESSIONS:
         raise ImageError(f"a TIFF of compression {compression}, which is not read; save it with LZW or Deflate")
-    colors, allowed_depths = _KINDS.get(photometric, (0, set()))
-    if not depths <= allowed_depths or len(depths) > 1 or samples not in ({3, 4} if photometric == _RGB else {colors}):
+    colors = _COLORS.get(photometric, 0)
+    has_extra = photometric != _YCBCR and (photometric != _PALETTE or depths == {8})
+    if (
+        len(depths) > 1
+        or not depths <= _DEPTHS[min(formats)].get(photometric, set())
+        or samples < colors
+        or (samples > colors and not has_extra)
+        or samples > _MAX_SAMPLES
+    ):
         raise ImageError(
             f"a TIFF of {samples} channels of {'/'.join(map(str, sorted(depths)))} bits and colour interpretation "
             f"{photometric}, which is not read; save it as RGB with 8 or 16 bits per channel"
         )
-    alpha = _ALPHA.get(extra[0]) if samples > colors else "none"
-    if alpha is None:
-        raise ImageError("a TIFF with a fourth channel that is not declared to be alpha; save it as RGB")
-    return ImageHeader(
-        format="TIFF",
+    extra = directory.get(Tag.EXTRA_SAMPLES, ())[: samples - colors]
+    alpha_index = next((index for index, meaning in enumerate(extra) if meaning in _ALPHA), None)
+    if samples > colors and alpha_index is None and photometric != _CMYK:
+        raise ImageError(
+            f"a TIFF with a channel beyond the first {colors} that is not declared to be alpha; save it as RGB"
+        )
+    alpha = "none" if alpha_index is None else _ALPHA[extra[alpha_index]]
+    page = Page(
+        form=form,
         width=width,
         height=height,
-        orientation=orientation_of(directory),
-        depth=max(depths),
+        photometric=photometric,
+        colors=colors,
+        samples=samples,
+        bits=depths.pop(),
+        is_float=formats == {_FLOAT},
         alpha=alpha,
+        alpha_index=alpha_index or 0,
+        compression=compression,
+        directory=directory,
     )
+    _check_kind(page)
+    return page
 
 
-def _check_extent(directory: Directory, size: int) -> None:
-    """Check that every strip or tile is there and inside the file."""
-    blocks = blocks_of(directory)
-    end = max(block.offset + block.length for block in blocks)
-    if end > size or any(block.length == 0 for block in blocks):
-        raise ImageError(f"truncated TIFF: its pixels should end at byte {end} of {size}; {DAMAGED}")
+def _check_kind(page: Page) -> None:
+    """Check what belongs to single kinds of image."""
+    directory = page.directory
+    if page.photometric == _PALETTE and len(directory.get(Tag.COLOR_MAP, ())) != 3 << page.bits:
+        raise ImageError(f"corrupt TIFF: its palette has not {1 << page.bits} colours; {DAMAGED}")
+    if page.photometric == _CMYK and directory.get(Tag.INK_SET, (_CMYK_INKS,))[0] != _CMYK_INKS:
+        raise ImageError("a TIFF of inks other than cyan, magenta, yellow and black; save it as RGB")
+    if page.photometric == _WHITE_IS_ZERO and page.alpha == "premultiplied":
+        raise ImageError("a TIFF whose gray is inverted and multiplied by its alpha; save it as RGB")
+    if page.compression == _JPEG and (page.bits != 8 or page.photometric == _PALETTE):
+        raise ImageError("a TIFF whose JPEG data is of a palette, or not of 8 bits; save it with another compression")
+    if page.photometric == _YCBCR and page.compression != _JPEG:
+        _check_ycbcr(directory)
+
+
+def _check_ycbcr(directory: Directory) -> None:
+    """Check that luminance and chrominance are the usual ones, those of JPEG."""
+    for tag, usual in ((Tag.YCBCR_COEFFICIENTS, _BT601), (Tag.REFERENCE_BLACK_WHITE, _FULL_RANGE)):
+        values = directory.get(tag)
+        found = (
+            tuple(round(a / max(b, 1), 3) for a, b in zip(values[::2], values[1::2], strict=False)) if values else usual
+        )
+        if found != usual:
+            raise ImageError("a TIFF of YCbCr other than that of JPEG; save it as RGB")

@@ -1,22 +1,94 @@
-"""Check that each strip or tile of a TIFF file decodes to as many bytes as its pixels take.
+"""Decode the strips and tiles of a TIFF page; each must decode to as many bytes as its pixels take.
 
-Nothing is kept of what is decoded, and for LZW and PackBits only lengths are followed.
+The decoders behind OpenCV and Pillow fill in what is missing, or accept what damage has made too long.
 """
 
 from __future__ import annotations
 
+import sys
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError
-from iqa_runtime.images.header import DAMAGED
-from iqa_runtime.images.jpeg import check_jpeg_block
-from iqa_runtime.images.tiff_directory import Directory, Tag
-from iqa_runtime.images.tiff_lzw import lzw_length
+from iqa_runtime.images.header import DAMAGED, Alpha
+from iqa_runtime.images.jpeg import decode_jpeg_block, read_tables
+from iqa_runtime.images.tiff_directory import Directory, Form, Tag
+from iqa_runtime.images.tiff_lzw import decode_lzw
+from iqa_runtime.images.tiff_samples import Samples, rgb_of_units, rgb_of_ycbcr, unpack
 
-_NONE, _LZW, _JPEG, _PACKBITS = 1, 5, 7, 32773  # all others that are admitted are Deflate
-_YCBCR, _SEPARATE, _LOW_BIT_FIRST = 6, 2, 2
+_NONE, _LZW, _JPEG, _PACKBITS = 1, 5, 7, 32773
+_DEFLATE, _OLD_DEFLATE, _LZMA, _ZSTD = 8, 32946, 34925, 50000
+COMPRESSIONS = {_NONE, _LZW, _JPEG, _PACKBITS, _DEFLATE, _OLD_DEFLATE, _LZMA, _ZSTD}
+_PREDICTED = COMPRESSIONS - {_NONE, _JPEG, _PACKBITS}  # the tag has no meaning for others
+_PALETTE, _YCBCR, _SEPARATE, _LOW_BIT_FIRST = 3, 6, 2, 2
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_LZMA_MEMORY = 1 << 28  # bytes its decoder may take; its largest preset takes 65 MB
+_MAX_TABLES = 1 << 12  # bytes of JPEG tables; four of each kind take less than 3000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What the directory of a page says.
+
+    Attributes
+    ----------
+    form
+        How numbers are stored, 16-bit samples among them.
+    width, height
+        In pixels.
+    photometric
+        What the first `colors` of its `samples` channels are (PhotometricInterpretation).
+    bits, is_float
+        Of one sample.
+    alpha, alpha_index
+        Whether there is transparency, and in which of the channels behind the colours.
+    compression
+        One of `COMPRESSIONS`.
+    directory
+        All tags.
+    """
+
+    form: Form
+    width: int
+    height: int
+    photometric: int
+    colors: int
+    samples: int
+    bits: int
+    is_float: bool
+    alpha: Alpha
+    alpha_index: int
+    compression: int
+    directory: Directory
+
+    def first(self, tag: Tag, default: int) -> int:
+        """Return the first value of a tag."""
+        return self.directory.get(tag, (default,))[0]
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether each channel has strips or tiles of its own."""
+        return self.samples > 1 and self.first(Tag.PLANES, 1) == _SEPARATE
+
+    @property
+    def subsampling(self) -> tuple[int, int]:
+        """How many pixels share a chrominance, across and down."""
+        if self.photometric != _YCBCR or self.compression == _JPEG:
+            return 1, 1
+        across, down = (self.directory.get(Tag.YCBCR_SUBSAMPLING, (2, 2)) * 2)[:2]
+        if not {across, down} <= {1, 2, 4} or (self.is_separate and (across, down) != (1, 1)):
+            raise ImageError(f"corrupt TIFF: chrominance subsampling {across} x {down}; {DAMAGED}")
+        return across, down
+
+    @property
+    def predictor(self) -> int:
+        """How samples were made smaller before they were compressed (section 14 and Technical Note 3)."""
+        return self.first(Tag.PREDICTOR, 1) if self.compression in _PREDICTED else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +99,8 @@ class Block:
     ----------
     offset, length
         Where its coded bytes lie in the file.
+    plane, top, left
+        Where its pixels lie in the image; the plane is that of its only channel.
     width, height
         In pixels; the last strip is as high as what is left of the image, tiles are never cut.
     full_height
@@ -35,128 +109,189 @@ class Block:
 
     offset: int
     length: int
+    plane: int
+    top: int
+    left: int
     width: int
     height: int
     full_height: int
 
 
-def blocks_of(directory: Directory) -> list[Block]:
-    """List the strips or tiles of a page in the order of the file's tags.
+def check_extent(page: Page, size: int) -> None:
+    """Check that every strip or tile is there and inside the file, and that they do not lie over one another.
 
     Raises
     ------
     ImageError
-        If some are missing or empty.
+        If not.
     """
-    width, height = directory[Tag.WIDTH][0], directory[Tag.HEIGHT][0]
-    offsets = directory.get(Tag.STRIP_OFFSETS) or directory.get(Tag.TILE_OFFSETS, ())
-    lengths = directory.get(Tag.STRIP_BYTES) or directory.get(Tag.TILE_BYTES, ())
-    tiled = Tag.TILE_OFFSETS in directory
-    if tiled:
-        block_width, block_height = directory.get(Tag.TILE_WIDTH, (0,))[0], directory.get(Tag.TILE_HEIGHT, (0,))[0]
-    else:
-        block_width, block_height = width, min(directory.get(Tag.ROWS_PER_STRIP, (height,))[0], height)
-    if block_width == 0 or block_height == 0:
-        raise ImageError(f"corrupt TIFF: empty strips or tiles; {DAMAGED}")
-    planes = directory.get(Tag.SAMPLES, (1,))[0] if directory.get(Tag.PLANES, (1,))[0] == _SEPARATE else 1
-    rows = -(-height // block_height)
-    per_plane = -(-width // block_width) * rows
-    if min(len(offsets), len(lengths)) < per_plane * planes:
-        raise ImageError(f"corrupt TIFF: {min(len(offsets), len(lengths))} of {per_plane * planes} blocks; {DAMAGED}")
-    last_height = block_height if tiled else height - (rows - 1) * block_height
-    return [
-        Block(
-            offset=offsets[index],
-            length=lengths[index],
-            width=block_width,
-            height=last_height if index % per_plane == per_plane - 1 else block_height,
-            full_height=block_height,
-        )
-        for index in range(per_plane * planes)
-    ]
+    end = total = 0
+    for block in _blocks_of(page):
+        end, total = max(end, block.offset + block.length), total + block.length
+        if block.length == 0:
+            raise ImageError(f"truncated TIFF: strips or tiles of no bytes; {DAMAGED}")
+    if end > size:
+        raise ImageError(f"truncated TIFF: its pixels should end at byte {end} of {size}; {DAMAGED}")
+    if total > size:
+        raise ImageError(f"corrupt TIFF: its strips or tiles take {total} of {size} bytes; {DAMAGED}")
 
 
-def check_block(data: bytes, block: Block, directory: Directory) -> None:
-    """Check that one strip or tile decodes to its pixels.
+def samples_of(data: bytes, page: Page) -> NDArray[np.uint8]:
+    """Decode a page to 8 bits per sample.
 
     Parameters
     ----------
     data
-        The whole file; the block lies inside.
-    block
-        Which one.
-    directory
-        Of the page.
+        The whole file; all blocks lie inside.
+    page
+        Of a kind that is read.
+
+    Returns
+    -------
+    numpy.ndarray
+        H x W x samples; indices where they are those of a palette, RGB where the file has YCbCr.
 
     Raises
     ------
     ImageError
-        If its coded data is damaged, ends early or is too much.
+        If the coded data of a block is damaged, ends early or is too much.
     """
-    compression = directory.get(Tag.COMPRESSION, (1,))[0]
-    coded = data[block.offset : block.offset + block.length]
-    if compression == _JPEG:
-        # Tables and image data are two JPEG files, each between a start and an end marker.
-        tables = bytes(directory.get(Tag.JPEG_TABLES, ()))
-        whole = tables[:-2] + coded[2:] if tables else coded
-        check_jpeg_block(whole, block.width, block.height)
-        return
-    if directory.get(Tag.FILL_ORDER, (1,))[0] == _LOW_BIT_FIRST:
-        coded = coded.translate(_MIRRORED)
-    wanted, most = (_decoded_bytes(directory, block.width, height) for height in (block.height, block.full_height))
-    if compression == _NONE:
-        found, most = len(coded), max(most, len(coded))
-    elif compression == _LZW:
-        found = lzw_length(coded, wanted, most)
-    elif compression == _PACKBITS:
-        found = _packbits_length(coded, wanted)
-        most = max(most, found)
+    samples = np.empty((page.height, page.width, page.samples), np.uint8)
+    tables = read_tables(bytes(page.directory.get(Tag.JPEG_TABLES, ())))
+    if len(tables) > _MAX_TABLES:
+        raise ImageError(f"corrupt TIFF: {len(tables)} bytes of JPEG tables; {DAMAGED}")
+    for block in _blocks_of(page):
+        pixels = _decode_block(data, block, page, tables)
+        part = samples[block.top : block.top + block.height, block.left : block.left + block.width]
+        if page.is_separate:
+            part[..., block.plane] = pixels[: part.shape[0], : part.shape[1], 0]
+        else:
+            part[:] = pixels[: part.shape[0], : part.shape[1]]
+    if page.photometric == _YCBCR and page.is_separate:
+        return rgb_of_ycbcr(samples)
+    return samples
+
+
+def _blocks_of(page: Page) -> Iterator[Block]:
+    """List the strips or tiles in the order of the file's tags."""
+    directory = page.directory
+    tiled = Tag.TILE_OFFSETS in directory
+    offsets = directory.get(Tag.TILE_OFFSETS if tiled else Tag.STRIP_OFFSETS, ())
+    lengths = directory.get(Tag.TILE_BYTES if tiled else Tag.STRIP_BYTES, ())
+    if tiled:
+        width, full_height = page.first(Tag.TILE_WIDTH, 0), page.first(Tag.TILE_HEIGHT, 0)
     else:
-        found = _deflate_length(coded, most)
-    if not wanted <= found <= most:
-        raise ImageError(
-            f"corrupt TIFF: the pixels at byte {block.offset} decode to {found} bytes instead of {wanted}; {DAMAGED}"
+        width, full_height = page.width, min(page.first(Tag.ROWS_PER_STRIP, page.height), page.height)
+    if width < 1 or full_height < 1:
+        raise ImageError(f"corrupt TIFF: empty strips or tiles; {DAMAGED}")
+    across, rows = -(-page.width // width), -(-page.height // full_height)
+    count = across * rows * (page.samples if page.is_separate else 1)
+    if min(len(offsets), len(lengths)) < count:
+        raise ImageError(f"corrupt TIFF: {min(len(offsets), len(lengths))} of {count} blocks; {DAMAGED}")
+    for index in range(count):
+        plane, place = divmod(index, across * rows)
+        top, left = place // across * full_height, place % across * width
+        yield Block(
+            offset=offsets[index],
+            length=lengths[index],
+            plane=plane,
+            top=top,
+            left=left,
+            width=width,
+            height=full_height if tiled else min(full_height, page.height - top),
+            full_height=full_height,
         )
 
 
-def _decoded_bytes(directory: Directory, width: int, height: int) -> int:
-    """Count the bytes of so many pixels of a strip or tile; rows start on whole bytes."""
-    separate = directory.get(Tag.PLANES, (1,))[0] == _SEPARATE
-    if directory[Tag.PHOTOMETRIC][0] == _YCBCR and not separate:
+def _decode_block(data: bytes, block: Block, page: Page, tables: bytes) -> NDArray[np.uint8]:
+    """Decode one strip or tile to its pixels, at least its height x its width x channels."""
+    coded = data[block.offset : block.offset + block.length]
+    channels = 1 if page.is_separate else page.samples
+    if page.compression == _JPEG:
+        size = block.width, block.height, block.full_height
+        is_ycbcr = page.photometric == _YCBCR and channels == 3
+        return decode_jpeg_block(coded, tables, size, channels=channels, ycbcr=is_ycbcr)
+    if page.first(Tag.FILL_ORDER, 1) == _LOW_BIT_FIRST:
+        coded = coded.translate(_MIRRORED)
+    across, down = page.subsampling
+    row_bytes = -(-block.width * channels * page.bits // 8)
+    if page.photometric == _YCBCR and not page.is_separate:
         # Pixels come in units: all luminances of one, then its two chrominances (TIFF 6.0, section 21).
-        across, down = (directory.get(Tag.YCBCR_SUBSAMPLING, (2, 2)) * 2)[:2]
-        if not {across, down} <= {1, 2, 4}:
-            raise ImageError(f"corrupt TIFF: chrominance subsampling {across} x {down}; {DAMAGED}")
-        return -(-width // across) * -(-height // down) * (across * down + 2)
-    samples = 1 if separate else directory.get(Tag.SAMPLES, (1,))[0]
-    return -(-width * samples * directory.get(Tag.BITS, (1,))[0] // 8) * height
+        row_bytes = -(-block.width // across) * (across * down + 2)
+    wanted, most = (-(-height // down) * row_bytes for height in (block.height, block.full_height))
+    decoded = _decompress(coded, page.compression, wanted, most)
+    if page.compression in (_NONE, _PACKBITS):
+        most = max(most, len(decoded))  # what follows is only filling
+    if not wanted <= len(decoded) <= most:
+        raise ImageError(
+            f"corrupt TIFF: the pixels at byte {block.offset} decode to {len(decoded)} bytes instead of {wanted}; "
+            f"{DAMAGED}"
+        )
+    rows = np.frombuffer(decoded, np.uint8, wanted).reshape(-1, row_bytes)
+    if page.photometric == _YCBCR and not page.is_separate:
+        return rgb_of_units(rows, across, down)
+    layout = Samples(page.form.order, page.bits, page.is_float, is_index=page.photometric == _PALETTE)
+    return unpack(rows, layout, block.width, channels, page.predictor)
 
 
-def _deflate_length(coded: bytes, most: int) -> int:
-    """Count what a zlib stream inflates to, at most one byte more than `most`; -1 if damaged, by its Adler-32 too."""
-    decoder = zlib.decompressobj()
-    length, rest = 0, coded
+def _decompress(coded: bytes, compression: int, wanted: int, most: int) -> bytes:
+    """Undo a compression, to little more than `most` bytes."""
+    if compression == _NONE:
+        return coded
+    if compression == _LZW:
+        return decode_lzw(coded, wanted, most)
+    if compression == _PACKBITS:
+        return _unpack_bits(coded, wanted)
+    # With a checksum each: Deflate always, LZMA and Zstandard where the writer asked for one.
+    decoder = _decompressor(compression)
     try:
-        while length <= most and not decoder.eof:
-            inflated = len(decoder.decompress(rest, min(most + 1 - length, 1 << 20)))
-            rest = decoder.unconsumed_tail
-            length += inflated
-            if not inflated and not rest:
-                break
-    except zlib.error:
-        return -1
-    return length if decoder.eof or length > most else -1
+        decoded = decoder.decompress(coded, most + 1)
+    except MemoryError:
+        raise
+    except Exception as error:  # each library has an error of its own
+        raise ImageError(f"corrupt TIFF: its compressed data is damaged ({error}); {DAMAGED}") from error
+    if not decoder.eof and len(decoded) <= most:
+        raise ImageError(f"corrupt TIFF: its compressed data has no end; {DAMAGED}")
+    return decoded
 
 
-def _packbits_length(coded: bytes, wanted: int) -> int:
-    """Count what PackBits runs expand to, until there is enough; a run that the data ends in counts for nothing."""
-    length = position = 0
-    while length < wanted and position < len(coded):
+class _Decompressor(Protocol):
+    """What zlib, lzma and zstd have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def _decompressor(compression: int) -> _Decompressor:
+    if compression == _LZMA:
+        import lzma
+
+        return lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)
+    if compression == _ZSTD:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+        decoder: _Decompressor = zstd.ZstdDecompressor()
+        return decoder
+    return zlib.decompressobj()
+
+
+def _unpack_bits(coded: bytes, wanted: int) -> bytes:
+    """Expand PackBits runs (section 9) until there is enough; a run that the data ends in counts for nothing."""
+    decoded, position = bytearray(), 0
+    while len(decoded) < wanted and position < len(coded):
         header = coded[position]
         if header < 128:
             position += 2 + header
-            length += 1 + header if position <= len(coded) else 0
+            if position <= len(coded):
+                decoded += coded[position - 1 - header : position]
+        elif header > 128:
+            position += 2
+            if position <= len(coded):
+                decoded += coded[position - 1 : position] * (257 - header)
         else:
-            position += 2 if header > 128 else 1
-            length += 257 - header if header > 128 and position <= len(coded) else 0
-    return length
+            position += 1
+    return bytes(decoded)

@@ -1,12 +1,13 @@
-"""Read the directories of a TIFF file; EXIF metadata has the same layout.
+"""Read the directories of TIFF and BigTIFF files; EXIF metadata has the layout of the former.
 
-Follows TIFF 6.0 (1992) sections 2 and 8, and the Exif 3.0 standard for the orientation tag.
+Follows TIFF 6.0 (1992) sections 2 and 8, the BigTIFF design of 2007, and the Exif 3.0 standard for the orientation tag.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Collection
+from dataclasses import dataclass
 from enum import IntEnum
 
 from iqa_runtime.errors import ImageError
@@ -29,22 +30,55 @@ class Tag(IntEnum):
     ROWS_PER_STRIP = 278
     STRIP_BYTES = 279
     PLANES = 284
+    PREDICTOR = 317
     COLOR_MAP = 320
     TILE_WIDTH = 322
     TILE_HEIGHT = 323
     TILE_OFFSETS = 324
     TILE_BYTES = 325
+    INK_SET = 332
     EXTRA_SAMPLES = 338
     SAMPLE_FORMAT = 339
     JPEG_TABLES = 347
+    YCBCR_COEFFICIENTS = 529
     YCBCR_SUBSAMPLING = 530
+    REFERENCE_BLACK_WHITE = 532
     DNG_VERSION = 50706
 
 
-_VALUE_CODES = {1: "B", 3: "H", 4: "I", 7: "B"}  # BYTE, SHORT, LONG, UNDEFINED: the types of every tag used here
+# Every integer type; a RATIONAL is two values. Floating-point types and text mean nothing in the tags used here.
+_VALUE_CODES = {
+    1: "B",
+    3: "H",
+    4: "I",
+    5: "II",
+    6: "b",
+    7: "B",
+    8: "h",
+    9: "i",
+    13: "I",
+    16: "Q",
+    17: "q",
+    18: "Q",
+}
+_ALLOWED_TYPES = {Tag.JPEG_TABLES: {1, 7}, Tag.COLOR_MAP: {3}}  # where another type would be other data
 _MAX_VALUES = 1 << 20  # more than any real file has, few enough that a hostile one cannot take gigabytes to read
+_MAX_ENTRIES = 4096  # as libtiff allows
 
 Directory = dict[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How numbers are stored: the struct byte order, and whether places are counted in 64 bits (BigTIFF)."""
+
+    order: str
+    big: bool
+
+    @property
+    def place(self) -> str:
+        """The struct code of a place in the file."""
+        return "Q" if self.big else "I"
 
 
 def exif_orientation(data: bytes) -> int:
@@ -53,59 +87,87 @@ def exif_orientation(data: bytes) -> int:
     Parameters
     ----------
     data
-        The block without its ``Exif`` prefix: it starts with the TIFF byte-order mark.
+        The block, with or without its ``Exif`` prefix. What is wrong with it elsewhere does not matter.
     """
+    data = data.removeprefix(b"Exif\0\0")
     try:
-        order, position = read_start(data)
-        return orientation_of(read_directory(data, order, position, {Tag.ORIENTATION})[0])
+        form, position = read_start(data)
+        (count,) = struct.unpack_from(f"{form.order}H", data, position)
+        for entry in range(position + 2, min(position + 2 + 12 * count, len(data) - 11), 12):
+            if struct.unpack_from(f"{form.order}H", data, entry)[0] == Tag.ORIENTATION:
+                values = _read_values(data, form, entry, most=1)
+                return orientation_of({Tag.ORIENTATION: values} if values else {})
     except (struct.error, ImageError):
-        return 1
+        pass
+    return 1
 
 
-def read_start(data: bytes) -> tuple[str, int]:
-    """Return the struct byte order and the position of the first directory.
+def read_start(data: bytes) -> tuple[Form, int]:
+    """Return how the file stores numbers, and the position of the first directory.
 
     Raises
     ------
     ImageError
         If this is no TIFF.
     struct.error
-        If it ends inside these eight bytes.
+        If it ends inside its header.
     """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         raise ImageError(f"corrupt TIFF: no byte-order mark; {DAMAGED}")
     magic, position = struct.unpack_from(f"{order}HI", data, 2)
-    if magic != 42:
-        raise ImageError(f"corrupt TIFF: no version number; {DAMAGED}")
-    return order, position
+    if magic == 42:
+        return Form(order, big=False), position
+    if magic == 43 and struct.unpack_from(f"{order}HH", data, 4) == (8, 0):
+        return Form(order, big=True), struct.unpack_from(f"{order}Q", data, 8)[0]
+    raise ImageError(f"corrupt TIFF: no version number; {DAMAGED}")
 
 
-def read_directory(data: bytes, order: str, position: int, wanted: Collection[int]) -> tuple[Directory, int]:
-    """Return the `wanted` tags of the directory at `position`, and the position after its entries.
+def read_directory(data: bytes, form: Form, position: int, wanted: Collection[int]) -> tuple[Directory, int]:
+    """Return the `wanted` tags of the directory at `position`, and that of the next; 0 if this is the last.
 
     Raises
     ------
     ImageError
-        If a tag has an absurd number of values.
+        If it has an absurd number of tags, or a tag an absurd number of values or impossible ones.
     struct.error
         If the file ends inside the directory or the values of a tag.
     """
-    (count,) = struct.unpack_from(f"{order}H", data, position)
+    if position > len(data):
+        raise struct.error("a directory beyond the end")
+    start, size = position + (8 if form.big else 2), 20 if form.big else 12
+    (count,) = struct.unpack_from(form.order + ("Q" if form.big else "H"), data, position)
+    if count > _MAX_ENTRIES:
+        raise ImageError(f"corrupt TIFF: a directory of {count} tags; {DAMAGED}")
     directory: Directory = {}
-    end = position + 2 + 12 * count
-    for entry in range(position + 2, end, 12):
-        tag, kind, length = struct.unpack_from(f"{order}HHI", data, entry)
-        code = _VALUE_CODES.get(kind)
-        if tag not in wanted or tag in directory or code is None or length == 0:
+    for entry in range(start, start + size * count, size):
+        tag, kind = struct.unpack_from(f"{form.order}HH", data, entry)
+        if tag not in wanted or tag in directory:
             continue
-        if length > _MAX_VALUES:
-            raise ImageError(f"corrupt TIFF: tag {tag} has {length} values; {DAMAGED}")
-        where = entry + 8
-        if length * struct.calcsize(code) > 4:
-            (where,) = struct.unpack_from(f"{order}I", data, where)
-        directory[tag] = struct.unpack_from(f"{order}{length}{code}", data, where)
-    return directory, end
+        values = _read_values(data, form, entry)
+        if kind not in _ALLOWED_TYPES.get(tag, {kind}) or (tag != Tag.ORIENTATION and min(values, default=0) < 0):
+            raise ImageError(f"corrupt TIFF: impossible values of tag {tag}; {DAMAGED}")
+        if values:
+            directory[tag] = values
+    return directory, struct.unpack_from(form.order + form.place, data, start + size * count)[0]
+
+
+def _read_values(data: bytes, form: Form, entry: int, most: int | None = None) -> tuple[int, ...]:
+    """Read the values of one entry, at the most so many; none if their type is not one of integers."""
+    kind, count = struct.unpack_from(f"{form.order}H{form.place}", data, entry + 2)
+    code = _VALUE_CODES.get(kind)
+    if code is None:
+        return ()
+    length = len(code) * count
+    if most is None and length > _MAX_VALUES:
+        raise ImageError(f"corrupt TIFF: tag {struct.unpack_from(form.order + 'H', data, entry)[0]} has {count} values")
+    room = struct.calcsize(f"={form.place}")
+    where = entry + 4 + room
+    if count * struct.calcsize(f"={code}") > room:
+        (where,) = struct.unpack_from(form.order + form.place, data, where)
+        if where > len(data):
+            raise struct.error("values beyond the end")
+    return struct.unpack_from(f"{form.order}{length if most is None else min(length, most)}{code[0]}", data, where)
 
 
 def orientation_of(directory: Directory) -> int:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import struct
 
+import numpy as np
+from numpy.typing import NDArray
+
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, ImageHeader
+from iqa_runtime.images.opencv import decode_with_opencv, to_rgb
 from iqa_runtime.images.tiff_directory import exif_orientation
 
 _WEBP_ANIMATION, _WEBP_ALPHA = 0x02, 0x10
@@ -38,7 +42,7 @@ def inspect_webp(data: bytes) -> ImageHeader:
             frame = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
             alpha |= bool(bits >> 28 & 1)
         elif kind == b"EXIF":
-            orientation = exif_orientation(data[body : body + length].removeprefix(b"Exif\x00\x00"))
+            orientation = exif_orientation(data[body : body + length])
     if frame is None or canvas not in (None, frame):
         raise ImageError(f"corrupt WebP: no image data of the size its header says; {DAMAGED}")
     return ImageHeader(
@@ -48,3 +52,18 @@ def inspect_webp(data: bytes) -> ImageHeader:
         orientation=orientation,
         alpha="straight" if alpha else "none",
     )
+
+
+def decode_webp(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
+    """Decode a file that `inspect_webp` has accepted to uint8 H x W x 3 RGB.
+
+    Raises
+    ------
+    ImageError
+        If OpenCV cannot decode it.
+    """
+    import cv2
+
+    if header.alpha == "none":
+        return decode_with_opencv(data, "WebP", header.width, header.height, cv2.IMREAD_COLOR_RGB)
+    return to_rgb(decode_with_opencv(data, "WebP", header.width, header.height, cv2.IMREAD_UNCHANGED), header)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.contract import Contract, PatchPlan
-from iqa_runtime.errors import IqaError, UsageError
+from iqa_runtime.errors import ImageError, IqaError, UsageError
 from iqa_runtime.images.loading import Source, load_image
 from iqa_runtime.kernels_numpy import cut
 from iqa_runtime.scoring.patch_plans import format_patch_plan, positions
@@ -165,6 +165,13 @@ class Preparer:
                 prepared.subject = prepared.subject.crops_alone(self._patch_plan.size)
         except IqaError as error:
             prepared.error = without_frames(error)
+        except MemoryError:
+            prepared.error = ImageError(f"{_name(prepared)}: not enough memory for this image; score fewer at a time")
+        except Exception as error:
+            # A decoder's surprise must cost no other image its score; anything typed was caught above.
+            prepared.error = ImageError(
+                f"{_name(prepared)}: cannot be prepared ({type(error).__name__}: {error}); save it again as PNG"
+            )
         prepared.seconds = perf_counter() - began
         return prepared
 
@@ -215,6 +222,10 @@ class Preparer:
             baked_height, baked_width = self._contract.image_size
             baked = f"{baked_width} x {baked_height}"
             _check_equal_sizes(f"{width} x {height}", baked, "the reference in this artefact")
+
+
+def _name(prepared: Prepared) -> str:
+    return "image" if prepared.path is None else prepared.path
 
 
 def _check_equal_sizes(size: str, other: str, name: str) -> None:

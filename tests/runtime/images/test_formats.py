@@ -110,7 +110,6 @@ def test_bytes_after_the_image_are_ignored(name: str) -> None:
         (b"%PDF-1.7\n", "PDF"),
         (b"8BPS\0\1", "Photoshop"),
         (b"P6\n2 2\n255\n" + bytes(12), "Netpbm"),
-        (b"II\x2b\0\x08\0\0\0", "BigTIFF"),
         (b"PK\x03\x04", "ZIP"),
         (b"<!DOCTYPE html><p>404 Not Found", "HTML"),
         (b"\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
@@ -192,9 +191,9 @@ class TestJpeg:
         with pytest.raises(ImageError, match="no valid marker"):
             inspect_header(data[: len(data) // 2] + data)
 
-    def test_garbage_between_segments_is_refused(self) -> None:
-        data = FILES["baseline.jpg"]
-        table = data.index(b"\xff\xdb")
+    def test_garbage_between_scans_is_refused(self) -> None:
+        data = FILES["progressive.jpg"]
+        table = data.index(b"\xff\xda", scan_starts(data)[2])  # behind its Huffman table
         with pytest.raises(ImageError, match="no valid marker"):
             inspect_header(data[:table] + b"\0\0\0" + data[table:])
 
@@ -312,13 +311,28 @@ class TestTiff:
         with pytest.raises(ImageError, match="raw"):
             inspect_header(encode(texture(), "TIFF", tiffinfo={254: 1}))
 
-    @pytest.mark.parametrize(
-        ("mode", "says"), [("F", "floating-point"), ("I", "floating-point or signed"), ("LA", "2 channels")]
-    )
-    def test_kinds_without_a_rule_are_named(self, mode: str, says: str) -> None:
-        image = texture("L").convert(mode) if mode != "LA" else texture("LA")
-        with pytest.raises(ImageError, match=says):
-            inspect_header(encode(image, "TIFF"))
+    def test_signed_samples_are_refused(self) -> None:
+        with pytest.raises(ImageError, match="signed"):
+            inspect_header(encode(texture("L").convert("I"), "TIFF"))
+
+    @pytest.mark.parametrize("entries", [4097, 65535])
+    def test_a_directory_of_absurd_length_is_refused(self, entries: int) -> None:
+        with pytest.raises(ImageError, match=f"directory of {entries} tags"):
+            inspect_header(b"II\x2a\0" + struct.pack("<IH", 8, entries) + bytes(12 * entries + 4))
+
+    def test_strips_over_one_another_are_refused(self) -> None:
+        data = encode(texture("L"), "TIFF", tiffinfo={278: 1})
+        first, length = data.index(struct.pack("<HH", 273, 4)), WIDTH
+        (places,) = struct.unpack_from("<I", data, first + 8)
+        assert len(data) < HEIGHT * length * 2
+        same = struct.pack("<I", 8) * HEIGHT
+        sizes = data.index(struct.pack("<HH", 279, 4))
+        (lengths,) = struct.unpack_from("<I", data, sizes + 8)
+        changed = bytearray(data)
+        changed[places : places + len(same)] = same
+        changed[lengths : lengths + len(same)] = struct.pack("<I", 2 * length) * HEIGHT
+        with pytest.raises(ImageError, match=r"take \d+ of \d+ bytes"):
+            inspect_header(bytes(changed))
 
     def test_fax_compression_is_refused(self) -> None:
         with pytest.raises(ImageError, match="compression 4"):
@@ -368,6 +382,48 @@ class TestExif:
     @pytest.mark.parametrize("order", ["<", ">"])
     def test_both_byte_orders(self, order: str) -> None:
         assert exif_orientation(self.block(6, order)) == 6
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize(
+        ("kind", "code"),
+        [
+            (1, "B"),
+            (3, "H"),
+            (4, "I"),
+            (6, "b"),
+            (7, "B"),
+            (8, "h"),
+            (9, "i"),
+            (13, "I"),
+            (16, "Q"),
+            (17, "q"),
+            (18, "Q"),
+        ],
+    )
+    def test_every_integer_type(self, kind: int, code: str, order: str) -> None:
+        value = struct.pack(f"{order}{code}", 6)
+        far = len(value) > 4
+        inside = struct.pack(f"{order}I", 26) if far else value.ljust(4, b"\0")
+        mark = {"<": b"II", ">": b"MM"}[order]
+        entry = struct.pack(f"{order}HHI", 274, kind, 1) + inside
+        data = mark + struct.pack(f"{order}HIH", 42, 8, 1) + entry + bytes(4) + value * far
+        assert exif_orientation(data) == 6
+
+    def test_a_negative_value_is_upright(self) -> None:
+        data = self.block(6).replace(struct.pack("<HHIH", 274, 3, 1, 6), struct.pack("<HHIh", 274, 8, 1, -6))
+        assert exif_orientation(data) == 1
+
+    @pytest.mark.parametrize("count", [2, 100, 65535])
+    def test_a_directory_that_promises_too_much_still_counts(self, count: int) -> None:
+        data = bytearray(self.block(6))
+        struct.pack_into("<H", data, 8, count)
+        assert exif_orientation(bytes(data)) == 6
+        other = struct.pack("<HHII", 271, 2, 1 << 30, 1 << 30)  # a maker's name that lies nowhere
+        assert exif_orientation(bytes(data[:10]) + other + bytes(data[10:])) == 6
+
+    def test_the_first_value_of_many_counts(self) -> None:
+        entry = struct.pack("<HHI", 274, 3, 1)
+        assert exif_orientation(self.block(6).replace(entry, struct.pack("<HHI", 274, 3, 2))) == 6
 
     @pytest.mark.parametrize("orientation", [0, 9, 65535])
     def test_values_without_a_meaning_are_upright(self, orientation: int) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iqa_runtime.errors import ImageError
-from iqa_runtime.images.formats import check_tiff_pixels, inspect_header
+from iqa_runtime.images.formats import inspect_header
 from iqa_runtime.images.loading import load_image
-from iqa_runtime.images.tiff_lzw import lzw_length
+from iqa_runtime.images.tiff_lzw import decode_lzw
 
 WIDTH, HEIGHT = 173, 121
 CLEAR, END = 256, 257
@@ -107,7 +107,6 @@ def test_whole_files_pass(mode: str, compression: str, rows: int | None) -> None
     if compression == "jpeg" and rows:
         rows = -(-rows // 16) * 16  # libtiff codes whole blocks
     data = encode(smooth().convert(mode), compression, **({} if rows is None else {"tiffinfo": {278: rows}}))
-    check_tiff_pixels(data)
     assert load_image(data).shape == (HEIGHT, WIDTH, 3)
 
 
@@ -138,13 +137,13 @@ def test_every_flipped_byte_of_deflate_is_caught() -> None:
         damaged = bytearray(data)
         damaged[place] ^= 0x10
         with pytest.raises(ImageError, match="corrupt TIFF"):
-            check_tiff_pixels(bytes(damaged))
+            load_image(bytes(damaged))
 
 
 def test_deflate_that_never_ends_is_refused_before_it_fills_memory() -> None:
     bomb = zlib.compress(bytes(50_000_000), 9)
     with pytest.raises(ImageError, match="161 bytes instead of 160"):
-        check_tiff_pixels(build(gray_tags(10), [bomb]))
+        load_image(build(gray_tags(10), [bomb]))
 
 
 def test_a_filled_up_last_strip_passes() -> None:
@@ -223,7 +222,7 @@ def lzw(codes: list[int], width: int = 9) -> bytes:
 class TestLzw:
     @pytest.mark.parametrize("kind", ["smooth", "flat", "noise"])
     @pytest.mark.parametrize("rows", [1, 16, 600])
-    def test_length_is_that_of_the_decoded_strip(self, kind: str, rows: int) -> None:
+    def test_strips_decode_to_their_rows(self, kind: str, rows: int) -> None:
         generator = np.random.default_rng(0)
         pixels = {
             "smooth": np.mgrid[:600, :100][1],
@@ -234,28 +233,64 @@ class TestLzw:
         coded = strips(data)
         assert len(coded) == -(-600 // rows)
         for index, strip in enumerate(coded):
-            expected = 100 * min(rows, 600 - index * rows)
-            assert lzw_length(strip, expected, expected) == expected
+            expected = pixels[index * rows : (index + 1) * rows].tobytes()
+            assert decode_lzw(strip, len(expected), len(expected)) == expected
 
     @pytest.mark.parametrize(
-        ("codes", "length"),
+        ("codes", "decoded"),
         [
-            ([CLEAR, 65, END], 1),
-            ([65, 66, END], 2),  # some writers leave the first Clear out
-            ([CLEAR, 65, 66, 258, END], 4),
-            ([CLEAR, 65, 258, 259, 260, END], 10),  # each code refers to the string it is about to make
-            ([CLEAR, 65, 258, CLEAR, 66, END], 4),
-            ([CLEAR, CLEAR, END], 0),
-            ([CLEAR, 65, 259, END], -1),
-            ([CLEAR, 258, END], -1),
-            ([CLEAR, 65, 66, 67, 68], 3),  # no end code: as far as it is wanted
+            ([CLEAR, 65, END], b"A"),
+            ([65, 66, END], b"AB"),  # some writers leave the first Clear out
+            ([CLEAR, 65, 66, 258, END], b"ABAB"),
+            ([CLEAR, 65, 258, 259, 260, END], b"A" * 10),  # each code refers to the string it is about to make
+            ([CLEAR, 65, 258, CLEAR, 66, END], b"AAAB"),
+            ([CLEAR, CLEAR, END], b""),
+            ([CLEAR, 65, 66, 67, 68], b"ABC"),  # no end code: as far as it is wanted
         ],
     )
-    def test_by_hand(self, codes: list[int], length: int) -> None:
-        assert lzw_length(lzw(codes), 3, 100) == length
+    @pytest.mark.parametrize("repeats", [1, 200])
+    def test_by_hand(self, codes: list[int], decoded: bytes, repeats: int) -> None:
+        """Behind a long stretch, which is decoded all at once, as well as alone, code by code."""
+        before = [CLEAR, *range(240)] * (repeats - 1) + [CLEAR] * (repeats > 1)
+        whole = bytes(range(240)) * (repeats - 1)
+        wanted = len(whole) + 3
+        assert decode_lzw(lzw(before + codes), wanted, wanted + 100) == whole + decoded
+
+    @pytest.mark.parametrize(
+        ("codes", "decoded"),
+        [
+            ([67, END], b"ABC"),  # the last byte once more
+            ([0, END], b"ABC"),
+            ([68, END], b"ABCD"),
+            ([67, 67, END], b"ABCC"),
+        ],
+    )
+    @pytest.mark.parametrize("repeats", [0, 200])
+    def test_one_byte_too_many_is_dropped_where_it_is_only_filling(
+        self, codes: list[int], decoded: bytes, repeats: int
+    ) -> None:
+        whole = bytes(range(240)) * repeats
+        coded = lzw([CLEAR, *range(240)] * repeats + [CLEAR, 65, 66, 67, *codes])
+        assert decode_lzw(coded, len(whole) + 3, len(whole) + 3) == whole + decoded
+
+    @pytest.mark.parametrize("codes", [[CLEAR, 65, 259, END], [CLEAR, 258, END], [CLEAR, 65, 66, 300, 67]])
+    def test_codes_without_a_meaning_are_refused(self, codes: list[int]) -> None:
+        for before in ([], [CLEAR, *range(240)] * 100):
+            with pytest.raises(ImageError, match="LZW code without a meaning"):
+                decode_lzw(lzw(before + codes), 10**5, 10**5)
+
+    def test_an_end_code_that_was_not_widened_is_the_end(self) -> None:
+        # 254 entries fill 9 bits, so that the end code takes 10; some writers notice it one code late.
+        codes = [CLEAR, *range(253), 7]
+        bits = "".join(f"{code:09b}" for code in codes)
+        for end in ("0100000001", "100000001"):
+            whole = bits + end
+            coded = int(whole.ljust(-(-len(whole) // 8) * 8, "0"), 2).to_bytes(-(-len(whole) // 8))
+            assert decode_lzw(coded, 254, 254) == bytes([*range(253), 7])
 
     def test_a_stretch_that_never_clears_its_table_is_refused(self) -> None:
-        assert lzw_length(bytes(20_000), 10**5, 10**5) == -1
+        with pytest.raises(ImageError, match="LZW code without a meaning"):
+            decode_lzw(bytes(20_000), 10**5, 10**5)
 
-    def test_nothing_but_clears_ends_soon(self) -> None:
-        assert lzw_length(lzw([CLEAR] * 10**5), 10**4, 10**4) == 0
+    def test_nothing_but_clears_decodes_to_nothing(self) -> None:
+        assert decode_lzw(lzw([CLEAR] * 10**5), 10**4, 10**4) == b""

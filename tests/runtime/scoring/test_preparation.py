@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from iqa_runtime import PatchPlan, read_contract
+from iqa_runtime.errors import ImageError
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import parse_patch_plan
@@ -86,6 +87,31 @@ def test_positions_come_by_item(artefacts: Any, noise: Any) -> None:
     assert prepared.subject is not None
     assert prepared.subject.positions.shape == (2, 4, 2)
     assert (prepared.width, prepared.height, prepared.error) == (50, 40, None)
+
+
+@pytest.mark.parametrize(
+    "surprise", [KeyError(6), MemoryError(), RecursionError("deep"), ValueError("byte"), OSError(5)]
+)
+def test_a_surprise_of_one_image_is_its_error_alone(
+    surprise: Exception, artefacts: Any, noise: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = artefacts.contract()
+    preparer = Preparer(contract, contract.patch_plan, pixel_limit=DEFAULT_PIXEL_LIMIT)
+
+    def load(source: Any, *, pixel_limit: int) -> Any:
+        assert pixel_limit == DEFAULT_PIXEL_LIMIT
+        if isinstance(source, str):
+            raise surprise
+        return source
+
+    monkeypatch.setattr("iqa_runtime.scoring.preparation.load_image", load)
+    good = noise(64, 64)
+    prepared = list(prefetch(lambda source: preparer.prepare(source, None), [good, "bad.jpg", good], 2, 1))
+    assert [entry.error is None for entry in prepared] == [True, False, True]
+    error = prepared[1].error
+    assert isinstance(error, ImageError)
+    assert "bad.jpg" in str(error)
+    assert ("not enough memory" in str(error)) == isinstance(surprise, MemoryError)
 
 
 def test_a_kept_error_holds_on_to_no_frames(artefacts: Any, noise: Any, save_png: Any, tmp_path: Any) -> None:

@@ -1,0 +1,59 @@
+"""What happens to decoded samples whatever the format: transparency over white, printed inks, orientation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+WHITE = 255
+_FLIP_CODES = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # of cv2.flip by EXIF orientation; 5 to 8 are transposed first
+
+
+_BAND_PIXELS = 1 << 20  # made at a time: what they take on the way to 8 bits stays small beside the image
+
+
+def in_bands(make: Callable[[slice], NDArray[Any]], height: int, width: int) -> NDArray[np.uint8]:
+    """Make an RGB image some rows at a time; `make` gives those of a slice as H x W x 3, or x 1 for gray."""
+    image = np.empty((height, width, 3), np.uint8)
+    rows = max(_BAND_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        band = slice(top, min(top + rows, height))
+        image[band] = make(band)
+    return image
+
+
+def over_white(color: NDArray[Any], alpha: NDArray[Any], *, premultiplied: bool) -> NDArray[np.uint8]:
+    """Lay 8-bit colours (H x W x C) over white by their alpha (H x W), in sRGB values, rounded to nearest.
+
+    255 is odd: there are no ties.
+    """
+    background = WHITE - alpha[..., None].astype(np.uint16)
+    if premultiplied:
+        mixed: NDArray[np.uint16] = np.minimum(color.astype(np.uint16) + background, WHITE)
+    else:
+        mixed = (color.astype(np.uint16) * alpha[..., None] + WHITE * background + 127) // 255  # at most 65152
+    return mixed.astype(np.uint8)
+
+
+def mix_inks(inks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn cyan, magenta, yellow and black (H x W x 4, 255 is full ink) into RGB, without a profile.
+
+    ``(255 - ink)(255 - black) / 255``, rounded down, as libtiff mixes them.
+    """
+    paper = (WHITE - inks).astype(np.uint16)
+    return (paper[..., :3] * paper[..., 3:] // WHITE).astype(np.uint8)
+
+
+def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Apply an EXIF orientation, 1 to 8; OpenCV copies a turned image several times faster than NumPy."""
+    if orientation == 1:
+        return pixels
+    import cv2
+
+    turned: NDArray[Any] = cv2.transpose(pixels) if orientation >= 5 else pixels
+    if orientation in _FLIP_CODES:
+        turned = cv2.flip(turned, _FLIP_CODES[orientation])
+    return turned.astype(np.uint8, copy=False)
