@@ -13,6 +13,7 @@ from onnx import ModelProto
 from torch import nn
 from torch.onnx import ONNXProgram
 
+from iqa_calibration.graphs.batch_normalization import fold_batch_normalization
 from iqa_calibration.graphs.finishing import strip_sources
 from iqa_calibration.graphs.folding import fold
 from iqa_export.exporter_errors import explained
@@ -60,6 +61,8 @@ def to_onnx(
         something else.
     """
     model: ModelProto = to_program(module, inputs, outputs, opset=opset).model_proto
+    fold(model)
+    fold_batch_normalization(model)
     fold(model)
     strip_sources(model)
     model.producer_name = "iqa-deploy"

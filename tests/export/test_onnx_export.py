@@ -93,3 +93,17 @@ def test_global_state_is_left_alone(network):
     to_onnx(network, INPUTS, ["score", "map"])
     assert warnings.filters == filters
     assert logging.getLogger("torch.onnx").level == level
+
+
+def test_a_convolution_and_its_normalisation_are_one(network):
+    del network
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(1))
+    layers[1].running_mean.normal_()
+    layers[1].running_var.uniform_(0.5, 2)
+    crops = torch.randn(2, 3, 16, 16)
+    expected = layers.eval()(crops)[:, 0].detach()
+    model = to_onnx(layers, INPUTS[:1], ["score"])
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"image": crops.numpy()})[0], expected, rtol=0, atol=ROUNDING)
