@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from iqa_runtime.errors import IqaError
-from iqa_runtime.images.formats import inspect_header
-from iqa_runtime.images.loading import IMAGE_SUFFIXES, load_image
+from iqa_runtime.images.formats import IMAGE_SUFFIXES, inspect_header
+from iqa_runtime.images.loading import load_image
 
 ROUNDING = 1  # levels: inks and chrominances are rounded differently by one decoder and the next
 EXAMPLES = 3  # names printed of each kind

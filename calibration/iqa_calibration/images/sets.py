@@ -23,7 +23,8 @@ from iqa_calibration.images.items import Cropper, check_references, check_seed, 
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.files.inputs import expand_inputs
-from iqa_runtime.images.loading import IMAGE_SUFFIXES, Source, load_image
+from iqa_runtime.images.formats import IMAGE_SUFFIXES
+from iqa_runtime.images.loading import Source, load_image
 
 DEFAULT_COUNT = 64
 """Photographs of a calibration set, at most."""

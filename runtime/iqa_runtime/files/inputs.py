@@ -74,7 +74,7 @@ def _expand_paths(paths: Iterable[str]) -> list[str]:
 
 
 def _images_below(folder: str) -> list[str]:
-    from iqa_runtime.images.loading import IMAGE_SUFFIXES
+    from iqa_runtime.images.formats import IMAGE_SUFFIXES
 
     def refuse(error: OSError) -> None:
         raise FileError(f"{error.filename}: cannot list the folder ({error.strerror}); check its permissions")

@@ -61,7 +61,7 @@ def inspect_bmp(data: bytes) -> ImageHeader:
     return header
 
 
-def decode_bmp(data: bytes) -> NDArray[np.uint8]:
+def decode_bmp(data: bytes, _header: ImageHeader) -> NDArray[np.uint8]:
     """Decode a file that `inspect_bmp` has accepted to uint8 H x W x 3 RGB.
 
     Raises

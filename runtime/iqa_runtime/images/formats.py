@@ -1,23 +1,58 @@
 """Recognise an encoded image by its content, read its header, check that the file is whole, and decode it.
 
 Decoders are lenient: OpenCV returns a full-size image for half a JPEG. A score of such an image would be wrong and
-nobody would know, so the structure of every file is walked to its end first. OpenCV is imported by a decode alone, what
-reads BMP and TIFF by the first such file: importing the runtime stays quick.
+nobody would know, so the structure of every file is walked to its end first. What reads a format is imported by the
+first such file: importing the runtime stays quick.
 """
 
 from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import ADVICE, DAMAGED, ImageHeader
-from iqa_runtime.images.jpeg import decode_jpeg, inspect_jpeg
-from iqa_runtime.images.png import decode_png, inspect_png
-from iqa_runtime.images.webp import decode_webp, inspect_webp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Format:
+    """A format.
+
+    Attributes
+    ----------
+    begins
+        What its files begin with.
+    suffixes
+        What their names may end in, in lower case.
+    module
+        Which module of this package reads it, by ``inspect_<module>(data)``, which returns an `ImageHeader`, and
+        ``decode_<module>(data, header)``, which returns pixels as `decode` does.
+    """
+
+    begins: re.Pattern[bytes]
+    suffixes: tuple[str, ...]
+    module: str
+
+
+_FORMATS = {
+    "JPEG": _Format(begins=re.compile(rb"\xff\xd8\xff"), suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"), module="jpeg"),
+    "PNG": _Format(begins=re.compile(rb"\x89PNG\r\n\x1a\n"), suffixes=(".png",), module="png"),
+    "WebP": _Format(begins=re.compile(rb"RIFF....WEBP", re.DOTALL), suffixes=(".webp",), module="webp"),
+    "BMP": _Format(begins=re.compile(rb"BM"), suffixes=(".bmp", ".dib"), module="bmp"),
+    "TIFF": _Format(
+        begins=re.compile(rb"II[\x2a\x2b]\x00|MM\x00[\x2a\x2b]"), suffixes=(".tif", ".tiff"), module="tiff"
+    ),
+}
+
+IMAGE_SUFFIXES = tuple(suffix for entry in _FORMATS.values() for suffix in entry.suffixes)
+"""Lower-case suffixes that make a file in a folder an image; the content alone decides how it is decoded."""
 
 _FOREIGN = (
     (re.compile(rb"GIF8[79]a"), "a GIF image"),
@@ -56,24 +91,14 @@ def inspect_header(data: bytes) -> ImageHeader:
     Raises
     ------
     ImageError
-        If the format is none of the five, the file is truncated or visibly corrupt, holds several images, or is of a
+        If it is of another format, the file is truncated or visibly corrupt, holds several images, or is of a
         kind for which there is no written rule. See ``docs/images.md`` for what can and what cannot be detected.
     """
     try:
-        if data.startswith(b"\xff\xd8\xff"):
-            return inspect_jpeg(data)
-        if data.startswith(b"\x89PNG\r\n\x1a\n"):
-            return inspect_png(data)
-        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-            return inspect_webp(data)
-        if data.startswith((b"II\x2a\x00", b"MM\x00\x2a", b"II\x2b\x00", b"MM\x00\x2b")):
-            from iqa_runtime.images.tiff import inspect_tiff
-
-            return inspect_tiff(data)
-        if data.startswith(b"BM"):
-            from iqa_runtime.images.bmp import inspect_bmp
-
-            return inspect_bmp(data)
+        for name, entry in _FORMATS.items():
+            if entry.begins.match(data):
+                header: ImageHeader = _function("inspect", name)(data)
+                return header
     except struct.error:
         raise ImageError(f"truncated: the file ends inside its header, after {len(data)} bytes; {DAMAGED}") from None
     if not data:
@@ -102,14 +127,11 @@ def decode(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     ImageError
         If its coded data is damaged, or it is of a kind for which there is no written rule.
     """
-    if header.format == "JPEG":
-        return decode_jpeg(data)
-    if header.format == "TIFF":
-        from iqa_runtime.images.tiff import decode_tiff
+    pixels: NDArray[np.uint8] = _function("decode", header.format)(data, header)
+    return pixels
 
-        return decode_tiff(data)
-    if header.format == "BMP":
-        from iqa_runtime.images.bmp import decode_bmp
 
-        return decode_bmp(data)
-    return decode_png(data, header) if header.format == "PNG" else decode_webp(data, header)
+def _function(what: str, name: str) -> Callable[..., Any]:
+    module = _FORMATS[name].module
+    function: Callable[..., Any] = getattr(import_module(f"iqa_runtime.images.{module}"), f"{what}_{module}")
+    return function

@@ -7,7 +7,6 @@ from typing import Literal
 
 from iqa_runtime.errors import ImageError
 
-Format = Literal["JPEG", "PNG", "WebP", "BMP", "TIFF"]
 Alpha = Literal["none", "straight", "premultiplied"]
 
 ADVICE = "convert it to PNG, JPEG, WebP, BMP or TIFF"
@@ -21,7 +20,7 @@ class ImageHeader:
     Attributes
     ----------
     format
-        ``JPEG``, ``PNG``, ``WebP``, ``BMP`` or ``TIFF``.
+        As the table of `iqa_runtime.images.formats` calls it.
     width, height
         In pixels, as stored: before `orientation` is applied.
     orientation
@@ -34,7 +33,7 @@ class ImageHeader:
         The one stored gray value that means full transparency (PNG ``tRNS``), or None.
     """
 
-    format: Format
+    format: str
     width: int
     height: int
     orientation: int = 1

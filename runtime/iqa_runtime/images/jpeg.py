@@ -37,7 +37,7 @@ def inspect_jpeg(data: bytes) -> ImageHeader:
     return ImageHeader(format="JPEG", width=frame.width, height=frame.height, orientation=file.orientation)
 
 
-def decode_jpeg(data: bytes) -> NDArray[np.uint8]:
+def decode_jpeg(data: bytes, _header: ImageHeader) -> NDArray[np.uint8]:
     """Decode a file that `inspect_jpeg` has accepted.
 
     OpenCV says on stderr alone that coded data is damaged and returns the picture. So simplejpeg decodes, which has the

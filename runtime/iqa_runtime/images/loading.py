@@ -17,9 +17,6 @@ from iqa_runtime.images.pixels import upright
 Source = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 """An image: the path of a file, the bytes of one, or uint8 H x W x 3 RGB pixels."""
 
-IMAGE_SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff")
-"""Lower-case suffixes that make a file in a folder an image; the content alone decides how it is decoded."""
-
 DEFAULT_PIXEL_LIMIT = 200_000_000
 """Pixels. Admits today's largest phone photographs (16320 x 12240); as 8-bit RGB they take 600 MB."""
 

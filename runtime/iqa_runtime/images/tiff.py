@@ -79,7 +79,7 @@ def inspect_tiff(data: bytes) -> ImageHeader:
     return header
 
 
-def decode_tiff(data: bytes) -> NDArray[np.uint8]:
+def decode_tiff(data: bytes, _header: ImageHeader) -> NDArray[np.uint8]:
     """Decode a file that `inspect_tiff` has accepted.
 
     Returns

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from iqa_runtime.errors import FileError, ImageError, UsageError
-from iqa_runtime.images.formats import inspect_header
-from iqa_runtime.images.loading import IMAGE_SUFFIXES, load_image
+from iqa_runtime.images.formats import IMAGE_SUFFIXES, inspect_header
+from iqa_runtime.images.loading import load_image
 
 WHITE = [255, 255, 255]
 PHOTOGRAPHS = Path(__file__).parents[3] / "examples" / "photographs"

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import FileError, UsageError
-from iqa_runtime.images.loading import IMAGE_SUFFIXES, load_image
+from iqa_runtime.images.formats import IMAGE_SUFFIXES
+from iqa_runtime.images.loading import load_image
 from iqa_training.datasets.items import Entry, Item, picture_size, refuse_smaller
 from iqa_training.distortions import DISTORTIONS, OWN_TYPES, Step, compose
 from iqa_training.metrics import METRICS
