@@ -10,7 +10,7 @@ OPENVINO := build/openvino
 KERNELS := $(filter-out csrc/_kernels.c,$(wildcard csrc/*.c csrc/*.h csrc/*.pyx csrc/*.pxd))
 FOLDERS := runtime export calibration training tools tests benchmarks examples docs
 
-.PHONY: help demo test lint bench bench-long clean
+.PHONY: help demo test lint bench bench-long fuzz sanitize clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,8 @@ help:
 	@echo "make test   linters, then every test that needs no GPU"
 	@echo "make lint   linters alone"
 	@echo "make bench  measure speed beside what people use instead (bench-long: memory and cost over 5000 images, too)"
+	@echo "make fuzz   send mutated files through everything that reads bytes from outside"
+	@echo "make sanitize  run the kernels under the address, undefined-behaviour and thread sanitizers"
 	@echo "make clean  remove what builds and tests leave behind (rm -r .venv for the environment too)"
 
 demo: $(READY)
@@ -47,6 +49,40 @@ bench: $(READY) build/packages/.ready
 
 bench-long: $(READY) build/packages/.ready
 	$(BIN)/python benchmarks/suite.py --long --output benchmarks/results --plots docs/growth.svg
+
+# Each target on its own, for so many seconds; FUZZ_OPTIONS are libFuzzer's. What is found lies in build/fuzz/<target>/.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= image contract artefact description rows
+FUZZ_OPTIONS ?= -max_len=16384
+
+fuzz: build/atheris/.ready
+	for target in $(FUZZ_TARGETS); do \
+		PYTHONPATH=build/atheris $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) \
+			$(FUZZ_OPTIONS) || exit 1; \
+	done
+
+# Its wheels are for CPython 3.11 to 3.14 on x86-64 Linux; elsewhere it is built with Clang and its libFuzzer.
+build/atheris/.ready: $(READY)
+	$(BIN)/pip install --quiet --no-deps --target $(@D) "atheris>=3,<4"
+	touch $@
+
+# One program a sanitizer: the address and the thread sanitizer exclude each other. On Debian: apt-get install gcc make
+# (or clang: make sanitize SANITIZE_CC=clang). Several minutes under the thread sanitizer; less with SANITIZE_CASES=200.
+SANITIZE_CC ?= gcc
+SANITIZE_CASES ?= 3000
+SANITIZE_SEED ?= 1
+SANITIZERS := address undefined thread
+
+sanitize: $(SANITIZERS:%=build/sanitize/%)
+	for sanitizer in $(SANITIZERS); do \
+		printf '%s: ' $$sanitizer; \
+		build/sanitize/$$sanitizer $(SANITIZE_CASES) $(SANITIZE_SEED) || exit 1; \
+	done
+
+build/sanitize/%: tests/runtime/neon/check_rows.c $(wildcard csrc/patches*)
+	mkdir -p $(@D)
+	$(SANITIZE_CC) -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer -fsanitize=$* \
+		-fno-sanitize-recover=all -Icsrc -o $@ $(filter %.c,$^) -lm -pthread
 
 # Rivals are kept out of the environment of the tests.
 build/packages/.ready: benchmarks/requirements.txt $(READY)

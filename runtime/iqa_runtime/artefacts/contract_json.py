@@ -51,6 +51,8 @@ def contract_from_json(text: str | bytes, *, source: str = "contract") -> Contra
         contract = msgspec.convert(fields, Contract)
     except msgspec.MsgspecError as error:
         raise ArtefactError(f"{source}: invalid contract: {error}; export the model again") from error
+    except UnicodeEncodeError as error:
+        raise ArtefactError(f"{source}: invalid contract: half a surrogate pair; export the model again") from error
     except RecursionError as error:
         raise ArtefactError(f"{source}: invalid contract: nested too deeply; export the model again") from error
     for path, complaint in (*_strangers(fields, msgspec.to_builtins(contract), "$", 0), *complaints(contract)):
@@ -88,7 +90,7 @@ def _strangers(given: Any, known: Any, path: str, depth: int) -> Iterator[Compla
 
 
 def _is_text(text: str) -> bool:
-    return not any(character < " " or character == "\x7f" for character in text if character not in "\n\t")
+    return not any(character < " " or "\x7f" <= character <= "\x9f" for character in text if character not in "\n\t")
 
 
 def _upgraded(fields: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from iqa_runtime.errors import ArtefactError, BackendError
 
 SCHEMA_VERSION = 1
 _MIB = 2**20  # the unit of --workspace
+_MAX_TEXT = 1000
+"""Characters of a version or a name; more than any has, and fewer digits than Python makes a number of (4300)."""
 _TOGETHER = "keep the .plan and its .plan.json in one folder"
 
 
@@ -229,6 +231,13 @@ def _as_argument(name: str) -> str:
     return f"./{name}" if name.startswith("-") else name
 
 
+def _texts(described: EngineFile) -> tuple[str, ...]:
+    """Return every free text but those of the contract, which has rules of its own."""
+    host = described.host
+    gpu = () if host.gpu is None else (host.gpu.name, host.gpu.driver)
+    return host.version, host.platform, *gpu, *described.layer_tensors, described.exporter
+
+
 def _parsed(text: bytes, plan: Path) -> EngineFile:
     source = str(description_path(plan))
     remedy = "build the plan again"
@@ -244,6 +253,12 @@ def _parsed(text: bytes, plan: Path) -> EngineFile:
         described = msgspec.convert(msgspec.json.decode(text) | {"contract": None}, EngineFile)
     except msgspec.MsgspecError as error:
         raise ArtefactError(f"{source}: not the description of a plan ({error}); {remedy}") from error
+    except RecursionError as error:
+        raise ArtefactError(f"{source}: not the description of a plan (nested too deeply); {remedy}") from error
+    for words in _texts(described):
+        # Messages show them, and versions are compared as numbers.
+        if len(words) > _MAX_TEXT or not words.isprintable():
+            raise ArtefactError(f"{source}: {words[:_MAX_TEXT]!r} is no version and no name; {remedy}")
     for name in (described.plan.file, described.source.file):
         # Messages show them, and offer commands with them.
         if Path(name).name != name or not name.isprintable():

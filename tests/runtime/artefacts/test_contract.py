@@ -318,6 +318,7 @@ def test_what_schema_2_can_say(artefacts: Any, change: Any) -> None:
         (lambda fields: fields["weights"].update(licence="a\0b"), r"control characters - at `\$\.weights\.licence`"),
         (lambda fields: fields["options"].update({"a\x1b": "b"}), "control characters"),
         (lambda fields: fields.update(gate={"worst": "\x1b[2J"}), r"at `\$\.gate\.worst`"),
+        (lambda fields: fields.update(gate={"worst": "\x9b2J"}), r"at `\$\.gate\.worst`"),
         (lambda fields: fields.update(gate=_nested(40)), r"levels deep - at `\$\.gate\.a\.a"),
         (lambda fields: fields["inputs"][0].update(mean=[1e30, 0, 0]), r"\.mean`"),
         (lambda fields: fields["inputs"][0].update(std=[1e-30, 1, 1]), r"\.std`"),
@@ -351,6 +352,12 @@ def test_what_no_contract_says(artefacts: Any, change: Any, complaint: str) -> N
 def test_nesting_without_end_is_an_error_of_ours() -> None:
     with pytest.raises(ArtefactError, match="nested too deeply"):
         contract_from_json('{"schema":2,"gate":' + "[" * 100_000)
+
+
+def test_half_a_surrogate_pair_is_an_error_of_ours(artefacts: Any) -> None:
+    text = contract_to_json(artefacts.contract())
+    with pytest.raises(ArtefactError, match="surrogate"):
+        contract_from_json(text.replace("tiny", "\ud800", 1))
 
 
 def _nested(depth: int) -> Any:

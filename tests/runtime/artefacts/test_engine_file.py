@@ -83,6 +83,30 @@ def test_what_is_no_description_is_refused(plan, text):
         load_engine(plan)
 
 
+def test_nesting_without_end_is_an_error_of_ours(plan):
+    text = description_path(plan).read_bytes()
+    description_path(plan).write_bytes(b'{"strange":' + b"[" * 100_000 + b"]" * 100_000 + b"," + text[1:])
+    with pytest.raises(ArtefactError, match="nested too deeply"):
+        read_engine_file(plan)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "\x1b[2J", "a\nb", "\x9b2J"])
+@pytest.mark.parametrize("field", ["version", "platform", "gpu name", "gpu driver", "layer", "exporter"])
+def test_a_version_or_name_is_short_and_can_be_shown(plan, field, text):
+    host = json.loads(description_path(plan).read_text())["host"]
+    if field in ("version", "platform"):
+        changes = {"host": host | {field: text}}
+    elif field.startswith("gpu "):
+        changes = {"host": host | {"gpu": host["gpu"] | {field.removeprefix("gpu "): text}}}
+    else:
+        changes = {"layer_tensors": {text: [1]}} if field == "layer" else {field: text}
+    rewrite(plan, changes)
+    with pytest.raises(ArtefactError, match="is no version and no name; build the plan again") as caught:
+        read_engine_file(plan)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 2000
+
+
 def test_both_files_may_be_renamed_together(plan):
     other = plan.with_name("y.plan")
     description_path(plan).rename(description_path(other))
