@@ -37,13 +37,16 @@ def modules_of(folder: Path) -> dict[str, Path]:
     return names
 
 
-def imports_of(path: Path) -> Iterator[tuple[int, str, tuple[str, ...]]]:
-    """Yield line, module and names of each import in a file."""
+def imports_of(path: Path, package: tuple[str, ...]) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    """Yield line, module and names of each import in a file of a package, given as the parts of its name."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name, ()) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            yield node.lineno, node.module, tuple(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # A relative import begins at the package of its file, one folder up for every dot after the first.
+            within = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*within, node.module) if node.module else within)
+            yield node.lineno, module, tuple(alias.name for alias in node.names)
 
 
 def complaints(root: Path) -> Iterator[str]:
@@ -54,7 +57,8 @@ def complaints(root: Path) -> Iterator[str]:
         package = Path(folder).name
         graph: dict[str, set[str]] = {name: set() for name in modules}
         for name, path in modules.items():
-            for line, module, imported in imports_of(path):
+            parts = tuple(name.split("."))
+            for line, module, imported in imports_of(path, parts if path.stem == "__init__" else parts[:-1]):
                 top = module.partition(".")[0]
                 where = f"{path.relative_to(root)}:{line}"
                 if top in ours and top not in allowed:

@@ -307,7 +307,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
             sha256=checkpoint.sha256,
             trained=checkpoint.trained,
             licence=_licence(request) if checkpoint.trained else "none",
-            trained_on=checkpoint.metadata.get("trained_on", "not stated in the checkpoint")
+            trained_on=_stated(checkpoint, "trained_on", "not stated in the checkpoint")
             if checkpoint.trained
             else "nothing: random weights",
             entry=checkpoint.entry,
@@ -317,8 +317,14 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
 
 
 def _licence(request: Request) -> str:
-    stated = request.checkpoint.metadata.get("licence")
-    return stated or f"that of the checkpoint; {request.system.title}'s code: {request.system.licence}"
+    unstated = f"that of the checkpoint; {request.system.title}'s code: {request.system.licence}"
+    return _stated(request.checkpoint, "licence", unstated)
+
+
+def _stated(checkpoint: Checkpoint, key: str, unstated: str) -> str:
+    """Return what a checkpoint says of itself, on one line, without what a terminal would act on."""
+    words = checkpoint.metadata.get(key, "").split()
+    return "".join(character for character in " ".join(words) if character.isprintable()) or unstated
 
 
 def _check(request: Request, network: nn.Module, written: _Written, started: float) -> Report:

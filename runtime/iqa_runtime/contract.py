@@ -312,7 +312,7 @@ class Contract:
     exporter
         Package and version that wrote the artefact.
     sha256
-        SHA-256, in hexadecimal, of the artefact: of its graph and this contract, all but this number itself; see
+        SHA-256, in hexadecimal, of all of the ONNX file with zeros in the place of this number; see
         `iqa_runtime.artefacts.onnx_metadata.artefact_digest`. Empty in artefacts of schema 1.
     schema
         Version of this layout.

@@ -41,6 +41,8 @@ def test_imports_point_down(checkout):
     "back",
     [
         "from iqa_runtime.first import x\n",
+        "from ..first import x\n",
+        "from .. import first\n",
         "def late():\n    import iqa_runtime.first\n",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from iqa_runtime import first\n",
     ],

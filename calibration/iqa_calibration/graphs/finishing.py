@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 
@@ -42,9 +44,14 @@ def embed_contract(model: ModelProto, contract: Contract) -> Contract:
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     entry = model.metadata_props.add(key=METADATA_KEY)
-    contract = replace(contract, sha256="", schema=SCHEMA_VERSION)
+    # The digest itself is as long as the mark that keeps its place: all other bytes stay where they are.
+    mark = sha256(os.urandom(32)).hexdigest()
+    contract = replace(contract, sha256=mark, schema=SCHEMA_VERSION)
     entry.value = contract_to_json(contract)
-    contract = replace(contract, sha256=artefact_digest(model.SerializeToString(), METADATA_KEY, ""))
+    digest = artefact_digest(model.SerializeToString(), mark)
+    if digest is None:
+        raise ArtefactError("the contract cannot be found in the serialised model")
+    contract = replace(contract, sha256=digest)
     entry.value = contract_to_json(contract)
     return contract
 

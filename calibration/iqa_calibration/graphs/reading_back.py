@@ -20,7 +20,7 @@ ROUNDING = 1e-5
 """Share of the range by which a bounded score may leave it: some float32 roundings of a scaled sigmoid."""
 
 
-def check_artefact(path: Path) -> None:
+def check_artefact(artefact: Artefact) -> None:
     """Hold an ONNX artefact to its own contract: its tensors, and its scores of one crop of each packaged photograph.
 
     Of one that takes cached features of a reference, the tensors alone.
@@ -28,11 +28,10 @@ def check_artefact(path: Path) -> None:
     Raises
     ------
     FileError, ArtefactError, BackendError
-        If it cannot be read, or is not what its contract says.
+        If it cannot be read again, or is not what its contract says.
     """
-    opened = open_artefact(path)
-    contract = opened.contract
-    with _backend(opened) as backend:
+    contract = artefact.contract
+    with _backend(artefact) as backend:
         if contract.input("reference_features") is not None:
             return
         cropper = Cropper(contract)
@@ -43,7 +42,7 @@ def check_artefact(path: Path) -> None:
             subject = cropper.subject(photograph, reference if contract.needs_reference else None)
             outputs = [output.name for output in backend.spec.outputs]
             scores.append(backend.infer(cropper.item(subject, 0), outputs)[contract.score.name])
-    check_scores(path, contract, np.concatenate(scores))
+    check_scores(artefact.path, contract, np.concatenate(scores))
 
 
 def check_signature(path: Path) -> Contract:

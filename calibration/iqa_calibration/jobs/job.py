@@ -23,7 +23,7 @@ from iqa_calibration.jobs.judging import Judge, Progress, judged_on
 from iqa_calibration.jobs.records import CalibrationRecord, gate_to_contract
 from iqa_calibration.jobs.report import Attempt, Report
 from iqa_calibration.jobs.report_page import write_page
-from iqa_runtime.artefacts.opening import open_artefact, read_contract
+from iqa_runtime.artefacts.opening import Artefact, open_artefact
 from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import ArtefactError, IqaError, UsageError
 from iqa_runtime.files.overwriting import check_output, check_targets, replaced_at_once
@@ -89,10 +89,10 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
     started = time.perf_counter()
     check_seed(request.seed)
     _check_paths(request)
-    fp32, contract = _read(request.artefact)
-    check_artefact(request.artefact)
-    # Now, because by the end of the job another export may lie there.
-    source, source_bytes = FileDigest.of_file(request.artefact), request.artefact.stat().st_size
+    fp32, artefact = _read(request.artefact)
+    contract = artefact.contract
+    check_artefact(artefact)
+    source = FileDigest(file=artefact.path.name, sha256=artefact.graph.sha256)
     Cropper(contract)  # refuses what cannot be calibrated before any image is read
     calibrating, judging = split(request.images, request.seed) if request.gate else (list(request.images), [])
     gate_set = GateSet.build(contract, judging, seed=request.seed) if request.gate else None
@@ -125,7 +125,7 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
         contract=written,
         judged_on=judged_on(request.form),
         source=source,
-        source_bytes=source_bytes,
+        source_bytes=artefact.graph.size,
         gate=verdict,
         item_ms=times,
         images=() if gate is None else gate.images,
@@ -172,13 +172,16 @@ def _check_paths(request: Request) -> None:
     check_targets([("``output``", output)], [("the float32 artefact", request.artefact), *read])
 
 
-def _read(path: Path) -> tuple[ModelProto, Contract]:
-    contract = read_contract(path)
+def _read(path: Path) -> tuple[ModelProto, Artefact]:
+    artefact = open_artefact(path)
+    contract = artefact.contract
+    if artefact.engine is not None:
+        raise UsageError(f"{path}: an engine; give the float32 ONNX artefact that it was built from")
     if contract.precision != "fp32":
         raise UsageError(f"{path}: it is {contract.precision} already; give the float32 artefact it was made from")
     try:
-        return onnx.load_model(path), contract
-    except Exception as error:  # protobuf's own, which has no stubs, or the operating system's
+        return onnx.load_model_from_string(artefact.graph.take()), artefact
+    except Exception as error:  # protobuf's own, which has no stubs
         raise ArtefactError(f"{path}: onnx cannot read it ({error}); export it again") from error
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iqa_runtime.artefacts.engine_file import EngineFile
-from iqa_runtime.artefacts.files import description_path
-from iqa_runtime.artefacts.signing import sign, signature_path
+from iqa_runtime.artefacts.files import description_path, signature_path
+from iqa_runtime.artefacts.signing import sign
 from iqa_runtime.files.overwriting import replaced_at_once
 
 

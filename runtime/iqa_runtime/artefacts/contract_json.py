@@ -47,6 +47,11 @@ def contract_from_json(text: str | bytes, *, source: str = "contract") -> Contra
                 "export the model again, or install the version that wrote it"
             )
         if version == 1:
+            for key in ("patch_plan", "sha256"):
+                if key in fields:
+                    raise ArtefactError(
+                        f"{source}: invalid contract: schema 1 has no such field - at `$.{key}`; export the model again"
+                    )
             fields = _upgraded(fields)
         contract = msgspec.convert(fields, Contract)
     except msgspec.MsgspecError as error:
@@ -90,7 +95,8 @@ def _strangers(given: Any, known: Any, path: str, depth: int) -> Iterator[Compla
 
 
 def _is_text(text: str) -> bool:
-    return not any(character < " " or "\x7f" <= character <= "\x9f" for character in text if character not in "\n\t")
+    """Tell whether a text shows as it is: no line of its own, no control or formatting character."""
+    return text.isprintable()
 
 
 def _upgraded(fields: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from iqa_runtime.contract import Contract, PatchPlan, Quantiles, Resize, ScoreOu
 Complaint = tuple[str, str]
 """Where (a path of fields, as in ``$.score.low``) and what."""
 
+_INPUTS = ("image", "reference", "reference_features")
 _RANKS = {"NCHW": 4, "NPCHW": 5}
+_MAX_RANK = 8
 _DYNAMIC = ("height", "width")
 _MAX_SIDE, _MAX_PIXELS = 2**20, 2**30  # of an image that OpenCV decodes
 _MAX_SIZE = 2**24  # of one axis: no tensor of ours comes near
@@ -19,6 +21,9 @@ _MAX_ITEM = 2**31  # elements of one item: 8 GiB in float32
 _MAX_MEAN = 1000.0  # pixels are 0 to 1 here; networks that want 0 to 255, or -1 to 1, have means below 1
 _STD_RANGE = (1e-6, 1e6)  # likewise: 1/255 to 1
 _MAX_SCORE = 1e9
+_MAX_OPSET = 1000
+_GMAC_RANGE = (1e-9, 1e9)  # one multiplication, and a million times those of the largest network here
+_MAX_IMAGES = 10**12
 _MAX_QUANTILES = 10_001
 
 
@@ -26,6 +31,14 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
     """Yield what is wrong with a contract of sound types."""
     if contract.input("image") is None:
         yield "$.inputs", "no input called 'image'"
+    for index, tensor in enumerate(contract.inputs):
+        if tensor.name not in _INPUTS:
+            yield (
+                f"$.inputs[{index}].name",
+                f"nothing is known of an input {tensor.name!r}; there is {', '.join(_INPUTS)}",
+            )
+        elif (tensor.layout == "features") != (tensor.name == "reference_features"):
+            yield f"$.inputs[{index}].layout", f"{tensor.name!r} is not {tensor.layout!r}"
     if len({tensor.name for tensor in contract.inputs}) < len(contract.inputs):
         yield "$.inputs", "two inputs of one name"
     for index, tensor in enumerate(contract.inputs):
@@ -33,7 +46,11 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
     yield from _about_reference(contract)
     yield from _about_patch_plan(contract)
     yield from _about_score(contract.score)
-    if contract.gmac is not None and not 0 < contract.gmac < math.inf:
+    if not all((contract.model, contract.variant, contract.target)):
+        yield "$", "model, variant and target need names"
+    if not 1 <= contract.opset <= _MAX_OPSET:
+        yield "$.opset", f"{contract.opset} is no ONNX operator set"
+    if contract.gmac is not None and not _GMAC_RANGE[0] <= contract.gmac <= _GMAC_RANGE[1]:
         yield "$.gmac", f"{contract.gmac:g} is no number of multiply-accumulates"
     for index, output in enumerate(contract.maps):
         follows = contract.patch_plan.kind == "whole" and output.cell > 0
@@ -46,6 +63,13 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
             yield f"$.extras[{index}].shape", f"{list(extra.shape)} is no shape"
         elif extra.labels and len(extra.labels) != extra.shape[-1]:
             yield f"$.extras[{index}].labels", f"{len(extra.labels)} names for {extra.shape[-1]} values"
+    sizes = {output.name: (output.rows, output.columns, output.cell) for output in contract.maps}
+    if "weight_map" in sizes and sizes["weight_map"] != sizes.get("quality_map"):
+        yield "$.maps", "a weight_map goes with a quality_map of its size"
+    side = contract.patch_plan.size
+    for index, extra in enumerate(contract.extras):
+        if extra.name == "restored" and side and extra.shape != (3, side, side):
+            yield f"$.extras[{index}].shape", f"restored crops are [3, {side}, {side}]"
     names = [
         contract.score.name,
         *(output.name for output in contract.maps),
@@ -67,7 +91,9 @@ def _about_input(place: str, tensor: TensorInput, plan: PatchPlan) -> Iterator[C
     if plan.kind == "whole" and tuple(sizes[-2:]) == _DYNAMIC:
         fixed = sizes[:-2]
     sound = all(isinstance(size, int) and 0 < size <= _MAX_SIZE for size in fixed)
-    if not isinstance(batch, str) or not sizes or not sound:
+    if len(sizes) >= _MAX_RANK:
+        yield f"{place}.shape", f"{len(sizes) + 1} axes"
+    elif not isinstance(batch, str) or not batch or not sizes or not sound:
         yield f"{place}.shape", f"{list(tensor.shape)} is not a named batch axis followed by fixed sizes"
     elif len(tensor.shape) != _RANKS.get(tensor.layout, len(tensor.shape)):
         yield f"{place}.shape", f"{list(tensor.shape)} is not {tensor.layout}"
@@ -148,8 +174,8 @@ def _about_score(score: ScoreOutput) -> Iterator[Complaint]:
 
 def _about_quantiles(place: str, quantiles: Quantiles) -> Iterator[Complaint]:
     scores: Sequence[float] = quantiles.scores
-    if quantiles.images < 2:
-        yield f"{place}.images", f"{quantiles.images}: a population has at least two"
+    if not 2 <= quantiles.images <= _MAX_IMAGES:
+        yield f"{place}.images", f"{quantiles.images}: a population has 2 to {_MAX_IMAGES}"
     if not 2 <= len(scores) <= _MAX_QUANTILES:
         yield f"{place}.scores", f"{len(scores)} quantiles; there are 2 to {_MAX_QUANTILES}"
     elif not all(map(math.isfinite, scores)) or list(scores) != sorted(scores):

@@ -26,6 +26,11 @@ def description_path(plan: Path) -> Path:
     return plan.with_name(plan.name + ".json")
 
 
+def signature_path(description: Path) -> Path:
+    """Return where the signature of a description lies."""
+    return description.with_name(description.name + ".sig")
+
+
 def encoder_plan(plan: Path) -> Path:
     """Return where the reference encoder of an engine lies."""
     return plan.with_name(plan.stem + PLAN_ENCODER_SUFFIX)

@@ -17,9 +17,10 @@ from iqa_runtime.artefacts.files import (
     is_engine,
     read_file,
     scorer_name,
+    signature_path,
 )
 from iqa_runtime.artefacts.graph_file import GraphFile
-from iqa_runtime.artefacts.onnx_metadata import artefact_digest, has_external_data, read_metadata
+from iqa_runtime.artefacts.onnx_metadata import BLANK_DIGEST, artefact_digest, has_external_data, read_metadata
 from iqa_runtime.contract import METADATA_KEY, Contract
 from iqa_runtime.errors import ArtefactError, UsageError
 
@@ -57,8 +58,12 @@ class Artefact:
         """Return all files that it consists of: what each is, in words, and its path; `name` is what it is called."""
         files = [(name, self.graph.path)]
         files += [] if self.encoder is None else [(f"the reference encoder of {name}", self.encoder.path)]
-        engines = [(what, path) for what, path in files if is_engine(path)]
-        return files + [(f"the description of {what}", description_path(path)) for what, path in engines]
+        for what, path in files.copy():
+            if is_engine(path):
+                description = description_path(path)
+                files += [(f"the description of {what}", description)]
+                files += [(f"the signature of {what}", signature_path(description))]
+        return files
 
 
 def open_artefact(artefact: str | os.PathLike[str], *, trust: str | os.PathLike[str] | None = None) -> Artefact:
@@ -163,10 +168,12 @@ def _contract_inside(path: Path, content: bytes) -> Contract:
     if text is None:
         raise ArtefactError(f"{path}: an ONNX file without a contract; only files written by iqa-export can be scored")
     contract = contract_from_json(text, source=str(path))
-    if schema_of(text) > 1 and artefact_digest(content, METADATA_KEY, contract.sha256) != contract.sha256:
+    # Blank digests are those of artefacts that were never finished.
+    is_sound = contract.sha256 != BLANK_DIGEST and artefact_digest(content, contract.sha256) == contract.sha256
+    if schema_of(text) > 1 and not is_sound:
         raise ArtefactError(
-            f"{path}: changed or damaged since it was written: graph and contract have another SHA-256 than the "
-            "contract says; copy it again, or export the model again"
+            f"{path}: changed or damaged since it was written: its SHA-256 is another one than its contract says; copy "
+            "it again, or export the model again"
         )
     return contract
 

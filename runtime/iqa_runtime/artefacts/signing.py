@@ -10,12 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from iqa_runtime.artefacts.files import signature_path
 from iqa_runtime.errors import ArtefactError, DependencyError, FileError, UsageError
-
-
-def signature_path(description: Path) -> Path:
-    """Return where the signature of a description lies."""
-    return description.with_name(description.name + ".sig")
 
 
 def sign(text: bytes, key: Path) -> bytes:

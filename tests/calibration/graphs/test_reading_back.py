@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_calibration.graphs.reading_back import check_artefact, check_scores, check_signature
+from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.contract import MapOutput, PatchPlan, ScoreOutput
 from iqa_runtime.errors import ArtefactError
 from tiny_contract import tiny_contract
@@ -50,7 +51,7 @@ def artefact(path, *, shape=("batch",), kind=TensorProto.FLOAT, factor=1.0, side
 
 def test_one_that_keeps_its_contract(tmp_path):
     path = artefact(tmp_path / "x.onnx", score=score())
-    check_artefact(path)
+    check_artefact(open_artefact(path))
     assert replace(check_signature(path), sha256="") == tiny_contract(SIDE, mean=0.0, std=1.0, score=score())
 
 
@@ -74,7 +75,7 @@ def test_one_that_keeps_its_contract(tmp_path):
 def test_one_that_does_not(tmp_path, settings, message):
     path = artefact(tmp_path / "x.onnx", **settings)
     with pytest.raises(ArtefactError, match=message):
-        check_artefact(path)
+        check_artefact(open_artefact(path))
 
 
 def test_rounding_at_the_bounds_is_none(tmp_path):

@@ -213,6 +213,40 @@ def test_any_changed_byte_of_an_artefact_is_found(artefacts: Any, tmp_path: Path
             open_artefact(path)
 
 
+def test_calling_it_schema_1_does_not_help(artefacts: Any, tmp_path: Path) -> None:
+    """Contracts of schema 1 have no digest; one of schema 2 cannot pass for one."""
+    content = artefacts.mean().read_bytes()
+    assert content.count(b'"schema":2') == 1
+    for changed in (b'"schema":1', b'"schema":2,"schema":1'):
+        path = tmp_path / "older.onnx"
+        path.write_bytes(content.replace(b'"schema":2', changed))
+        with pytest.raises(ArtefactError):
+            open_artefact(path)
+
+
+def test_the_order_of_fields_counts(artefacts: Any, tmp_path: Path) -> None:
+    """Protobuf reads fields in any order; an artefact is its bytes."""
+    model = onnx.load(artefacts.mean())
+    parts = [onnx.ModelProto(), onnx.ModelProto()]
+    parts[0].CopyFrom(model)
+    parts[0].ClearField("metadata_props")
+    parts[1].metadata_props.extend(model.metadata_props)
+    path = tmp_path / "reordered.onnx"
+    path.write_bytes(parts[1].SerializeToString() + parts[0].SerializeToString())
+    assert onnx.load(path) == model
+    with pytest.raises(ArtefactError, match="changed or damaged"):
+        open_artefact(path)
+
+
+def test_the_digest_stands_in_one_place(artefacts: Any, tmp_path: Path) -> None:
+    path = artefacts.mean()
+    contract, model = read_contract(path), onnx.load(path)
+    model.doc_string = contract.sha256
+    (tmp_path / "twice.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ArtefactError, match="changed or damaged"):
+        open_artefact(tmp_path / "twice.onnx")
+
+
 def test_a_digest_cannot_be_left_out(artefacts: Any, tmp_path: Path) -> None:
     model = onnx.load(artefacts.mean())
     contract = replace(read_contract(artefacts.mean()), sha256="")
@@ -325,6 +359,23 @@ def test_what_schema_2_can_say(artefacts: Any, change: Any) -> None:
         (lambda fields: fields["inputs"][0].update(std=[1e300, 1, 1]), r"\.std`"),
         (lambda fields: fields["inputs"][0].update(shape=["batch", 3, 2**20, 2**20]), "more elements than any memory"),
         (lambda fields: fields["score"].update(high=1e300), r"at `\$\.score`"),
+        (lambda fields: fields["inputs"].append({**fields["inputs"][0], "name": "foo"}), "no input is called 'foo'"),
+        (lambda fields: fields["inputs"][0].update(layout="features"), r"'image' is not 'features'"),
+        (lambda fields: fields["inputs"][0].update(shape=["", 3, 32, 32]), r"\.shape`"),
+        (lambda fields: fields["inputs"][0].update(shape=["batch", *[1] * 60_000]), "60001 axes"),
+        (
+            lambda fields: fields.update(extras=[{"name": "restored", "shape": [5]}]),
+            r"restored crops are \[3, 32, 32\]",
+        ),
+        (
+            lambda fields: fields.update(maps=[{"name": "weight_map", "rows": 4, "columns": 4}]),
+            "goes with a quality_map",
+        ),
+        (lambda fields: fields.update(opset=-5), r"at `\$\.opset`"),
+        (lambda fields: fields.update(gmac=1e308), r"at `\$\.gmac`"),
+        (lambda fields: fields.update(target=""), "need names"),
+        (lambda fields: fields["weights"].update(licence="a\nschema  1"), "control characters"),
+        (lambda fields: fields["weights"].update(licence="\u202eevil"), "control characters"),
         (lambda fields: fields["score"].update(low=None), r"at `\$\.score\.bounded`"),
         (lambda fields: fields.update(task="fr"), r"'fr' with no reference - at `\$\.task`"),
         (lambda fields: fields["inputs"].append({**fields["inputs"][0], "name": "reference"}), r"at `\$\.task`"),
