@@ -33,10 +33,7 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
         yield "$.inputs", "no input called 'image'"
     for index, tensor in enumerate(contract.inputs):
         if tensor.name not in _INPUTS:
-            yield (
-                f"$.inputs[{index}].name",
-                f"nothing is known of an input {tensor.name!r}; there is {', '.join(_INPUTS)}",
-            )
+            yield f"$.inputs[{index}].name", f"no input is called {tensor.name!r}; there is {', '.join(_INPUTS)}"
         elif (tensor.layout == "features") != (tensor.name == "reference_features"):
             yield f"$.inputs[{index}].layout", f"{tensor.name!r} is not {tensor.layout!r}"
     if len({tensor.name for tensor in contract.inputs}) < len(contract.inputs):
