@@ -38,6 +38,25 @@ def test_what_is_written_back_is_read_again(write):
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        '!!python/object/apply:os.mkdir ["FOLDER"]',
+        '!!python/object/new:os.mkdir ["FOLDER"]',
+        "!!python/object:pathlib.Path {}",
+        "!!python/name:os.system",
+        "!!python/module:os",
+        "!!python/tuple [1, 2]",
+    ],
+)
+def test_a_file_makes_no_object_and_runs_nothing(write, tmp_path, value):
+    made = tmp_path / "made"
+    config = write(f"recipe:\n  variant: {value.replace('FOLDER', str(made))}\n")
+    with pytest.raises(UsageError, match="could not determine a constructor for the tag"):
+        read_config(config)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("sed: 1", "unknown field `sed`"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,6 +16,9 @@ from iqa_runtime import Scorer
 
 Noise = Callable[..., NDArray[np.uint8]]
 
+LOSSLESS = {".png": [], ".bmp": [], ".tiff": [], ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101]}
+"""Formats that keep every pixel; a WebP quality above 100 is OpenCV's way to ask for that."""
+
 
 @pytest.fixture
 def sources(noise: Noise, save_png: Any, tmp_path: Path) -> list[Path]:
@@ -21,9 +26,14 @@ def sources(noise: Noise, save_png: Any, tmp_path: Path) -> list[Path]:
     return [save_png(tmp_path / f"{index}.png", noise(*size, index)) for index, size in enumerate(sizes)]
 
 
+def numbers(score: Any) -> tuple[str, ...]:
+    """Return every crop's and the image's number as exact text."""
+    return tuple(value.hex() for value in (score.value, *score.patch_scores))
+
+
 def bits(scores: Any) -> dict[str, tuple[str, ...]]:
-    """Return every crop's and image's number as exact text, by path."""
-    return {score.path: tuple(value.hex() for value in (score.value, *score.patch_scores)) for score in scores}
+    """Return the numbers of each image, by path."""
+    return {score.path: numbers(score) for score in scores}
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -40,6 +50,43 @@ def test_scores_do_not_depend_on_how_they_are_made(
         assert bits(scorer.score_many([sources[index] for index in order])) == expected
         assert bits(scorer.score(source) for source in reversed(sources)) == expected
     assert len({values[0] for values in expected.values()}) == len(sources)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_same_pixels_have_the_same_bits_whatever_holds_them(
+    artefacts: Any, noise: Noise, tmp_path: Path, threads: int
+) -> None:
+    path, image = artefacts.deep(), noise(61, 83)
+    sources: list[Any] = [image, image[::-1].copy()[::-1], np.asfortranarray(image), np.pad(image, 2)[2:-2, 2:-2, 2:-2]]
+    for suffix, options in LOSSLESS.items():
+        encoded, content = cv2.imencode(suffix, image[..., ::-1], options)
+        assert encoded
+        file = tmp_path / f"image{suffix}"
+        file.write_bytes(content.tobytes())
+        sources += [file, str(file), file.read_bytes()]
+    with Scorer(path, batch_size=1, threads=1) as scorer:
+        expected = numbers(scorer.score(image))
+    with Scorer(path, batch_size=4, threads=threads) as scorer:
+        assert {numbers(score) for score in scorer.score_many(sources)} == {expected}
+        assert {numbers(scorer.score(source)) for source in sources} == {expected}
+
+
+def test_a_scorer_opened_again_has_the_same_bits(artefacts: Any, sources: list[Path]) -> None:
+    path = artefacts.deep()
+    made = []
+    for _ in range(3):
+        with Scorer(path, threads=2) as scorer:
+            made.append(bits(scorer.score_many(sources)))
+    assert made[0] == made[1] == made[2]
+
+
+def test_streams_of_several_callers_have_the_same_bits(artefacts: Any, sources: list[Path]) -> None:
+    path = artefacts.deep()
+    with Scorer(path, batch_size=1, threads=1) as scorer:
+        expected = bits(scorer.score(source) for source in sources)
+    with Scorer(path, batch_size=3, threads=2) as scorer, ThreadPoolExecutor(4) as callers:
+        streams = callers.map(lambda turn: bits(scorer.score_many(sources[turn:] + sources[:turn])), range(4))
+        assert all(found == expected for found in streams)
 
 
 @pytest.mark.parametrize("per_item", [0, 4])
