@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, TextIO
 from iqa_runtime.errors import FileError
 
 Row = dict[str, Any]
-KEYS = ("path", "score", "range", "direction", "width", "height", "patches", "milliseconds", "error")
+KEYS = ("path", "score", "range", "direction", "width", "height", "patches", "milliseconds", "artefact", "error")
 
 
 class Format(StrEnum):

@@ -22,10 +22,10 @@ from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.commands.check import check_installation, describe
 from iqa_runtime.commands.options import BackendOptions
 from iqa_runtime.commands.pictures import PictureWriter
+from iqa_runtime.commands.process import exit_code, leave
 from iqa_runtime.commands.resuming import resume_from
 from iqa_runtime.commands.rows import STREAMED, Format, Row, RowWriter, open_output, open_writer
 from iqa_runtime.commands.shared import (
-    INTERRUPTED,
     NOT_RUN,
     SOME_FAILED,
     counter,
@@ -53,7 +53,8 @@ app = make_app()
 def main() -> NoReturn:
     """Run the command line and exit.
 
-    0 done, 1 some images failed or the device cannot run the artefact, 2 not run, 130 interrupted, 141 output closed.
+    0 done, 1 some images failed or the device cannot run the artefact, 2 not run, 130 interrupted, 143
+    terminated, 141 output closed.
     """
     run_app(app, _NAME, exit_codes={BackendError: SOME_FAILED, IqaError: NOT_RUN})
 
@@ -215,11 +216,12 @@ def _plan_job(
 def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: PictureWriter) -> int:
     contract = scorer.contract
     results = scorer.score_many(job.left, job.references)  # refuses a missing or needless reference at once
-    _check_same_score(job, contract)
+    _check_same_artefact(job, scorer)
     _check_overwriting(job, pictures, artefact)
     if not contract.weights.trained:
         say(_NAME, "the artefact is untrained (random weights): its scores only show that the pipeline runs")
     summary = _Summary()
+    stopped: BaseException | None = None
     # Rows that go to the same terminal one by one show how far it is.
     rows_on_terminal = job.output is None and sys.stdout.isatty() and job.form is not Format.TABLE
     with (
@@ -233,17 +235,23 @@ def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: Pictu
                 summary.add(result)
                 pictures.write(image, result)
                 advance()
-        except KeyboardInterrupt:
-            summary.interrupted = True
+        except (KeyboardInterrupt, IqaError, MemoryError, OSError) as error:
+            stopped = error  # once the rows so far are safe
+    if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
+        raise stopped
+    summary.interrupted = stopped is not None
     say(_NAME, f"{summary.text(contract)}; {scorer.backend_name} {scorer.provider}")
-    return INTERRUPTED if summary.interrupted else SOME_FAILED if summary.failed else 0
+    if stopped is not None:
+        leave(exit_code(stopped))
+    return SOME_FAILED if summary.failed else 0
 
 
-def _check_same_score(job: _Job, contract: Contract) -> None:
-    expected = [*contract.score.range], contract.score.direction
-    if any((row["range"], row["direction"]) != expected for row in job.keep or []):
+def _check_same_artefact(job: _Job, scorer: Scorer) -> None:
+    found = {row["artefact"] for row in job.keep or []} - {scorer.artefact_key}
+    if found:
         raise UsageError(
-            f"{job.output}: its rows have another range or direction than this artefact's; give another --output"
+            f"{job.output}: its rows are of another artefact or other crops ({min(found)}, this run is "
+            f"{scorer.artefact_key}); give another --output"
         )
 
 

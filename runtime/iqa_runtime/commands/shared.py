@@ -15,11 +15,11 @@ from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hint
 
 import typer
 
+from iqa_runtime.commands.process import ended_as_by_ctrl_c, exit_code, leave
 from iqa_runtime.errors import IqaError, UsageError
 
 SOME_FAILED = 1
 NOT_RUN = 2
-INTERRUPTED = 130
 
 EXIT_CODES: Mapping[type[IqaError], int] = {UsageError: NOT_RUN, IqaError: SOME_FAILED}
 
@@ -55,7 +55,7 @@ def run_app(
     name
         What the user calls it.
     exit_codes
-        By kind of error, the narrower first. A command line that cannot be read is 2, Ctrl-C 130.
+        By kind of error, the narrower first. A command line that cannot be read is 2, Ctrl-C 130, SIGTERM 143.
     moved
         Options that another command takes, and what to type for each.
     """
@@ -69,7 +69,7 @@ def run_app(
             show_as_usual(text, category, *where, **more)
 
     try:
-        with warnings.catch_warnings():
+        with ended_as_by_ctrl_c(), warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = show_warning  # type: ignore[assignment]  # takes the same, in one piece
             code = app(prog_name=name, standalone_mode=False) or 0
@@ -81,8 +81,12 @@ def run_app(
     except IqaError as error:
         code = next(code for kind, code in exit_codes.items() if isinstance(error, kind))
         message = in_flags(str(error), app)
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        # Here, while its frames live: what they hold would wait for its threads when it goes.
+        leave(exit_code(interrupt))
+    except typer.Abort as aborted:
+        cause = aborted.__cause__ or aborted.__context__
+        leave(exit_code(cause if isinstance(cause, KeyboardInterrupt) else KeyboardInterrupt()))
     if message is not None:
         say(name, message)
     sys.exit(code)

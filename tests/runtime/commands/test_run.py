@@ -2,15 +2,13 @@
 
 import csv
 import dataclasses
-import functools
+import hashlib
 import io
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -27,8 +25,6 @@ COMMAND = (sys.executable, "-c", "from iqa_runtime.commands.run import main; mai
 GREYS = {"a.png": 51, "sp ace/ü.png": 102, "x/a.png": 204}
 DEADLINE = 60.0
 """Seconds a process may take before the test gives up on it: far above what an overloaded host needs."""
-MANY = 600
-"""Images of a run that is to be interrupted."""
 
 
 def gray(path, value, size=(48, 64)):
@@ -62,9 +58,7 @@ def run(*arguments, **options):
 
 def start(*arguments, **options):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.PIPE, **options}
-    # Where tests run in the background of a shell the signal is ignored, and children inherit that.
-    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], preexec_fn=heed, **options)
+    return subprocess.Popen([*COMMAND, *map(str, arguments)], **options)
 
 
 def finish(process, stdin=b""):
@@ -206,12 +200,25 @@ def test_resume_scores_what_is_missing_or_failed(artefacts, broken, form):
 
 
 @pytest.mark.usefixtures("shots")
-def test_resume_refuses_rows_of_another_kind_of_score(artefacts):
-    run(artefacts.mean(), "shots/a.png", "--output", "rows.csv")
-    before = Path("rows.csv").read_text()
-    other = artefacts.difference(task="nar")
-    result = run(other, "shots", "--reference", "shots/a.png", "--output", "rows.csv", "--resume")
-    assert (result.exit_code, Path("rows.csv").read_text()) == (2, before)
+def test_rows_say_which_artefact_and_crops_they_are_of(artefacts):
+    model = artefacts.mean()
+    digest = hashlib.sha256(Path(model).read_bytes()).hexdigest()[:12]
+    for crops, key in ([], f"{digest}:five"), (["--crops", "random:7:3"], f"{digest}:random:7:3"):
+        rows = lines(run(model, "shots", "gone.png", *crops).stdout)
+        assert [row["artefact"] for row in rows] == [key] * 4
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_resume_refuses_rows_of_another_artefact_or_other_crops(artefacts, name):
+    run(artefacts.mean(), "shots/a.png", "--output", name)
+    before = Path(name).read_text()
+    untrained = run(artefacts.untrained(), "shots", "--output", name, "--resume")
+    other_crops = run(artefacts.mean(), "shots", "--crops", "center", "--output", name, "--resume")
+    for result in (untrained, other_crops):
+        assert (result.exit_code, Path(name).read_text()) == (2, before)
+        assert "another artefact or other crops" in result.stderr
+    assert run(artefacts.mean(), "shots", "--crops", "five", "--output", name, "--resume").exit_code == 0
 
 
 @pytest.mark.usefixtures("shots")
@@ -389,29 +396,6 @@ def test_closed_pipe_is_quiet(artefacts, form):
     os.close(reader)
     _, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, err) == (141, b"")
-
-
-def test_interrupted_run_keeps_its_rows_and_resumes(artefacts, tmp_path):
-    model, folder, output = artefacts.mean(), tmp_path / "many", tmp_path / "rows.jsonl"
-    for index in range(MANY):
-        gray(folder / f"{index:03}.png", index % 256)
-    # Crops enough to keep each image busy for a moment, so that the signal finds the run half done, even if this
-    # process has to wait seconds for its turn.
-    process = start(model, folder, "--output", output, "--crops", "random:3000")
-    end = time.monotonic() + DEADLINE
-    while not (output.exists() and output.read_text().count("\n") >= 2):
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    code, _, err = finish(process)
-    kept = lines(output.read_text())
-    assert (code, "interrupted" in err, "Traceback" in err) == (130, True, False)
-    assert 2 <= len(kept) < MANY
-    assert run(model, folder, "--output", output, "--resume").exit_code == 0
-    assert lines(output.read_text())[: len(kept)] == kept
-    expected = [index % 256 / 255 for index in range(MANY)]
-    assert [row["score"] for row in lines(output.read_text())] == pytest.approx(expected, abs=TOLERANCE)
 
 
 def on_terminal(*arguments, **streams):
