@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TextIO
+from typing import Any, BinaryIO, ClassVar, TextIO
 
+from iqa_runtime.commands.process import undisturbed
 from iqa_runtime.errors import FileError
+from iqa_runtime.files.overwriting import open_straight, rewritten
 
 Row = dict[str, Any]
 KEYS = ("path", "score", "range", "direction", "width", "height", "patches", "milliseconds", "artefact", "error")
@@ -157,8 +159,8 @@ def open_output(
     """Write rows to a file.
 
     JSON lines and CSV go straight to the file, a row at a time, so that a crash loses at most one; the other two are
-    whole only at the end, so they are written beside the file, which is then replaced in one step. A device or a pipe
-    is always written to directly.
+    whole only at the end, so they are written beside the file, which is then replaced in one step. A device, a pipe or
+    a stream of this process (``/dev/stdout``) is always written to directly.
 
     Parameters
     ----------
@@ -177,25 +179,25 @@ def open_output(
     FileError
         If the file cannot be written.
     """
-    target = Path(os.path.realpath(output))
-    partial = target.with_name(f".{target.name}.partial")
-    direct = target.exists() and not target.is_file()
-    streamed = form in STREAMED
     try:
-        if streamed and keep is not None:
-            with _open(partial, "w") as stream, open_writer(stream, form) as writer:
-                for row in keep:
-                    writer.write(row)
-            partial.replace(target)
-            with _open(target, "a") as stream:
-                yield WRITERS[form](stream)
-        elif direct or streamed:
-            with _open(target, "w") as stream, open_writer(stream, form, title) as writer:
+        with ExitStack() as opened:
+            straight = open_straight(output)
+            if straight is not None:
+                yield opened.enter_context(open_writer(opened.enter_context(_text(straight)), form, title))
+            elif form not in STREAMED:
+                new = opened.enter_context(rewritten(output)).open("xb")
+                writer = opened.enter_context(open_writer(opened.enter_context(_text(new)), form, title))
                 yield writer
-        else:
-            with _open(partial, "w") as stream, open_writer(stream, form, title) as writer:
-                yield writer
-            partial.replace(target)
+                with undisturbed():
+                    opened.close()
+            elif keep is None:
+                stream = opened.enter_context(_text(output.open("wb")))
+                yield opened.enter_context(open_writer(stream, form, title))
+            else:
+                with rewritten(output) as kept, _text(kept.open("xb")) as stream, open_writer(stream, form) as writer:
+                    for row in keep:
+                        writer.write(row)
+                yield WRITERS[form](opened.enter_context(_text(output.open("ab"))))
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -204,14 +206,11 @@ def open_output(
         raise FileError(
             f"{output}: cannot write the rows ({error.strerror}); check the folder, or give --output"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
-def _open(path: Path, mode: Literal["w", "a"]) -> TextIO:
+def _text(stream: BinaryIO) -> TextIO:
     # No newline translation: csv wants none. A file name that is no UTF-8 becomes an escape that JSON reads back.
-    return path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
+    return io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def _json(row: Row) -> str:

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, NoReturn, cast
@@ -38,7 +38,8 @@ from iqa_runtime.commands.shared import (
 )
 from iqa_runtime.errors import BackendError, FileError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
-from iqa_runtime.files.overwriting import Named, check_targets
+from iqa_runtime.files.locking import locked
+from iqa_runtime.files.overwriting import Named, check_targets, is_stream
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.patch_plans import format_patch_plan
 
@@ -151,22 +152,25 @@ def run(
             if (check and info) or inputs or output or reference or crops or resume or maps or restored:
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
             return _show_contract(artefact, form, backend.trust) if info else _check(artefact, backend, batch_size)
-        job = _plan_job(inputs or [], reference, form, output, resume)
-        opened = open_artefact(artefact, trust=backend.trust)
-        with Scorer(
-            opened,
-            backend=backend.backend,
-            device=backend.device,
-            precision=backend.precision,
-            threads=backend.threads,
-            batch_size=batch_size,
-            crops=crops,
-            maps=maps is not None,
-            restored=restored is not None,
-            pixel_limit=pixel_limit,
-        ) as scorer:
-            pictures = PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit)
-            return _score(scorer, opened.files(), job, pictures)
+        with ExitStack() as lock:
+            if output is not None:
+                lock.enter_context(locked(output))
+            job = _plan_job(inputs or [], reference, form, output, resume)
+            opened = open_artefact(artefact, trust=backend.trust)
+            with Scorer(
+                opened,
+                backend=backend.backend,
+                device=backend.device,
+                precision=backend.precision,
+                threads=backend.threads,
+                batch_size=batch_size,
+                crops=crops,
+                maps=maps is not None,
+                restored=restored is not None,
+                pixel_limit=pixel_limit,
+            ) as scorer:
+                pictures = PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit)
+                return _score(scorer, opened.files(), job, pictures, lock)
     except BrokenPipeError:
         # Whoever read the rows has gone; point standard output elsewhere, or Python complains when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -204,6 +208,8 @@ def _plan_job(
         form = suffixes.get(output.suffix.lower(), by_stream) if output else by_stream
     if resumed and (output is None or form not in STREAMED):
         raise UsageError("--resume needs --output with rows that can be appended to: --format jsonl or csv")
+    if resumed and output and is_stream(output):
+        raise UsageError(f"--resume: {output} is no file whose rows could be read; give another --output")
     images = left = expand_inputs(inputs, sys.stdin.buffer)
     keep = None
     if resumed and output:
@@ -213,7 +219,7 @@ def _plan_job(
     return _Job(images, left, references, form, output, keep)
 
 
-def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: PictureWriter) -> int:
+def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: PictureWriter, lock: ExitStack) -> int:
     contract = scorer.contract
     results = scorer.score_many(job.left, job.references)  # refuses a missing or needless reference at once
     _check_same_artefact(job, scorer)
@@ -242,6 +248,7 @@ def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: Pictu
     summary.interrupted = stopped is not None
     say(_NAME, f"{summary.text(contract)}; {scorer.backend_name} {scorer.provider}")
     if stopped is not None:
+        lock.close()
         leave(exit_code(stopped))
     return SOME_FAILED if summary.failed else 0
 

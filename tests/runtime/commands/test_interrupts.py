@@ -99,6 +99,7 @@ def rows_of(path):
 def test_rows_so_far_are_kept_and_nobody_waits_for_a_decoder(artefacts, name, number, code):
     ended, err = end(number, artefacts.mean(), "shots", "--output", name)
     assert (ended, "interrupted" in err, "Traceback" in err) == (code, True, False)
+    assert not Path(f".{name}.lock").exists()
     kept = [row["path"] for row in rows_of(Path(name))]
     assert ROWS <= len(kept) < 13
     assert kept == [f"shots/{index:02}.png" for index in range(len(kept))]

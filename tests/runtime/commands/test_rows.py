@@ -6,6 +6,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -224,7 +225,7 @@ def test_output_that_cannot_be_written_is_named(form, tmp_path):
 
 @pytest.mark.parametrize("form", list(Format))
 def test_full_device_is_an_error(form):
-    with pytest.raises(FileError, match="No space left"), open_output("/dev/full", form) as writer:
+    with pytest.raises(FileError, match="No space left"), open_output(Path("/dev/full"), form) as writer:
         writer.write(good())
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from iqa_runtime import Scorer, read_contract
 from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.commands.rows import KEYS
 from iqa_runtime.commands.run import main
+from iqa_runtime.files.locking import locked
 
 COMMAND = (sys.executable, "-c", "from iqa_runtime.commands.run import main; main()")
 GREYS = {"a.png": 51, "sp ace/ü.png": 102, "x/a.png": 204}
@@ -396,6 +398,56 @@ def test_closed_pipe_is_quiet(artefacts, form):
     os.close(reader)
     _, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, err) == (141, b"")
+
+
+def without_times(text):
+    """Drop numbers, and the width of the columns that depends on them."""
+    return re.sub("[0-9.]+|─+| +", "", text)
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("form", ["jsonl", "csv", "json", "table"])
+def test_rows_go_straight_into_streams(artefacts, form):
+    model = artefacts.mean()
+    run(model, "shots", "--output", "file", "--format", form)
+    wanted = without_times(Path("file").read_text())
+    os.mkfifo("pipe")
+    for name in ("/dev/stdout", "pipe"):
+        process = start(model, "shots", "--output", name, "--format", form)
+        piped = Path("pipe").read_text() if name == "pipe" else ""
+        code, out, _ = finish(process)
+        assert (code, without_times(out + piped)) == (0, wanted)
+    assert Path("pipe").is_fifo()
+
+
+@pytest.mark.usefixtures("shots")
+def test_what_stands_in_front_of_a_stream_stays(artefacts):
+    with Path("log").open("wb") as log:
+        log.write(b"before\n")
+        log.flush()
+        process = start(artefacts.mean(), "shots", "--output", "/dev/stdout", "--format", "json", stdout=log)
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0
+    before, _, rows = Path("log").read_text().partition("\n")
+    assert (before, len(json.loads(rows))) == ("before", 3)
+
+
+@pytest.mark.usefixtures("shots")
+def test_resume_needs_a_file(artefacts):
+    os.mkfifo("pipe")
+    for name in ("pipe", "/dev/stdout"):
+        result = run(artefacts.mean(), "shots", "--output", name, "--resume", "--format", "jsonl")
+        assert (result.exit_code, "no file whose rows could be read" in result.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_second_run_on_an_output_is_told(artefacts, name):
+    with locked(Path(name)):
+        result = run(artefacts.mean(), "shots", "--output", name)
+    assert (result.exit_code, f"--output {name}: another run is writing it" in result.stderr) == (2, True)
+    assert not Path(name).exists()
+    assert run(artefacts.mean(), "shots", "--output", name).exit_code == 0
 
 
 def on_terminal(*arguments, **streams):
