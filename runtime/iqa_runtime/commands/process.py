@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 _ENDING = ("SIGTERM", "SIGHUP")
 """Signals that ask a process to end, beside that of Ctrl-C; Windows has not all of them."""
@@ -27,6 +28,24 @@ class Terminated(KeyboardInterrupt):
 def exit_code(interrupt: KeyboardInterrupt) -> int:
     """Return what shells expect of a command that was ended so."""
     return interrupt.exit_code if isinstance(interrupt, Terminated) else INTERRUPTED
+
+
+def open_closed_streams() -> None:
+    """Let standard streams that were closed before the process began be ``/dev/null``.
+
+    Their numbers are taken, too: the next file that is opened must not become standard output.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "r" if number == 0 else "w", encoding="utf-8")  # noqa: SIM115, PTH123 - stays open
+            setattr(sys, name, stream)
 
 
 def _is_main_thread() -> bool:
@@ -67,6 +86,13 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])
+
+
+def give_up_output() -> int:
+    """Forget standard output, whose reader has gone; return what shells expect then."""
+    # Left as it is, Python would complain when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE
 
 
 def leave(code: int) -> NoReturn:

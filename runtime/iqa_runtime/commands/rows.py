@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TextIO
 
 from iqa_runtime.commands.process import undisturbed
+from iqa_runtime.commands.showing import printable, printable_json
 from iqa_runtime.errors import FileError
 from iqa_runtime.files.overwriting import open_straight, rewritten
 
@@ -43,6 +44,7 @@ class RowWriter(ABC):
     def __init__(self, stream: TextIO, title: str = "") -> None:
         self.stream = stream
         self.title = title
+        self._on_terminal = stream.isatty()
 
     def begin(self) -> None:
         """Write what comes before the first row."""
@@ -51,6 +53,10 @@ class RowWriter(ABC):
     @abstractmethod
     def write(self, row: Row) -> None:
         """Write one row, in one call to the stream, so that an interruption never leaves half of one."""
+
+    def _json(self, row: Row) -> str:
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        return printable_json(text) if self._on_terminal else text
 
     def end(self) -> None:
         """Write what comes after the last row."""
@@ -61,7 +67,7 @@ class JsonLinesWriter(RowWriter):
     """One JSON object a line, flushed as it comes."""
 
     def write(self, row: Row) -> None:  # noqa: D102
-        self.stream.write(_json(row) + "\n")
+        self.stream.write(self._json(row) + "\n")
         self.stream.flush()
 
 
@@ -73,7 +79,7 @@ class JsonWriter(RowWriter):
     _separator = "\n"
 
     def write(self, row: Row) -> None:  # noqa: D102
-        self.stream.write(self._separator + _json(row))
+        self.stream.write(self._separator + self._json(row))
         self._separator = ",\n"
 
 
@@ -92,7 +98,10 @@ class CsvWriter(RowWriter):
     def write(self, row: Row) -> None:  # noqa: D102
         ends = zip(row["range"], (-math.inf, math.inf), strict=True)
         words = " ".join(str(open_end if end is None else end) for end, open_end in ends)
-        self._csv.writerow((row | {"range": words})[key] for key in KEYS)
+        cells = [(row | {"range": words})[key] for key in KEYS]
+        if self._on_terminal:
+            cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
+        self._csv.writerow(cells)
         self.stream.flush()
 
 
@@ -114,7 +123,7 @@ class TableWriter(RowWriter):
 
         failed = any(row["error"] for row in self._rows)
         # Text, not str: a file name is not markup.
-        table = Table(box=SIMPLE_HEAD, title=Text(self.title), title_justify="left")
+        table = Table(box=SIMPLE_HEAD, title=Text(printable(self.title)), title_justify="left")
         table.add_column("path", overflow="fold")
         for heading in ("score", "size", "patches", "ms"):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -125,7 +134,7 @@ class TableWriter(RowWriter):
             size = f"{row['width']} x {row['height']}" if row["width"] else ""
             milliseconds = "" if row["milliseconds"] is None else f"{row['milliseconds']:.0f}"
             cells = [row["path"], score, size, str(row["patches"] or ""), milliseconds, row["error"] or ""]
-            table.add_row(*map(Text, cells[: 6 if failed else 5]))
+            table.add_row(*(Text(printable(cell)) for cell in cells[: 6 if failed else 5]))
         # Only a terminal has a width to fold into.
         width = None if self.stream.isatty() else 1_000_000
         console = Console(file=self.stream, width=width, legacy_windows=False, safe_box=True)
@@ -211,7 +220,3 @@ def open_output(
 def _text(stream: BinaryIO) -> TextIO:
     # No newline translation: csv wants none. A file name that is no UTF-8 becomes an escape that JSON reads back.
     return io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="")
-
-
-def _json(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.commands.check import check_installation, describe
 from iqa_runtime.commands.options import BackendOptions
 from iqa_runtime.commands.pictures import PictureWriter
-from iqa_runtime.commands.process import exit_code, leave
+from iqa_runtime.commands.process import exit_code, give_up_output, leave
 from iqa_runtime.commands.resuming import resume_from
 from iqa_runtime.commands.rows import STREAMED, Format, Row, RowWriter, open_output, open_writer
 from iqa_runtime.commands.shared import (
@@ -36,14 +35,13 @@ from iqa_runtime.commands.shared import (
     say,
     with_groups,
 )
+from iqa_runtime.commands.showing import printable, printable_json
 from iqa_runtime.errors import BackendError, FileError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
 from iqa_runtime.files.locking import locked
 from iqa_runtime.files.overwriting import Named, check_targets, is_stream
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.patch_plans import format_patch_plan
-
-BROKEN_PIPE = 141
 
 _NAME = "iqa-run"
 _SCORING, _ROWS, _PICTURES, _INSTEAD = "Scoring", "Rows", "Pictures", "Instead of scoring"
@@ -172,10 +170,8 @@ def run(
                 pictures = PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit)
                 return _score(scorer, opened.files(), job, pictures, lock)
     except BrokenPipeError:
-        # Whoever read the rows has gone; point standard output elsewhere, or Python complains when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except IqaError:
+        return give_up_output()
+    except (IqaError, FileNotFoundError):
         raise
     except OSError as error:
         raise FileError(f"cannot write the rows ({error.strerror}); check the disk, or give --output") from error
@@ -322,11 +318,12 @@ class _Summary:
 def _show_contract(artefact: str, form: Format | None, trust: Path | None) -> int:
     contract = read_contract(artefact, trust=trust)
     if form is Format.JSON:
-        typer.echo(contract_to_json(contract))
+        text = contract_to_json(contract)
+        typer.echo(printable_json(text) if sys.stdout.isatty() else text)
     elif form in (None, Format.TABLE):
         lines = describe(contract)
         width = max(map(len, lines))
-        typer.echo("\n".join(f"{key:{width}}  {value}" for key, value in lines.items()))
+        typer.echo("\n".join(f"{key:{width}}  {printable(str(value))}" for key, value in lines.items()))
     else:
         raise UsageError("--info is a table or, with --format json, the contract as it is stored")
     return 0
@@ -335,7 +332,7 @@ def _show_contract(artefact: str, form: Format | None, trust: Path | None) -> in
 def _check(artefact: str, backend: BackendOptions, batch_size: int | None) -> int:
     passed = True
     for check in check_installation(artefact, **asdict(backend), batch_size=batch_size):
-        typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:12}  {in_flags(check.detail, app)}")
+        typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:12}  {printable(in_flags(check.detail, app))}")
         passed &= check.passed
     return 0 if passed else SOME_FAILED
 

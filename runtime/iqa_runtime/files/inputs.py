@@ -61,7 +61,12 @@ def expand_inputs(arguments: Sequence[str], stdin: BinaryIO) -> list[str]:
 
 def absolute_path(path: str) -> str:
     """Make a path absolute and free of ``..``, links as they are: two links to one file are two images."""
-    return os.path.abspath(path)  # noqa: PTH100 - Path.resolve() follows links, Path.absolute() keeps ``..``
+    try:
+        return os.path.abspath(path)  # noqa: PTH100 - Path.resolve() follows links, Path.absolute() keeps ``..``
+    except FileNotFoundError as error:
+        raise FileError(
+            f"{path}: the folder you are in has been removed; change to another one, or give absolute paths"
+        ) from error
 
 
 def _expand_paths(paths: Iterable[str]) -> list[str]:

@@ -19,6 +19,7 @@ import pytest
 from command_line import invoke
 from iqa_runtime import Scorer, read_contract
 from iqa_runtime.artefacts.contract_json import contract_to_json
+from iqa_runtime.commands.pictures import PictureWriter
 from iqa_runtime.commands.rows import KEYS
 from iqa_runtime.commands.run import main
 from iqa_runtime.files.locking import locked
@@ -518,3 +519,77 @@ def test_what_is_wrong_is_said_in_options(artefacts, shots):
         result = run(artefacts.mean(), *arguments, "--threads", "100000000")
         assert result.exit_code in (1, 2)
         assert "--threads 100000000: it must be a whole number, 1 to 1024" in result.output
+
+
+CONTROLS = "\x1b\x07\x9b\u202e\n"
+
+
+def test_nothing_in_a_name_steers_a_terminal_and_files_keep_it(artefacts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = f"a{CONTROLS}.png"
+    gray(Path(name), 51)
+    model = artefacts.mean()
+    for form in ("table", "json", "jsonl", "csv"):
+        shown = on_terminal(model, name, "gone" + name, "--format", form, stdout=True, stderr=True)
+        # ESC itself is in what rich draws.
+        assert not set(shown) & set("\x07\x9b\u202e")
+        assert ("a\\x1b" if form in ("table", "csv") else "a\\u001b") in shown
+    assert scores(lines(run(model, name).stdout)) == {name: pytest.approx(0.2, abs=TOLERANCE)}
+    run(model, name, "--output", "rows.csv")
+    assert "1 already scored, 0 left" in run(model, name, "--output", "rows.csv", "--resume").stderr
+    with Path("rows.csv").open(newline="") as rows:
+        assert [row["path"] for row in csv.DictReader(rows)] == [name]
+    gone = run(f"gone{CONTROLS}.onnx", name)
+    assert gone.exit_code == 2
+    assert "gone\\x1b\\x07\\x9b\\u202e\\n.onnx" in gone.stderr
+    assert gone.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_as_good_as_dev_null(artefacts, closed):
+    script = 'exec "$@" ' + closed
+    for inputs, code in (("shots", 0), ("gone.png", 1)):
+        command = ["sh", "-c", script, "sh", *COMMAND, str(artefacts.mean()), inputs]
+        for more in ([], ["--output", "rows.jsonl"]):
+            done = subprocess.run([*command, *more], capture_output=True, timeout=DEADLINE, check=False)
+            assert (done.returncode, b"Traceback" in done.stderr) == (code, False)
+        assert len(lines(Path("rows.jsonl").read_text())) == (3 if code == 0 else 1)
+
+
+@pytest.mark.usefixtures("shots")
+def test_lack_of_memory_is_one_line_that_says_so_and_costs_no_row(artefacts, monkeypatch):
+    original, calls = PictureWriter.write, []
+
+    def greedy(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise MemoryError
+        original(self, *arguments)
+
+    monkeypatch.setattr(PictureWriter, "write", greedy)
+    result = run(artefacts.mean(), "shots", "--output", "rows.json")
+    assert (result.exit_code, result.stderr.count("\n"), "not enough memory" in result.stderr) == (2, 1, True)
+    assert len(json.loads(Path("rows.json").read_text())) == 2
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("inputs", [["shots/a.png"], ["."], ["*.png"]])
+def test_a_folder_that_was_removed_is_one_clear_error(artefacts, inputs, tmp_path, monkeypatch):
+    model = artefacts.mean()
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = run(model, *inputs, "--output", "rows.csv")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "folder you are in" in result.stderr
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("name", ["pipe.onnx", "/dev/zero", "shots"])
+def test_an_artefact_that_is_no_file_is_refused_at_once(name):
+    os.mkfifo("pipe.onnx")
+    for more in (["shots"], ["--info"], ["--check"]):
+        result = run(name, *more)
+        assert result.exit_code in (1, 2)
+        assert "give a file" in result.output
