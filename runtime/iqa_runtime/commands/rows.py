@@ -94,6 +94,7 @@ class CsvWriter(RowWriter):
     def __init__(self, stream: TextIO, title: str = "") -> None:
         super().__init__(stream, title)
         self._csv = csv.writer(stream, lineterminator="\n")
+        self._quoting = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(self, row: Row) -> None:  # noqa: D102
         ends = zip(row["range"], (-math.inf, math.inf), strict=True)
@@ -101,7 +102,9 @@ class CsvWriter(RowWriter):
         cells = [(row | {"range": words})[key] for key in KEYS]
         if self._on_terminal:
             cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
-        self._csv.writerow(cells)
+        # Python before 3.13 quotes no carriage return, and then reads none back.
+        bare = any("\r" in cell for cell in cells if isinstance(cell, str))
+        (self._quoting if bare else self._csv).writerow(cells)
         self.stream.flush()
 
 

@@ -116,6 +116,7 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="Write the rows here. Default: standard output.", rich_help_panel=_ROWS),
     ] = None,
+    null: Annotated[bool, typer.Option("-0", "--null", help="The list on standard input is separated by NUL.")] = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with --output: skip what has a score there.", rich_help_panel=_ROWS),
@@ -153,7 +154,7 @@ def run(
         with ExitStack() as lock:
             if output is not None:
                 lock.enter_context(locked(output))
-            job = _plan_job(inputs or [], reference, form, output, resume)
+            job = _plan_job(inputs or [], reference, form, output, resume, null)
             opened = open_artefact(artefact, trust=backend.trust)
             with Scorer(
                 opened,
@@ -195,6 +196,7 @@ def _plan_job(
     form: Format | None,
     output: Path | None,
     resumed: bool,
+    null: bool,
 ) -> _Job:
     if not inputs:
         raise UsageError("nothing to score; give images, folders, quoted globs, or - for a list on standard input")
@@ -206,7 +208,7 @@ def _plan_job(
         raise UsageError("--resume needs --output with rows that can be appended to: --format jsonl or csv")
     if resumed and output and is_stream(output):
         raise UsageError(f"--resume: {output} is no file whose rows could be read; give another --output")
-    images = left = expand_inputs(inputs, sys.stdin.buffer)
+    images = left = expand_inputs(inputs, sys.stdin.buffer, null=null)
     keep = None
     if resumed and output:
         keep, left = resume_from(output, form, images)

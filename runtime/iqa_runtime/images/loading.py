@@ -23,6 +23,28 @@ Source = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 IMAGE_SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff")
 """Lower-case suffixes that make a file in a folder an image; the content alone decides how it is decoded."""
 
+UNREAD_SUFFIXES: tuple[str, ...] = (
+    *(
+        ".heic",
+        ".heif",
+        ".hif",
+        ".avif",
+        ".jxl",
+        ".jp2",
+        ".j2k",
+        ".jpf",
+        ".gif",
+        ".psd",
+        ".exr",
+        ".hdr",
+        ".tga",
+        ".cr3",
+        ".raf",
+    ),
+    *(".orf", ".rw2", ".pbm", ".pgm", ".ppm", ".pnm"),
+)
+"""Lower-case suffixes of pictures in formats that are not read: in a folder, each is an error instead of silence."""
+
 DEFAULT_PIXEL_LIMIT = 200_000_000
 """Pixels. Admits today's largest phone photographs (16320 x 12240); as 8-bit RGB they take 600 MB."""
 
@@ -104,6 +126,8 @@ def _read_file(name: str) -> bytes:
         raise FileError(f"{name}: cannot read the image ({error.strerror}); check the path") from error
     except ValueError as error:
         raise FileError(f"{name!r}: not a path ({error}); give the path of an image file") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise FileError(f"{name}: a folder, not a regular file; check that it can be listed, or give a file")
     if not stat.S_ISREG(status.st_mode):
         raise FileError(f"{name}: not a regular file; give the path of an image file")
     raise ImageError(

@@ -20,6 +20,13 @@ NAMES = [
     'quote".jpg',
     "comma,semi;.jpg",
     "line\nbreak.jpg",
+    "carriage\rreturn.jpg",
+    "\r",
+    "\r\n\t.jpg",
+    "=1+1.jpg",
+    "-1.jpg",
+    "@a.jpg",
+    "\tb.jpg",
     "\u2028\x85.jpg",
     "[red]x.jpg",
 ]
@@ -75,6 +82,11 @@ def test_rows_are_flushed_one_by_one(form, tmp_path):
         for count in (1, 2, 3):
             writer.write(good(f"{count}.jpg"))
             assert len(read_rows(tmp_path / "rows", form)) == count
+
+
+def test_csv_reads_back_whatever_a_name_holds():
+    text = written(Format.CSV, [good(name) for name in NAMES])
+    assert [row["path"] for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)] == NAMES
 
 
 @pytest.mark.parametrize("form", STREAMED)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import hashlib
 import io
 import json
@@ -519,6 +520,34 @@ def test_what_is_wrong_is_said_in_options(artefacts, shots):
         result = run(artefacts.mean(), *arguments, "--threads", "100000000")
         assert result.exit_code in (1, 2)
         assert "--threads 100000000: it must be a whole number, 1 to 1024" in result.output
+
+
+@pytest.mark.usefixtures("shots")
+def test_a_picture_of_another_format_and_a_locked_folder_are_rows_and_cost_no_other(artefacts, monkeypatch):
+    Path("shots/b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    Path("shots/._a.png").write_bytes(b"resource fork")
+    listed = os.scandir
+
+    def scandir(path):
+        if os.fspath(path) == "shots/x":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    result = run(artefacts.mean(), "shots")
+    rows = {row["path"]: row for row in lines(result.stdout)}
+    assert (result.exit_code, sorted(rows)) == (1, ["shots/a.png", "shots/b.heic", "shots/sp ace/ü.png", "shots/x"])
+    assert "PNG, JPEG, WebP, BMP or TIFF" in rows["shots/b.heic"]["error"]
+    assert "can be listed" in rows["shots/x"]["error"]
+    assert rows["shots/a.png"]["score"] == pytest.approx(0.2, abs=TOLERANCE)
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("option", ["-0", "--null"])
+def test_list_separated_by_nul(artefacts, option):
+    gray(Path("new\nline.png"), 51)
+    result = run(artefacts.mean(), "-", option, stdin=b"new\nline.png\0shots/a.png\0")
+    assert [row["path"] for row in lines(result.stdout)] == ["new\nline.png", "shots/a.png"]
 
 
 CONTROLS = "\x1b\x07\x9b\u202e\n"
