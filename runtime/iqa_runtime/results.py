@@ -28,6 +28,9 @@ class Score:
         Direction.
     trained
         False if the weights are random: the value then only shows that the pipeline runs.
+    artefact
+        What decided the score beside the pictures: the first twelve digits of the SHA-256 of the artefact's file, the
+        patch plan, and ``bfloat16`` if that was computed in, such as ``3f2a9c01d47e:five``.
     backend
         What ran it: the backend and what that ran on, such as ``openvino CPU (float32)``.
     width, height
@@ -53,6 +56,7 @@ class Score:
     range: Range
     higher_is_better: bool
     trained: bool
+    artefact: str = ""
     backend: str = field(default="", compare=False)
     width: int | None = None
     height: int | None = None
@@ -74,8 +78,8 @@ class Score:
         Returns
         -------
         dict
-            Keys ``path score range direction width height patches milliseconds error``, in this order; ``range`` is a
-            list of two numbers or nulls, ``error`` the message.
+            Keys ``path score range direction width height patches milliseconds artefact error``, in this order;
+            ``range`` is a list of two numbers or nulls, ``error`` the message.
         """
         return {
             "path": self.path,
@@ -86,6 +90,7 @@ class Score:
             "height": self.height,
             "patches": self.patches,
             "milliseconds": round(self.milliseconds, 3),
+            "artefact": self.artefact,
             "error": None if self.error is None else str(self.error),
         }
 

@@ -20,7 +20,7 @@ from iqa_runtime.cpu import available_cpus
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, Source
 from iqa_runtime.results import Score
-from iqa_runtime.scoring.patch_plans import check_patch_plan, parse_patch_plan
+from iqa_runtime.scoring.patch_plans import check_patch_plan, format_patch_plan, parse_patch_plan
 from iqa_runtime.scoring.pipeline import Pipeline
 from iqa_runtime.scoring.preparation import Preparer, prefetch
 
@@ -32,6 +32,9 @@ _AHEAD = 4
 
 MAX_BATCH_SIZE = 4096
 """The backend cuts batches into small runs anyway, so larger ones would only take memory."""
+
+_KEY_DIGITS = 12
+"""Hexadecimal digits of a digest that tell artefacts apart: among a million of them, two meet once in 560 times."""
 
 
 class Scorer:
@@ -157,6 +160,7 @@ class Scorer:
             self._backend,
             self._encoder,
             batch_size=self._batch_size,
+            artefact=self.artefact_key,
             maps=maps,
             restored=restored,
         )
@@ -195,6 +199,12 @@ class Scorer:
     def file(self) -> FileDigest:
         """The artefact's file: its name, and the SHA-256 of its bytes."""
         return self._file
+
+    @property
+    def artefact_key(self) -> str:
+        """What decides scores beside the pictures, in short: the `artefact` of every `Score`."""
+        computed_in = [] if self._precision == "float32" else [self._precision]
+        return ":".join([self._file.sha256[:_KEY_DIGITS], format_patch_plan(self._patch_plan), *computed_in])
 
     @property
     def patch_plan(self) -> PatchPlan:
@@ -305,6 +315,8 @@ class Scorer:
         pairs = prefetch(lambda pair: prepare(*pair), _pairs(images, references), self._threads, ahead)
         try:
             yield from self._pipeline.score(pairs)
+        except KeyboardInterrupt as interrupt:
+            pairs.throw(interrupt)  # closed, it would wait for its threads
         finally:
             pairs.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -31,6 +32,7 @@ def invoke(main: Callable[[], object], *arguments: object, stdin: bytes = b"") -
     with (
         patch.object(sys, "argv", ["command", *map(str, arguments)]),
         patch.object(sys, "stdin", given),
+        patch.object(os, "_exit", sys.exit),  # a command leaves its process, and this one is the tests'
         redirect_stdout(out),
         redirect_stderr(err),
     ):

@@ -20,6 +20,7 @@ GOOD = Score(
     patches=2,
     patch_scores=(0.7, 0.76248),
     milliseconds=12.34567,
+    artefact="3f2a9c01d47e:five",
 )
 BAD = Score(
     path="b.jpg",
@@ -41,9 +42,10 @@ def test_the_row_has_these_keys_in_this_order_and_goes_through_json() -> None:
         "height": 480,
         "patches": 2,
         "milliseconds": 12.346,
+        "artefact": "3f2a9c01d47e:five",
         "error": None,
     }
-    assert " ".join(GOOD.row()) == "path score range direction width height patches milliseconds error"
+    assert " ".join(GOOD.row()) == "path score range direction width height patches milliseconds artefact error"
 
 
 def test_a_row_without_a_score_has_the_reason() -> None:

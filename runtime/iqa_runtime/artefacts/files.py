@@ -60,6 +60,12 @@ def read_file(path: Path, what: str, remedy: str = "check the path") -> bytes:
         If it cannot be read.
     """
     try:
+        # A pipe without a writer would be waited for, and a device may have no end.
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "a pipe or a device"
+            raise FileError(f"{path}: cannot read {what} (it is {kind}); give a file")
         return path.read_bytes()
+    except FileError:
+        raise
     except OSError as error:
         raise FileError(f"{path}: cannot read {what} ({error.strerror}); {remedy}") from error

@@ -38,9 +38,12 @@ class BatchRun:
         """
         try:
             return self._outputs, sum(run.result() for run in self._runs)
-        finally:
+        except BaseException as error:
             self.cancel()
-            wait(self._runs)
+            # The caller may fill its buffers again; after Ctrl-C there is none.
+            if isinstance(error, Exception):
+                wait(self._runs)
+            raise
 
     @property
     def has_ended(self) -> bool:

@@ -28,6 +28,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     height: int | None
     patches: int
     milliseconds: float
+    artefact: str
     error: str | None
 
 
@@ -35,9 +36,9 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 _NULL = r"n(?:ull|ul?\Z|\Z)"
 _JSON_TEXT = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|{_NULL}', re.DOTALL)
 _JSON_NUMBERS = re.compile(rf"\[[-+.0-9enul, ]*(?:\]|\Z)|[-+.0-9e]+|{_NULL}")
-_CSV_DIRECTION = re.compile("[a-z]*")
+_CSV_TEXT = re.compile("[a-z0-9:]*")
 _CSV_NUMBERS = re.compile("[-+.0-9einf ]*")
-_TEXTS = ("path", "direction", "error")
+_TEXTS = ("path", "direction", "artefact", "error")
 
 
 def path_key(path: str) -> str:
@@ -133,7 +134,9 @@ def _is_row(row: Any) -> bool:
         return False
     numbers = [*(end for end in values.range if end is not None), values.milliseconds, values.score or 0.0]
     has_one = (values.score is None) != (values.error is None)
-    return tuple(row) == KEYS and has_one and values.path != "" and all(map(math.isfinite, numbers))
+    return (
+        tuple(row) == KEYS and has_one and "" not in (values.path, values.artefact) and all(map(math.isfinite, numbers))
+    )
 
 
 def _csv_rows(text: str) -> Iterator[Row]:
@@ -171,7 +174,7 @@ def _begins_csv_row(text: str) -> bool:
     if len(records) > 1:
         return False
     cells = records[0] if records else []
-    patterns = [_CSV_DIRECTION if key in _TEXTS else _CSV_NUMBERS for key in KEYS[1:-1]]
+    patterns = [_CSV_TEXT if key in _TEXTS else _CSV_NUMBERS for key in KEYS[1:-1]]
     return len(cells) <= len(KEYS) and all(
         pattern.fullmatch(cell) for pattern, cell in zip(patterns, cells[1:], strict=False)
     )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TextIO
+from typing import Any, BinaryIO, ClassVar, TextIO
 
+from iqa_runtime.commands.process import undisturbed
+from iqa_runtime.commands.showing import printable, printable_json
 from iqa_runtime.errors import FileError
+from iqa_runtime.files.overwriting import open_straight, rewritten
 
 Row = dict[str, Any]
-KEYS = ("path", "score", "range", "direction", "width", "height", "patches", "milliseconds", "error")
+KEYS = ("path", "score", "range", "direction", "width", "height", "patches", "milliseconds", "artefact", "error")
 
 
 class Format(StrEnum):
@@ -41,6 +44,7 @@ class RowWriter(ABC):
     def __init__(self, stream: TextIO, title: str = "") -> None:
         self.stream = stream
         self.title = title
+        self._on_terminal = stream.isatty()
 
     def begin(self) -> None:
         """Write what comes before the first row."""
@@ -49,6 +53,10 @@ class RowWriter(ABC):
     @abstractmethod
     def write(self, row: Row) -> None:
         """Write one row, in one call to the stream, so that an interruption never leaves half of one."""
+
+    def _json(self, row: Row) -> str:
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        return printable_json(text) if self._on_terminal else text
 
     def end(self) -> None:
         """Write what comes after the last row."""
@@ -59,7 +67,7 @@ class JsonLinesWriter(RowWriter):
     """One JSON object a line, flushed as it comes."""
 
     def write(self, row: Row) -> None:  # noqa: D102
-        self.stream.write(_json(row) + "\n")
+        self.stream.write(self._json(row) + "\n")
         self.stream.flush()
 
 
@@ -71,7 +79,7 @@ class JsonWriter(RowWriter):
     _separator = "\n"
 
     def write(self, row: Row) -> None:  # noqa: D102
-        self.stream.write(self._separator + _json(row))
+        self.stream.write(self._separator + self._json(row))
         self._separator = ",\n"
 
 
@@ -86,11 +94,17 @@ class CsvWriter(RowWriter):
     def __init__(self, stream: TextIO, title: str = "") -> None:
         super().__init__(stream, title)
         self._csv = csv.writer(stream, lineterminator="\n")
+        self._quoting = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(self, row: Row) -> None:  # noqa: D102
         ends = zip(row["range"], (-math.inf, math.inf), strict=True)
         words = " ".join(str(open_end if end is None else end) for end, open_end in ends)
-        self._csv.writerow((row | {"range": words})[key] for key in KEYS)
+        cells = [(row | {"range": words})[key] for key in KEYS]
+        if self._on_terminal:
+            cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
+        # Python before 3.13 quotes no carriage return, and then reads none back.
+        bare = any("\r" in cell for cell in cells if isinstance(cell, str))
+        (self._quoting if bare else self._csv).writerow(cells)
         self.stream.flush()
 
 
@@ -112,7 +126,7 @@ class TableWriter(RowWriter):
 
         failed = any(row["error"] for row in self._rows)
         # Text, not str: a file name is not markup.
-        table = Table(box=SIMPLE_HEAD, title=Text(self.title), title_justify="left")
+        table = Table(box=SIMPLE_HEAD, title=Text(printable(self.title)), title_justify="left")
         table.add_column("path", overflow="fold")
         for heading in ("score", "size", "patches", "ms"):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -123,7 +137,7 @@ class TableWriter(RowWriter):
             size = f"{row['width']} x {row['height']}" if row["width"] else ""
             milliseconds = "" if row["milliseconds"] is None else f"{row['milliseconds']:.0f}"
             cells = [row["path"], score, size, str(row["patches"] or ""), milliseconds, row["error"] or ""]
-            table.add_row(*map(Text, cells[: 6 if failed else 5]))
+            table.add_row(*(Text(printable(cell)) for cell in cells[: 6 if failed else 5]))
         # Only a terminal has a width to fold into.
         width = None if self.stream.isatty() else 1_000_000
         console = Console(file=self.stream, width=width, legacy_windows=False, safe_box=True)
@@ -157,8 +171,8 @@ def open_output(
     """Write rows to a file.
 
     JSON lines and CSV go straight to the file, a row at a time, so that a crash loses at most one; the other two are
-    whole only at the end, so they are written beside the file, which is then replaced in one step. A device or a pipe
-    is always written to directly.
+    whole only at the end, so they are written beside the file, which is then replaced in one step. A device, a pipe or
+    a stream of this process (``/dev/stdout``) is always written to directly.
 
     Parameters
     ----------
@@ -177,25 +191,25 @@ def open_output(
     FileError
         If the file cannot be written.
     """
-    target = Path(os.path.realpath(output))
-    partial = target.with_name(f".{target.name}.partial")
-    direct = target.exists() and not target.is_file()
-    streamed = form in STREAMED
     try:
-        if streamed and keep is not None:
-            with _open(partial, "w") as stream, open_writer(stream, form) as writer:
-                for row in keep:
-                    writer.write(row)
-            partial.replace(target)
-            with _open(target, "a") as stream:
-                yield WRITERS[form](stream)
-        elif direct or streamed:
-            with _open(target, "w") as stream, open_writer(stream, form, title) as writer:
+        with ExitStack() as opened:
+            straight = open_straight(output)
+            if straight is not None:
+                yield opened.enter_context(open_writer(opened.enter_context(_text(straight)), form, title))
+            elif form not in STREAMED:
+                new = opened.enter_context(rewritten(output)).open("xb")
+                writer = opened.enter_context(open_writer(opened.enter_context(_text(new)), form, title))
                 yield writer
-        else:
-            with _open(partial, "w") as stream, open_writer(stream, form, title) as writer:
-                yield writer
-            partial.replace(target)
+                with undisturbed():
+                    opened.close()
+            elif keep is None:
+                stream = opened.enter_context(_text(output.open("wb")))
+                yield opened.enter_context(open_writer(stream, form, title))
+            else:
+                with rewritten(output) as kept, _text(kept.open("xb")) as stream, open_writer(stream, form) as writer:
+                    for row in keep:
+                        writer.write(row)
+                yield WRITERS[form](opened.enter_context(_text(output.open("ab"))))
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -204,15 +218,8 @@ def open_output(
         raise FileError(
             f"{output}: cannot write the rows ({error.strerror}); check the folder, or give --output"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
-def _open(path: Path, mode: Literal["w", "a"]) -> TextIO:
+def _text(stream: BinaryIO) -> TextIO:
     # No newline translation: csv wants none. A file name that is no UTF-8 becomes an escape that JSON reads back.
-    return path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
-
-
-def _json(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+    return io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="")

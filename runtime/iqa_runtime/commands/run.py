@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, NoReturn, cast
@@ -22,10 +21,10 @@ from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.commands.check import check_installation, describe
 from iqa_runtime.commands.options import BackendOptions
 from iqa_runtime.commands.pictures import PictureWriter
+from iqa_runtime.commands.process import exit_code, give_up_output, leave
 from iqa_runtime.commands.resuming import resume_from
 from iqa_runtime.commands.rows import STREAMED, Format, Row, RowWriter, open_output, open_writer
 from iqa_runtime.commands.shared import (
-    INTERRUPTED,
     NOT_RUN,
     SOME_FAILED,
     counter,
@@ -36,13 +35,13 @@ from iqa_runtime.commands.shared import (
     say,
     with_groups,
 )
+from iqa_runtime.commands.showing import printable, printable_json
 from iqa_runtime.errors import BackendError, FileError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
-from iqa_runtime.files.overwriting import Named, check_targets
+from iqa_runtime.files.locking import locked
+from iqa_runtime.files.overwriting import Named, check_targets, is_stream
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.patch_plans import format_patch_plan
-
-BROKEN_PIPE = 141
 
 _NAME = "iqa-run"
 _SCORING, _ROWS, _PICTURES, _INSTEAD = "Scoring", "Rows", "Pictures", "Instead of scoring"
@@ -53,7 +52,8 @@ app = make_app()
 def main() -> NoReturn:
     """Run the command line and exit.
 
-    0 done, 1 some images failed or the device cannot run the artefact, 2 not run, 130 interrupted, 141 output closed.
+    0 done, 1 some images failed or the device cannot run the artefact, 2 not run, 130 interrupted, 143
+    terminated, 141 output closed.
     """
     run_app(app, _NAME, exit_codes={BackendError: SOME_FAILED, IqaError: NOT_RUN})
 
@@ -116,6 +116,7 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="Write the rows here. Default: standard output.", rich_help_panel=_ROWS),
     ] = None,
+    null: Annotated[bool, typer.Option("-0", "--null", help="The list on standard input is separated by NUL.")] = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with --output: skip what has a score there.", rich_help_panel=_ROWS),
@@ -150,24 +151,25 @@ def run(
             if (check and info) or inputs or output or reference or crops or resume or maps or restored:
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
             return _show_contract(artefact, form, backend.trust) if info else _check(artefact, backend, batch_size)
-        job = _plan_job(inputs or [], reference, form, output, resume)
-        opened = open_artefact(artefact, trust=backend.trust)
-        with Scorer(
-            opened,
-            **backend.arguments(),
-            batch_size=batch_size,
-            crops=crops,
-            maps=maps is not None,
-            restored=restored is not None,
-            pixel_limit=pixel_limit,
-        ) as scorer:
-            pictures = PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit)
-            return _score(scorer, opened.files(), job, pictures)
+        with ExitStack() as lock:
+            if output is not None:
+                lock.enter_context(locked(output))
+            job = _plan_job(inputs or [], reference, form, output, resume, null)
+            opened = open_artefact(artefact, trust=backend.trust)
+            with Scorer(
+                opened,
+                **backend.arguments(),
+                batch_size=batch_size,
+                crops=crops,
+                maps=maps is not None,
+                restored=restored is not None,
+                pixel_limit=pixel_limit,
+            ) as scorer:
+                pictures = PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit)
+                return _score(scorer, opened.files(), job, pictures, lock)
     except BrokenPipeError:
-        # Whoever read the rows has gone; point standard output elsewhere, or Python complains when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except IqaError:
+        return give_up_output()
+    except (IqaError, FileNotFoundError):
         raise
     except OSError as error:
         raise FileError(f"cannot write the rows ({error.strerror}); check the disk, or give --output") from error
@@ -191,6 +193,7 @@ def _plan_job(
     form: Format | None,
     output: Path | None,
     resumed: bool,
+    null: bool,
 ) -> _Job:
     if not inputs:
         raise UsageError("nothing to score; give images, folders, quoted globs, or - for a list on standard input")
@@ -200,7 +203,9 @@ def _plan_job(
         form = suffixes.get(output.suffix.lower(), by_stream) if output else by_stream
     if resumed and (output is None or form not in STREAMED):
         raise UsageError("--resume needs --output with rows that can be appended to: --format jsonl or csv")
-    images = left = expand_inputs(inputs, sys.stdin.buffer)
+    if resumed and output and is_stream(output):
+        raise UsageError(f"--resume: {output} is no file whose rows could be read; give another --output")
+    images = left = expand_inputs(inputs, sys.stdin.buffer, null=null)
     keep = None
     if resumed and output:
         keep, left = resume_from(output, form, images)
@@ -209,14 +214,15 @@ def _plan_job(
     return _Job(images, left, references, form, output, keep)
 
 
-def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: PictureWriter) -> int:
+def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: PictureWriter, lock: ExitStack) -> int:
     contract = scorer.contract
     results = scorer.score_many(job.left, job.references)  # refuses a missing or needless reference at once
-    _check_same_score(job, contract)
+    _check_same_artefact(job, scorer)
     _check_overwriting(job, pictures, artefact)
     if not contract.weights.trained:
         say(_NAME, "the artefact is untrained (random weights): its scores only show that the pipeline runs")
     summary = _Summary()
+    stopped: BaseException | None = None
     # Rows that go to the same terminal one by one show how far it is.
     rows_on_terminal = job.output is None and sys.stdout.isatty() and job.form is not Format.TABLE
     with (
@@ -230,17 +236,24 @@ def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: Pictu
                 summary.add(result)
                 pictures.write(image, result)
                 advance()
-        except KeyboardInterrupt:
-            summary.interrupted = True
+        except (KeyboardInterrupt, IqaError, MemoryError, OSError) as error:
+            stopped = error  # once the rows so far are safe
+    if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
+        raise stopped
+    summary.interrupted = stopped is not None
     say(_NAME, f"{summary.text(contract)}; {scorer.backend_name} {scorer.provider}")
-    return INTERRUPTED if summary.interrupted else SOME_FAILED if summary.failed else 0
+    if stopped is not None:
+        lock.close()
+        leave(exit_code(stopped))
+    return SOME_FAILED if summary.failed else 0
 
 
-def _check_same_score(job: _Job, contract: Contract) -> None:
-    expected = [*contract.score.range], contract.score.direction
-    if any((row["range"], row["direction"]) != expected for row in job.keep or []):
+def _check_same_artefact(job: _Job, scorer: Scorer) -> None:
+    found = {row["artefact"] for row in job.keep or []} - {scorer.artefact_key}
+    if found:
         raise UsageError(
-            f"{job.output}: its rows have another range or direction than this artefact's; give another --output"
+            f"{job.output}: its rows are of another artefact or other crops ({min(found)}, this run is "
+            f"{scorer.artefact_key}); give another --output"
         )
 
 
@@ -304,11 +317,12 @@ class _Summary:
 def _show_contract(artefact: str, form: Format | None, trust: Path | None) -> int:
     contract = read_contract(artefact, trust=trust)
     if form is Format.JSON:
-        typer.echo(contract_to_json(contract))
+        text = contract_to_json(contract)
+        typer.echo(printable_json(text) if sys.stdout.isatty() else text)
     elif form in (None, Format.TABLE):
         lines = describe(contract)
         width = max(map(len, lines))
-        typer.echo("\n".join(f"{key:{width}}  {value}" for key, value in lines.items()))
+        typer.echo("\n".join(f"{key:{width}}  {printable(str(value))}" for key, value in lines.items()))
     else:
         raise UsageError("--info is a table or, with --format json, the contract as it is stored")
     return 0
@@ -317,7 +331,7 @@ def _show_contract(artefact: str, form: Format | None, trust: Path | None) -> in
 def _check(artefact: str, backend: BackendOptions, batch_size: int | None) -> int:
     passed = True
     for check in check_installation(artefact, **asdict(backend), batch_size=batch_size):
-        typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:12}  {in_flags(check.detail, app)}")
+        typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:12}  {printable(in_flags(check.detail, app))}")
         passed &= check.passed
     return 0 if passed else SOME_FAILED
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 import re
 import sys
 import warnings
@@ -11,15 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from itertools import count
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
 import typer
 
+from iqa_runtime.commands.process import ended_as_by_ctrl_c, exit_code, give_up_output, leave, open_closed_streams
+from iqa_runtime.commands.showing import printable
 from iqa_runtime.errors import IqaError, UsageError
 
 SOME_FAILED = 1
 NOT_RUN = 2
-INTERRUPTED = 130
 
 EXIT_CODES: Mapping[type[IqaError], int] = {UsageError: NOT_RUN, IqaError: SOME_FAILED}
 
@@ -55,10 +58,12 @@ def run_app(
     name
         What the user calls it.
     exit_codes
-        By kind of error, the narrower first. A command line that cannot be read is 2, Ctrl-C 130.
+        By kind of error, the narrower first. A command line that cannot be read is 2, Ctrl-C 130, SIGTERM 143, standard
+        output that nobody reads 141.
     moved
         Options that another command takes, and what to type for each.
     """
+    open_closed_streams()
     message = None
     show_as_usual = warnings.showwarning
 
@@ -69,10 +74,11 @@ def run_app(
             show_as_usual(text, category, *where, **more)
 
     try:
-        with warnings.catch_warnings():
+        with ended_as_by_ctrl_c(), warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = show_warning  # type: ignore[assignment]  # takes the same, in one piece
             code = app(prog_name=name, standalone_mode=False) or 0
+            sys.stdout.flush()
     except _PARSE_ERROR as error:
         code, message = NOT_RUN, getattr(error, "format_message", error.__str__)()
         option = getattr(error, "option_name", "")
@@ -81,17 +87,40 @@ def run_app(
     except IqaError as error:
         code = next(code for kind, code in exit_codes.items() if isinstance(error, kind))
         message = in_flags(str(error), app)
-    except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+    except MemoryError:
+        code = exit_codes[IqaError]
+        message = "not enough memory; give smaller images, fewer threads or a smaller batch, or end other programs"
+    except BrokenPipeError:
+        code = give_up_output()
+    except OSError as error:
+        code, message = NOT_RUN, _told(error)
+    except KeyboardInterrupt as interrupt:
+        # Here, while its frames live: what they hold would wait for its threads when it goes.
+        leave(exit_code(interrupt))
+    except typer.Abort as aborted:
+        cause = aborted.__cause__ or aborted.__context__
+        leave(exit_code(cause if isinstance(cause, KeyboardInterrupt) else KeyboardInterrupt()))
     if message is not None:
         say(name, message)
     sys.exit(code)
 
 
+def _told(error: OSError) -> str:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "the folder you are in has been removed; change to another one"
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{where}cannot read or write ({error.strerror or error}); check path, permissions and disk"
+
+
 def say(name: str, message: str) -> None:
-    """Write a line to standard error under the name of a command, whatever characters a path brings along."""
+    """Write a line to standard error under the name of a command, whatever characters a path brings along.
+
+    None of them steers the terminal.
+    """
     encoding = sys.stderr.encoding or "utf-8"
-    print(f"{name}: {message}".encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
+    print(f"{name}: {printable(message)}".encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
 
 
 def in_flags(message: str, app: typer.Typer) -> str:
@@ -145,7 +174,7 @@ def progress(*, shown: bool = True) -> Iterator[Tell]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -161,7 +190,7 @@ def progress(*, shown: bool = True) -> Iterator[Tell]:
             if name != current or done <= 1:
                 bars.reset(bar)
                 current = name
-            bars.update(bar, description=stage, completed=done, total=total)
+            bars.update(bar, description=printable(stage), completed=done, total=total)
 
         yield tell
 

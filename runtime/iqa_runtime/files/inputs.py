@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 from collections.abc import Iterable, Sequence
@@ -11,19 +12,23 @@ from typing import BinaryIO
 from iqa_runtime.errors import FileError, UsageError
 
 
-def expand_inputs(arguments: Sequence[str], stdin: BinaryIO) -> list[str]:
+def expand_inputs(arguments: Sequence[str], stdin: BinaryIO, *, null: bool = False) -> list[str]:
     """List the images that the arguments name, in a fixed order, each once.
 
     Parameters
     ----------
     arguments
-        Each is ``-`` (a newline-separated list on `stdin`), an existing folder, an existing file, a glob pattern
-        (``**`` crosses folders), or anything else, which is taken for a file that is missing. A folder stands for every
-        file below it with an image suffix; links to folders are not followed, so that a loop cannot hang. What a
-        pattern matches counts as named one by one, as if a shell had expanded it. An existing path is never read as a
-        pattern, so ``a[1].jpg`` needs no quoting.
+        Each is ``-`` (a list on `stdin`), an existing folder, an existing file, a glob pattern (``**`` crosses
+        folders), or anything else, which is taken for a file that is missing. A folder stands for every file below it
+        with the suffix of an image, be it one that cannot be read here, and every folder below it that cannot be
+        listed; links to folders are not followed, so that a loop cannot hang. What a pattern matches counts as named
+        one by one, as if a shell had expanded it. An existing path is never read as a pattern, so ``a[1].jpg`` needs no
+        quoting.
     stdin
-        Read to its end when ``-`` is among the arguments; its lines are paths, never patterns.
+        Read to its end when ``-`` is among the arguments; its lines are paths, never patterns. A byte order mark of
+        UTF-8 is none of the first.
+    null
+        Whether that list is separated by NUL instead of newlines.
 
     Returns
     -------
@@ -36,18 +41,17 @@ def expand_inputs(arguments: Sequence[str], stdin: BinaryIO) -> list[str]:
     UsageError
         If an argument is empty, a folder holds no image, a pattern matches nothing, or the list is empty.
     FileError
-        If a folder cannot be listed.
+        If the folder that the process is in has been removed.
     """
     paths: list[str] = []
     for argument in arguments:
         if argument == "-":
-            lines = [os.fsdecode(line.rstrip(b"\r")) for line in stdin.read().split(b"\n")]
-            listed = [line for line in lines if line.strip()]
+            listed = _listed(stdin.read(), null=null)
             if not listed:
                 raise UsageError("-: the list on standard input is empty; write one path a line")
             paths += _expand_paths(listed)
         elif glob.has_magic(argument) and not os.path.lexists(argument):
-            matches = sorted(glob.glob(argument, recursive=True), key=Path)  # noqa: PTH207 - takes absolute patterns
+            matches = sorted(_without_circles(argument), key=Path)
             if not matches:
                 raise UsageError(f"{argument}: the pattern matches nothing; check it, and the folder you are in")
             paths += _expand_paths(matches)
@@ -61,7 +65,12 @@ def expand_inputs(arguments: Sequence[str], stdin: BinaryIO) -> list[str]:
 
 def absolute_path(path: str) -> str:
     """Make a path absolute and free of ``..``, links as they are: two links to one file are two images."""
-    return os.path.abspath(path)  # noqa: PTH100 - Path.resolve() follows links, Path.absolute() keeps ``..``
+    try:
+        return os.path.abspath(path)  # noqa: PTH100 - Path.resolve() follows links, Path.absolute() keeps ``..``
+    except FileNotFoundError as error:
+        raise FileError(
+            f"{path}: the folder you are in has been removed; change to another one, or give absolute paths"
+        ) from error
 
 
 def _expand_paths(paths: Iterable[str]) -> list[str]:
@@ -73,23 +82,43 @@ def _expand_paths(paths: Iterable[str]) -> list[str]:
     return files
 
 
+def _listed(content: bytes, *, null: bool) -> list[str]:
+    content = content.removeprefix(codecs.BOM_UTF8)
+    if null:
+        return [os.fsdecode(path) for path in content.split(b"\0") if path]
+    lines = [os.fsdecode(line.rstrip(b"\r")) for line in content.split(b"\n")]
+    return [line for line in lines if line.strip()]
+
+
+def _without_circles(pattern: str) -> list[str]:
+    """Expand a pattern; what ``**`` reaches again through a link to a folder that it is below is left out."""
+    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - takes absolute patterns
+    if "**" not in pattern:
+        return found
+    # Everything by the shortest way: a circle only makes longer ones.
+    first: dict[str, str] = {}
+    for path in sorted(found, key=lambda path: (path.count(os.sep), path)):
+        folder, name = os.path.split(path)
+        first.setdefault(os.path.join(os.path.realpath(folder), name), path)  # noqa: PTH118 - texts
+    return list(first.values())
+
+
 def _images_below(folder: str) -> list[str]:
-    from iqa_runtime.images.formats import IMAGE_SUFFIXES
+    from iqa_runtime.images.formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 
-    def refuse(error: OSError) -> None:
-        raise FileError(f"{error.filename}: cannot list the folder ({error.strerror}); check its permissions")
-
+    unlisted: list[str] = []
     found = [
         os.path.join(parent, name)  # noqa: PTH118 - Path would drop a leading ./
-        for parent, _, names in os.walk(folder, onerror=refuse)
+        for parent, _, names in os.walk(folder, onerror=lambda error: unlisted.append(os.fsdecode(error.filename)))
         for name in names
-        if name.lower().endswith(IMAGE_SUFFIXES)
+        # What macOS keeps beside a file has the file's suffix.
+        if name.lower().endswith((*IMAGE_SUFFIXES, *UNREAD_SUFFIXES)) and not name.startswith("._")
     ]
-    if not found:
+    if not found and not unlisted:
         raise UsageError(
             f"{folder}: no image in this folder; files ending in {', '.join(IMAGE_SUFFIXES)} are looked for"
         )
-    return sorted(found, key=Path)
+    return sorted([*found, *unlisted], key=Path)
 
 
 def pair_references(images: Sequence[str], reference: str) -> str | list[str]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.errors import FileError, IqaError, UsageError
 
 Named = tuple[str, str | os.PathLike[str]]
 """What a file is to the run, in words, and its path."""
+
+_MOST_LINKS = 40
+"""Links that Linux follows from one path."""
 
 
 def check_output(path: Path, suffix: str = "") -> None:
@@ -73,22 +78,130 @@ def replaced_at_once(targets: Sequence[Path]) -> Iterator[Path]:
 
 
 def write_at_once(path: Path, content: bytes) -> None:
-    """Write one file as `replaced_at_once` does; where a link points to, and straight into a device or a pipe.
+    """Write one file as `rewritten` does, and straight into a device or a pipe.
 
     Raises
     ------
     FileError
         If it cannot be written.
     """
-    target = Path(os.path.realpath(path))
     try:
-        if target.exists() and not target.is_file():
-            target.write_bytes(content)
+        straight = open_straight(path)
+        if straight is not None:
+            with straight:
+                straight.write(content)
             return
+        with rewritten(path) as new:
+            new.write_bytes(content)
+    except FileError:
+        raise
     except OSError as error:
         raise _unwritable(path, error) from error
-    with replaced_at_once([target]) as folder:
-        (folder / target.name).write_bytes(content)
+
+
+def open_straight(path: Path) -> BinaryIO | None:
+    """Open what is no file to be replaced: a device, a pipe, or a stream of this process.
+
+    Parameters
+    ----------
+    path
+        ``/dev/stdout``, ``/dev/fd/63`` and the like mean what this process has open, be it a file of which only the
+        rest is to be written.
+
+    Returns
+    -------
+    BinaryIO or None
+        None for a file, and for what does not exist.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    """
+    descriptor = _descriptor(path)
+    if descriptor is not None:
+        return os.fdopen(os.dup(descriptor), "wb")
+    return path.open("wb") if is_stream(path) else None
+
+
+def is_stream(path: Path) -> bool:
+    """Tell a device, a pipe or a stream of this process from a file and from what does not exist."""
+    return _descriptor(path) is not None or (path.exists() and not path.is_file())
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return the number of the stream of this process that a path stands for."""
+    streams = {os.path.realpath(folder) for folder in ("/dev/fd", "/proc/self/fd")}
+    for _ in range(_MOST_LINKS):
+        if path.name.isdecimal() and os.path.realpath(path.parent) in streams:
+            return int(path.name)
+        if not path.is_symlink():
+            break
+        path = path.parent / path.readlink()
+    return None
+
+
+@contextmanager
+def rewritten(path: Path) -> Iterator[Path]:
+    """Give one file its new content at once, where a link points to.
+
+    A file that cannot be replaced, because it is mounted by itself or its folder is read-only, is written in place.
+
+    Parameters
+    ----------
+    path
+        File to be written; it may be missing.
+
+    Yields
+    ------
+    Path
+        Where to write the new content: a file in a folder of its own that nobody else can foresee. If the block raises,
+        nothing has changed, and the new content goes; but where the disk fails it, what was written stays there.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written; the message says where the new content is, if any is.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        folder = _folder_beside(target)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    new = folder / target.name
+    try:
+        yield new
+        _put(new, target)
+    except OSError as error:
+        if isinstance(error, IqaError) or not (new.exists() and new.stat().st_size):
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        raise FileError(f"{_unwritable(path, error)}; what was to be written is in {new}") from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder_beside(target: Path) -> Path:
+    prefix = f".{target.name}."
+    try:
+        return Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
+    except OSError:
+        if not target.is_file():
+            raise
+        return Path(tempfile.mkdtemp(prefix=prefix))
+
+
+def _put(new: Path, target: Path) -> None:
+    try:
+        new.replace(target)
+    except OSError:
+        if not target.is_file():
+            raise
+        with new.open("rb") as content, target.open("r+b") as place:
+            shutil.copyfileobj(content, place)
+            place.truncate()
 
 
 def _exchange(targets: Sequence[Path], new: Path, old: Path) -> None:

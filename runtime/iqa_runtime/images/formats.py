@@ -54,6 +54,12 @@ _FORMATS = {
 IMAGE_SUFFIXES = tuple(suffix for entry in _FORMATS.values() for suffix in entry.suffixes)
 """Lower-case suffixes that make a file in a folder an image; the content alone decides how it is decoded."""
 
+UNREAD_SUFFIXES = (
+    *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpf", ".gif", ".psd", ".exr", ".hdr", ".tga"),
+    *(".cr3", ".raf", ".orf", ".rw2", ".pbm", ".pgm", ".ppm", ".pnm"),
+)
+"""Lower-case suffixes of pictures in formats that are not read: in a folder, each is an error instead of silence."""
+
 _FOREIGN = (
     (re.compile(rb"GIF8[79]a"), "a GIF image"),
     (re.compile(rb"....ftyp(heic|heix|hevc|hevx|heim|heis|mif1|msf1)", re.DOTALL), "a HEIC/HEIF image"),

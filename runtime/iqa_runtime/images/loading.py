@@ -97,6 +97,8 @@ def _read_file(name: str) -> bytes:
         raise FileError(f"{name}: cannot read the image ({error.strerror}); check the path") from error
     except ValueError as error:
         raise FileError(f"{name!r}: not a path ({error}); give the path of an image file") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise FileError(f"{name}: a folder, not a regular file; check that it can be listed, or give a file")
     if not stat.S_ISREG(status.st_mode):
         raise FileError(f"{name}: not a regular file; give the path of an image file")
     raise ImageError(

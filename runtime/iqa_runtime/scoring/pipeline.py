@@ -63,6 +63,8 @@ class Pipeline:
         That of the reference encoder, for artefacts with cached reference features.
     batch_size
         Items handed to the backend at a time.
+    artefact
+        What results call the artefact with its patch plan, see `iqa_runtime.Score`.
     maps
         Whether to make quality maps.
     restored
@@ -83,12 +85,14 @@ class Pipeline:
         encoder: Backend | None,
         *,
         batch_size: int,
+        artefact: str,
         maps: bool,
         restored: bool,
     ) -> None:
         self._contract = contract
         self._backend = backend
         self._batch_size = batch_size
+        self._artefact = artefact
         self._image = CropInput.of_contract(contract, "image")
         self._reference = CropInput.of_contract(contract, "reference") if contract.input("reference") else None
         self._features = None if encoder is None else FeatureStore(encoder, self._image)
@@ -216,6 +220,7 @@ class Pipeline:
             range=score.range,
             higher_is_better=score.higher_is_better,
             trained=self._contract.weights.trained,
+            artefact=self._artefact,
             backend=f"{self._backend.name} {self._backend.provider}",
             width=tally.width,
             height=tally.height,

@@ -37,10 +37,12 @@ def prefetch(
     """Yield ``function(argument)`` in order, worked ahead by a pool of threads.
 
     At most ``ahead + 1`` arguments are taken beyond what was yielded, so that arguments may be endless. Closing the
-    generator, or an exception from `arguments` or `function`, cancels what has not begun and ends the threads.
+    generator, or an exception from `arguments` or `function`, cancels what has not begun and ends the threads; only
+    Ctrl-C waits for none of them.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix=_THREADS)
     begun: deque[Future[_Result]] = deque()
+    interrupted = False
     try:
         for argument in arguments:
             begun.append(pool.submit(function, argument))
@@ -48,9 +50,13 @@ def prefetch(
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
     finally:
         # A dropped generator may be ended by the garbage collector, in any thread, and none can wait for itself.
-        pool.shutdown(wait=not threading.current_thread().name.startswith(_THREADS), cancel_futures=True)
+        is_own = threading.current_thread().name.startswith(_THREADS)
+        pool.shutdown(wait=not (interrupted or is_own), cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,13 @@ NAMES = [
     'quote".jpg',
     "comma,semi;.jpg",
     "line\nbreak.jpg",
+    "carriage\rreturn.jpg",
+    "\r",
+    "\r\n\t.jpg",
+    "=1+1.jpg",
+    "-1.jpg",
+    "@a.jpg",
+    "\tb.jpg",
     "\u2028\x85.jpg",
     "[red]x.jpg",
 ]
@@ -27,13 +35,16 @@ NAMES = [
 CUT = {Format.JSONL: '{"path": "c.jp', Format.CSV: "c.jp"}
 
 
+ARTEFACT = "3f2a9c01d47e:random:20:7"
+
+
 def good(path="a.jpg", score=0.1 + 0.2):
-    values = (path, score, [0.0, 100.0], "higher", 640, 480, 5, 12.345, None)
+    values = (path, score, [0.0, 100.0], "higher", 640, 480, 5, 12.345, ARTEFACT, None)
     return dict(zip(KEYS, values, strict=True))
 
 
 def bad(path="b.jpg", error='b.jpg: truncated, says the\n"decoder"'):
-    return dict(zip(KEYS, (path, None, [0.0, 100.0], "higher", None, None, 0, 0.5, error), strict=True))
+    return dict(zip(KEYS, (path, None, [0.0, 100.0], "higher", None, None, 0, 0.5, ARTEFACT, error), strict=True))
 
 
 def written(form, rows, title=""):
@@ -60,7 +71,7 @@ def test_json_lines_is_one_object_a_line():
 def test_csv_has_the_keys_as_header_and_empty_for_null():
     text = written(Format.CSV, [good(), bad()])
     first, second = csv.DictReader(io.StringIO(text, newline=""))
-    assert text.startswith("path,score,range,direction,width,height,patches,milliseconds,error\n")
+    assert text.startswith("path,score,range,direction,width,height,patches,milliseconds,artefact,error\n")
     assert first == {**{key: str(value) for key, value in good().items()}, "range": "0.0 100.0", "error": ""}
     assert (second["score"], second["width"], second["error"]) == ("", "", bad()["error"])
 
@@ -71,6 +82,11 @@ def test_rows_are_flushed_one_by_one(form, tmp_path):
         for count in (1, 2, 3):
             writer.write(good(f"{count}.jpg"))
             assert len(read_rows(tmp_path / "rows", form)) == count
+
+
+def test_csv_reads_back_whatever_a_name_holds():
+    text = written(Format.CSV, [good(name) for name in NAMES])
+    assert [row["path"] for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)] == NAMES
 
 
 @pytest.mark.parametrize("form", STREAMED)
@@ -132,7 +148,8 @@ FOREIGN = {
         *(json.dumps(good() | change) + "\n" for change in (
             {"path": 1}, {"path": None}, {"path": ["a.jpg"]}, {"path": ""}, {"score": None}, {"error": "both"},
             {"score": "0.5"}, {"range": 1}, {"range": [0]}, {"direction": "up"}, {"patches": None}, {"width": 1.5},
-            {"milliseconds": None}, {"more": 1}, {"score": float("nan")}, {"score": float("inf")},
+            {"milliseconds": None}, {"artefact": ""}, {"artefact": None}, {"more": 1}, {"score": float("nan")},
+            {"score": float("inf")},
         )),
         json.dumps(good()).replace("0.30000000000000004", "1" + "0" * 400) + "\n",
         "[" * 100_000 + "\n",
@@ -147,17 +164,21 @@ FOREIGN = {
     ],
     Format.CSV: [
         *(f"{HEADER}\n{row}\n" for row in (
-            ",0.5,0 1,higher,6,4,5,1.0,", "a.jpg,,0 1,higher,6,4,5,1.0,", "a.jpg,0.5,0 1,higher,6,4,5,1.0,both",
-            "a.jpg,nan,0 1,higher,6,4,5,1.0,", "a.jpg,inf,0 1,higher,6,4,5,1.0,", "a.jpg,0.5,0,higher,6,4,5,1.0,",
-            "a.jpg,0.5,0 1,up,6,4,5,1.0,", "a.jpg,0.5,0 1,higher,6,4,,1.0,", "a.jpg,0.5,0 1,higher,6,4,5,1.0",
-            "a.jpg,0.5,0 1,higher,6,4,5,1.0,,", "a.jpg,half,0 1,higher,6,4,5,1.0,",
+            ",0.5,0 1,higher,6,4,5,1.0,f:five,", "a.jpg,,0 1,higher,6,4,5,1.0,f:five,",
+            "a.jpg,0.5,0 1,higher,6,4,5,1.0,f:five,both",
+            "a.jpg,nan,0 1,higher,6,4,5,1.0,f:five,", "a.jpg,inf,0 1,higher,6,4,5,1.0,f:five,",
+            "a.jpg,0.5,0,higher,6,4,5,1.0,f:five,",
+            "a.jpg,0.5,0 1,up,6,4,5,1.0,f:five,", "a.jpg,0.5,0 1,higher,6,4,,1.0,f:five,",
+            "a.jpg,0.5,0 1,higher,6,4,5,1.0,f:five",
+            "a.jpg,0.5,0 1,higher,6,4,5,1.0,f:five,,", "a.jpg,half,0 1,higher,6,4,5,1.0,f:five,",
+            "a.jpg,0.5,0 1,higher,6,4,5,1.0,f:five,,",
         )),
         "\n",
         "x" * 100,
         "path;score",
         f"{HEADER}\na.jpg,a good one",
         f"{HEADER}\na.jpg,good,0 1,hi",
-        f"{HEADER}\na.jpg,0.5,0 1,higher,6,4,5,1.0,,,",
+        f"{HEADER}\na.jpg,0.5,0 1,higher,6,4,5,1.0,f:five,,,",
         'a "quoted\n' * 99_999,
     ],
 }  # fmt: skip
@@ -216,7 +237,7 @@ def test_output_that_cannot_be_written_is_named(form, tmp_path):
 
 @pytest.mark.parametrize("form", list(Format))
 def test_full_device_is_an_error(form):
-    with pytest.raises(FileError, match="No space left"), open_output("/dev/full", form) as writer:
+    with pytest.raises(FileError, match="No space left"), open_output(Path("/dev/full"), form) as writer:
         writer.write(good())
 
 

@@ -2,15 +2,15 @@
 
 import csv
 import dataclasses
-import functools
+import errno
+import hashlib
 import io
 import json
 import os
 import pty
-import signal
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -20,15 +20,15 @@ import pytest
 from command_line import invoke
 from iqa_runtime import Scorer, read_contract
 from iqa_runtime.artefacts.contract_json import contract_to_json
+from iqa_runtime.commands.pictures import PictureWriter
 from iqa_runtime.commands.rows import KEYS
 from iqa_runtime.commands.run import main
+from iqa_runtime.files.locking import locked
 
 COMMAND = (sys.executable, "-c", "from iqa_runtime.commands.run import main; main()")
 GREYS = {"a.png": 51, "sp ace/ü.png": 102, "x/a.png": 204}
 DEADLINE = 60.0
 """Seconds a process may take before the test gives up on it: far above what an overloaded host needs."""
-MANY = 600
-"""Images of a run that is to be interrupted."""
 
 
 def gray(path, value, size=(48, 64)):
@@ -62,9 +62,7 @@ def run(*arguments, **options):
 
 def start(*arguments, **options):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.PIPE, **options}
-    # Where tests run in the background of a shell the signal is ignored, and children inherit that.
-    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], preexec_fn=heed, **options)
+    return subprocess.Popen([*COMMAND, *map(str, arguments)], **options)
 
 
 def finish(process, stdin=b""):
@@ -206,12 +204,25 @@ def test_resume_scores_what_is_missing_or_failed(artefacts, broken, form):
 
 
 @pytest.mark.usefixtures("shots")
-def test_resume_refuses_rows_of_another_kind_of_score(artefacts):
-    run(artefacts.mean(), "shots/a.png", "--output", "rows.csv")
-    before = Path("rows.csv").read_text()
-    other = artefacts.difference(task="nar")
-    result = run(other, "shots", "--reference", "shots/a.png", "--output", "rows.csv", "--resume")
-    assert (result.exit_code, Path("rows.csv").read_text()) == (2, before)
+def test_rows_say_which_artefact_and_crops_they_are_of(artefacts):
+    model = artefacts.mean()
+    digest = hashlib.sha256(Path(model).read_bytes()).hexdigest()[:12]
+    for crops, key in ([], f"{digest}:five"), (["--crops", "random:7:3"], f"{digest}:random:7:3"):
+        rows = lines(run(model, "shots", "gone.png", *crops).stdout)
+        assert [row["artefact"] for row in rows] == [key] * 4
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_resume_refuses_rows_of_another_artefact_or_other_crops(artefacts, name):
+    run(artefacts.mean(), "shots/a.png", "--output", name)
+    before = Path(name).read_text()
+    untrained = run(artefacts.untrained(), "shots", "--output", name, "--resume")
+    other_crops = run(artefacts.mean(), "shots", "--crops", "center", "--output", name, "--resume")
+    for result in (untrained, other_crops):
+        assert (result.exit_code, Path(name).read_text()) == (2, before)
+        assert "another artefact or other crops" in result.stderr
+    assert run(artefacts.mean(), "shots", "--crops", "five", "--output", name, "--resume").exit_code == 0
 
 
 @pytest.mark.usefixtures("shots")
@@ -391,27 +402,54 @@ def test_closed_pipe_is_quiet(artefacts, form):
     assert (process.returncode, err) == (141, b"")
 
 
-def test_interrupted_run_keeps_its_rows_and_resumes(artefacts, tmp_path):
-    model, folder, output = artefacts.mean(), tmp_path / "many", tmp_path / "rows.jsonl"
-    for index in range(MANY):
-        gray(folder / f"{index:03}.png", index % 256)
-    # Crops enough to keep each image busy for a moment, so that the signal finds the run half done, even if this
-    # process has to wait seconds for its turn.
-    process = start(model, folder, "--output", output, "--crops", "random:3000")
-    end = time.monotonic() + DEADLINE
-    while not (output.exists() and output.read_text().count("\n") >= 2):
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    code, _, err = finish(process)
-    kept = lines(output.read_text())
-    assert (code, "interrupted" in err, "Traceback" in err) == (130, True, False)
-    assert 2 <= len(kept) < MANY
-    assert run(model, folder, "--output", output, "--resume").exit_code == 0
-    assert lines(output.read_text())[: len(kept)] == kept
-    expected = [index % 256 / 255 for index in range(MANY)]
-    assert [row["score"] for row in lines(output.read_text())] == pytest.approx(expected, abs=TOLERANCE)
+def without_times(text):
+    """Drop numbers, and the width of the columns that depends on them."""
+    return re.sub("[0-9.]+|─+| +", "", text)
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("form", ["jsonl", "csv", "json", "table"])
+def test_rows_go_straight_into_streams(artefacts, form):
+    model = artefacts.mean()
+    run(model, "shots", "--output", "file", "--format", form)
+    wanted = without_times(Path("file").read_text())
+    os.mkfifo("pipe")
+    for name in ("/dev/stdout", "pipe"):
+        process = start(model, "shots", "--output", name, "--format", form)
+        piped = Path("pipe").read_text() if name == "pipe" else ""
+        code, out, _ = finish(process)
+        assert (code, without_times(out + piped)) == (0, wanted)
+    assert Path("pipe").is_fifo()
+
+
+@pytest.mark.usefixtures("shots")
+def test_what_stands_in_front_of_a_stream_stays(artefacts):
+    with Path("log").open("wb") as log:
+        log.write(b"before\n")
+        log.flush()
+        process = start(artefacts.mean(), "shots", "--output", "/dev/stdout", "--format", "json", stdout=log)
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0
+    before, _, rows = Path("log").read_text().partition("\n")
+    assert (before, len(json.loads(rows))) == ("before", 3)
+
+
+@pytest.mark.usefixtures("shots")
+def test_resume_needs_a_file(artefacts):
+    os.mkfifo("pipe")
+    for name in ("pipe", "/dev/stdout"):
+        result = run(artefacts.mean(), "shots", "--output", name, "--resume", "--format", "jsonl")
+        assert (result.exit_code, "no file whose rows could be read" in result.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_second_run_on_an_output_is_told(artefacts, name):
+    with locked(Path(name)):
+        result = run(artefacts.mean(), "shots", "--output", name)
+    assert (result.exit_code, f"--output {name}: another run is writing it" in result.stderr) == (2, True)
+    assert not Path(name).exists()
+    assert run(artefacts.mean(), "shots", "--output", name).exit_code == 0
 
 
 def on_terminal(*arguments, **streams):
@@ -482,3 +520,105 @@ def test_what_is_wrong_is_said_in_options(artefacts, shots):
         result = run(artefacts.mean(), *arguments, "--threads", "100000000")
         assert result.exit_code in (1, 2)
         assert "--threads 100000000: it must be a whole number, 1 to 1024" in result.output
+
+
+@pytest.mark.usefixtures("shots")
+def test_a_picture_of_another_format_and_a_locked_folder_are_rows_and_cost_no_other(artefacts, monkeypatch):
+    Path("shots/b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    Path("shots/._a.png").write_bytes(b"resource fork")
+    listed = os.scandir
+
+    def scandir(path):
+        if os.fspath(path) == "shots/x":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    result = run(artefacts.mean(), "shots")
+    rows = {row["path"]: row for row in lines(result.stdout)}
+    assert (result.exit_code, sorted(rows)) == (1, ["shots/a.png", "shots/b.heic", "shots/sp ace/ü.png", "shots/x"])
+    assert "PNG, JPEG, WebP, BMP or TIFF" in rows["shots/b.heic"]["error"]
+    assert "can be listed" in rows["shots/x"]["error"]
+    assert rows["shots/a.png"]["score"] == pytest.approx(0.2, abs=TOLERANCE)
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("option", ["-0", "--null"])
+def test_list_separated_by_nul(artefacts, option):
+    gray(Path("new\nline.png"), 51)
+    result = run(artefacts.mean(), "-", option, stdin=b"new\nline.png\0shots/a.png\0")
+    assert [row["path"] for row in lines(result.stdout)] == ["new\nline.png", "shots/a.png"]
+
+
+CONTROLS = "\x1b\x07\x9b\u202e\n"
+
+
+def test_nothing_in_a_name_steers_a_terminal_and_files_keep_it(artefacts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = f"a{CONTROLS}.png"
+    gray(Path(name), 51)
+    model = artefacts.mean()
+    for form in ("table", "json", "jsonl", "csv"):
+        shown = on_terminal(model, name, "gone" + name, "--format", form, stdout=True, stderr=True)
+        # ESC itself is in what rich draws.
+        assert not set(shown) & set("\x07\x9b\u202e")
+        assert ("a\\x1b" if form in ("table", "csv") else "a\\u001b") in shown
+    assert scores(lines(run(model, name).stdout)) == {name: pytest.approx(0.2, abs=TOLERANCE)}
+    run(model, name, "--output", "rows.csv")
+    assert "1 already scored, 0 left" in run(model, name, "--output", "rows.csv", "--resume").stderr
+    with Path("rows.csv").open(newline="") as rows:
+        assert [row["path"] for row in csv.DictReader(rows)] == [name]
+    gone = run(f"gone{CONTROLS}.onnx", name)
+    assert gone.exit_code == 2
+    assert "gone\\x1b\\x07\\x9b\\u202e\\n.onnx" in gone.stderr
+    assert gone.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_as_good_as_dev_null(artefacts, closed):
+    script = 'exec "$@" ' + closed
+    for inputs, code in (("shots", 0), ("gone.png", 1)):
+        command = ["sh", "-c", script, "sh", *COMMAND, str(artefacts.mean()), inputs]
+        for more in ([], ["--output", "rows.jsonl"]):
+            done = subprocess.run([*command, *more], capture_output=True, timeout=DEADLINE, check=False)
+            assert (done.returncode, b"Traceback" in done.stderr) == (code, False)
+        assert len(lines(Path("rows.jsonl").read_text())) == (3 if code == 0 else 1)
+
+
+@pytest.mark.usefixtures("shots")
+def test_lack_of_memory_is_one_line_that_says_so_and_costs_no_row(artefacts, monkeypatch):
+    original, calls = PictureWriter.write, []
+
+    def greedy(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise MemoryError
+        original(self, *arguments)
+
+    monkeypatch.setattr(PictureWriter, "write", greedy)
+    result = run(artefacts.mean(), "shots", "--output", "rows.json")
+    assert (result.exit_code, result.stderr.count("\n"), "not enough memory" in result.stderr) == (2, 1, True)
+    assert len(json.loads(Path("rows.json").read_text())) == 2
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("inputs", [["shots/a.png"], ["."], ["*.png"]])
+def test_a_folder_that_was_removed_is_one_clear_error(artefacts, inputs, tmp_path, monkeypatch):
+    model = artefacts.mean()
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = run(model, *inputs, "--output", "rows.csv")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "folder you are in" in result.stderr
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("name", ["pipe.onnx", "/dev/zero", "shots"])
+def test_an_artefact_that_is_no_file_is_refused_at_once(name):
+    os.mkfifo("pipe.onnx")
+    for more in (["shots"], ["--info"], ["--check"]):
+        result = run(name, *more)
+        assert result.exit_code in (1, 2)
+        assert "give a file" in result.output

@@ -1,13 +1,15 @@
 """Which files the arguments of iqa-run mean, and which reference belongs to which image."""
 
+import errno
 import io
 import os
 from pathlib import Path
 
 import pytest
 
-from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
+from iqa_runtime.images.loading import load_image
 
 pytestmark = pytest.mark.usefixtures("tree")
 
@@ -115,14 +117,45 @@ def test_nothing_to_score_is_a_usage_error(argument, message):
         expand("shots", argument, stdin=b"\n")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
-def test_folder_that_cannot_be_listed_is_an_error(tree):
-    (tree / "shots/x").chmod(0)
-    try:
-        with pytest.raises(FileError, match="cannot list"):
-            expand("shots")
-    finally:
-        (tree / "shots/x").chmod(0o755)
+def test_folder_that_cannot_be_listed_is_an_input_of_its_own(monkeypatch):
+    listed = os.scandir
+
+    def scandir(path):
+        if os.fspath(path).endswith("shots/x"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert expand("shots") == ["shots/a.PNG", "shots/b.jpg", "shots/x", "shots/ü ö/[1] *.tif"]
+    with pytest.raises(FileError, match=r"shots/x: a folder, .* can be listed"):
+        load_image("shots/x")
+
+
+def test_a_list_may_begin_with_a_mark_and_be_separated_by_nul(tree):
+    assert expand("-", stdin=b"\xef\xbb\xbfshots/b.jpg\n") == ["shots/b.jpg"]
+    (tree / "new\nline.jpg").touch()
+    listed = b"new\nline.jpg\0shots/b.jpg\0 \r\0"
+    assert expand_inputs(["-"], io.BytesIO(listed), null=True) == ["new\nline.jpg", "shots/b.jpg", " \r"]
+
+
+def test_what_is_kept_beside_pictures_is_passed_over(tree):
+    for name in ("._b.jpg", "Thumbs.db", ".DS_Store", "desktop.ini"):
+        (tree / "shots" / name).touch()
+    assert expand("shots") == ALL
+    assert expand("shots/._b.jpg") == ["shots/._b.jpg"]
+
+
+@pytest.mark.parametrize("name", ["c.heic", "c.HEIF", "c.avif", "c.jxl", "c.gif", "c.jp2"])
+def test_pictures_that_cannot_be_read_are_not_passed_over(tree, name):
+    (tree / "shots" / name).write_bytes(b"GIF89a")
+    assert expand("shots") == sorted([*ALL, f"shots/{name}"], key=Path)
+    with pytest.raises(ImageError, match="convert it to PNG, JPEG"):
+        load_image(f"shots/{name}")
+
+
+def test_crossing_folders_goes_round_no_circle(tree):
+    (tree / "shots/x/y/back").symlink_to(tree / "shots")
+    assert expand("shots/**/*.webp") == ["shots/x/1.webp", "shots/x/y/1.webp"]
 
 
 def test_reference_file_serves_all():

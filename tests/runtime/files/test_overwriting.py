@@ -1,5 +1,7 @@
+import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -7,7 +9,10 @@ from iqa_runtime.errors import ArtefactError, FileError, UsageError
 from iqa_runtime.files.overwriting import (
     check_output,
     check_targets,
+    is_stream,
+    open_straight,
     replaced_at_once,
+    rewritten,
     write_at_once,
 )
 
@@ -143,3 +148,57 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
     assert pipe.is_fifo()
     with pytest.raises(FileError, match="cannot write there"):
         write_at_once(tmp_path, b"a folder")
+
+
+@pytest.fixture
+def mounted(monkeypatch):
+    """Nothing can be renamed onto a file, as where it is mounted by itself."""
+
+    def refuse(_, target):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(target))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+
+
+@pytest.mark.usefixtures("mounted")
+@pytest.mark.parametrize("earlier", ["old", "old and longer than the new content"])
+def test_a_file_that_cannot_be_replaced_is_written_in_place(tmp_path, earlier):
+    target = tmp_path / "x.json"
+    target.write_text(earlier, encoding="utf-8")
+    node = target.stat().st_ino
+    write_at_once(target, b"new content")
+    assert content(tmp_path) == {"x.json": "new content"}
+    assert target.stat().st_ino == node
+
+
+@pytest.mark.usefixtures("mounted")
+def test_what_can_be_put_nowhere_is_kept_and_named(tmp_path):
+    with pytest.raises(FileError, match="what was to be written is in ") as caught, rewritten(tmp_path / "x") as new:
+        new.write_text("an hour of work", encoding="utf-8")
+    assert str(new) in str(caught.value)
+    assert new.read_text(encoding="utf-8") == "an hour of work"
+
+
+def test_new_content_is_written_where_nobody_can_have_laid_a_link(tmp_path):
+    names = set()
+    for _ in range(2):
+        with rewritten(tmp_path / "x.json") as new:
+            names.add(new.parent.name)
+            assert stat.S_IMODE(new.parent.stat().st_mode) == 0o700
+            new.write_text("{}", encoding="utf-8")
+    assert len(names) == 2
+    assert content(tmp_path) == {"x.json": "{}"}
+
+
+def test_streams_of_this_process_are_written_to_as_they_stand(tmp_path):
+    with (tmp_path / "log").open("wb") as log:
+        log.write(b"before, ")
+        log.flush()
+        (tmp_path / "link").symlink_to(f"/dev/fd/{log.fileno()}")
+        for path in (Path(f"/dev/fd/{log.fileno()}"), tmp_path / "link"):
+            assert is_stream(path)
+            with open_straight(path) as stream:
+                stream.write(b"rows, ")
+    assert (tmp_path / "log").read_bytes() == b"before, rows, rows, "
+    assert not is_stream(tmp_path / "log")
+    assert open_straight(tmp_path / "absent") is None

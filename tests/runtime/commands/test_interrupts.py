@@ -1,0 +1,125 @@
+"""What is left of a run that somebody ends: by Ctrl-C, by a signal, or because something beside the scores failed."""
+
+import csv
+import functools
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from command_line import invoke
+from iqa_runtime.commands.run import main
+
+DEADLINE = 120.0
+"""Seconds before a test gives up on a process: far above what an overloaded host needs."""
+
+ROWS = 2
+"""Rows that are there when the run is ended."""
+
+STANDING_STILL = f"""
+import threading
+from pathlib import Path
+from iqa_runtime.commands.rows import WRITERS
+from iqa_runtime.commands.run import main
+from iqa_runtime.scoring import preparation
+
+loaded, written = preparation.load_image, 0
+
+def load_image(source, **options):
+    if source.endswith("endless.png"):
+        threading.Event().wait()
+    return loaded(source, **options)
+
+def counted(write):
+    def write_and_tell(self, row):
+        global written
+        write(self, row)
+        written += 1
+        if written == {ROWS}:
+            Path("there").touch()
+    return write_and_tell
+
+preparation.load_image = load_image
+for kind in WRITERS.values():
+    kind.write = counted(kind.write)
+main()
+"""
+"""The command with a decoder that never returns from one picture; it says when the first rows are there."""
+
+
+@pytest.fixture
+def shots(tmp_path, monkeypatch):
+    """Pictures, the last of which is never decoded."""
+    (tmp_path / "shots").mkdir()
+    for name in [*(f"{index:02}" for index in range(12)), "endless"]:
+        _, data = cv2.imencode(".png", np.full((48, 64, 3), 51, np.uint8))
+        (tmp_path / "shots" / f"{name}.png").write_bytes(data.tobytes())
+    monkeypatch.chdir(tmp_path)
+
+
+def end(number, *arguments):
+    """Run until the first rows are there and the decoder stands still; end it by a signal; return code and stderr."""
+    # Where tests run in the background of a shell the signal is ignored, and children inherit that.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-c", STANDING_STILL, *map(str, arguments), "--batch-size", "1", "--threads", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed)
+    try:
+        last = time.monotonic() + DEADLINE
+        while not Path("there").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < last
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    return process.returncode, err.decode()
+
+
+def rows_of(path):
+    text = path.read_text()
+    if path.suffix == ".json":
+        return json.loads(text)
+    if path.suffix == ".csv":
+        return list(csv.DictReader(text.splitlines()))
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", "rows.csv"])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
+)
+def test_rows_so_far_are_kept_and_nobody_waits_for_a_decoder(artefacts, name, number, code):
+    ended, err = end(number, artefacts.mean(), "shots", "--output", name)
+    assert (ended, "interrupted" in err, "Traceback" in err) == (code, True, False)
+    assert not Path(f".{name}.lock").exists()
+    kept = [row["path"] for row in rows_of(Path(name))]
+    assert ROWS <= len(kept) < 13
+    assert kept == [f"shots/{index:02}.png" for index in range(len(kept))]
+    assert {path.name for path in Path().iterdir()} == {"artefacts", "shots", "there", name}
+
+
+@pytest.mark.usefixtures("shots")
+def test_an_interrupted_run_is_resumed(artefacts):
+    end(signal.SIGTERM, artefacts.mean(), "shots", "--output", "rows.jsonl")
+    kept = rows_of(Path("rows.jsonl"))
+    assert invoke(main, artefacts.mean(), "shots", "--output", "rows.jsonl", "--resume").exit_code == 0
+    rows = rows_of(Path("rows.jsonl"))
+    assert rows[: len(kept)] == kept
+    assert len(rows) == len({row["path"] for row in rows}) == 13
+
+
+@pytest.mark.usefixtures("shots")
+def test_a_failure_beside_the_scores_keeps_the_rows_so_far(artefacts):
+    Path("maps").mkdir()
+    Path("maps/02.png.png").mkdir()  # so that this picture cannot be written
+    result = invoke(main, artefacts.mapped(), "shots", "--maps", "maps", "--output", "rows.json")
+    assert (result.exit_code, result.stderr.count("02.png.png: cannot write")) == (2, 1)
+    assert [row["path"] for row in rows_of(Path("rows.json"))] == [f"shots/{index:02}.png" for index in range(3)]
