@@ -118,7 +118,7 @@ def images(draw: st.DrawFn) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("name", COMPILED)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     image=images(),
     positions=st.lists(st.tuples(offsets, offsets), max_size=4),

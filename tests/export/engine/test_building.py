@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import fake_tensorrt
-from fake_engines import jetson
 from fake_tensorrt_sources import write_artefact, write_cached
 from iqa_export.engine import EngineOptions, build_engine, why_no_engine
 from iqa_export.engine.timing_cache import cache_path
@@ -23,22 +22,14 @@ from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, Fil
 from signing_keys import write_key_pair
 
 EDGE = Path(find_artefact("edge-nr"))
+pytestmark = pytest.mark.usefixtures("gpu", "fake")
+
 DEFAULT = EngineOptions()
 
 
-@pytest.fixture(autouse=True)
-def gpu(monkeypatch):
-    """Every test is on a Jetson unless it says otherwise; what CUDA says of the GPU."""
-    return jetson(monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def fake(monkeypatch):
-    return fake_tensorrt.install(monkeypatch)
-
-
 @pytest.fixture
-def rtx(monkeypatch):
+def rtx(monkeypatch, gpu, fake):
+    del gpu, fake  # which come before it
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     return fake_tensorrt.install(monkeypatch, name="tensorrt_rtx")
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import fake_tensorrt
-from fake_engines import jetson
 from fake_tensorrt_sources import SIDE, write_artefact, write_cached
 from iqa_export.engine import EngineOptions, build_engine, refit_engine
 from iqa_runtime.artefacts.engine_file import load_engine, read_engine_file
@@ -18,21 +17,12 @@ from iqa_runtime.scorer import Scorer
 from signing_keys import write_key_pair
 from tiny_contract import tiny_contract
 
+pytestmark = pytest.mark.usefixtures("gpu", "fake")
+
 REFITTABLE = EngineOptions(refittable=True)
 
 ROUNDING = 1e-6
 """float32 rounding of a mean of values up to one."""
-
-
-@pytest.fixture(autouse=True)
-def gpu(monkeypatch):
-    """Every test is on a Jetson unless it says otherwise; what CUDA says of the GPU."""
-    return jetson(monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def fake(monkeypatch):
-    return fake_tensorrt.install(monkeypatch)
 
 
 @pytest.fixture

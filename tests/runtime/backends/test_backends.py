@@ -15,8 +15,8 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from iqa_calibration.graphs.finishing import embed_contract
-from iqa_runtime import ArtefactError, BackendError, DependencyError, FileError, Scorer, UsageError, read_contract
+from changed_graphs import fix_batch, rename_input, rename_output, rewrite, shrink_input, unknown_operator
+from iqa_runtime import ArtefactError, BackendError, DependencyError, FileError, Scorer, UsageError
 from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.backends import Backend, GraphSpec, TensorSpec, base, choose_backend
 from iqa_runtime.backends.onnx_runtime import OnnxRuntimeBackend
@@ -325,36 +325,6 @@ def test_session_settings_are_the_sessions_own(artefacts: Any, fake_cuda: type[F
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
     assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     assert onnxruntime.SessionOptions().log_severity_level != options.log_severity_level
-
-
-def rewrite(path: Path, change: Any) -> Path:
-    model = onnx.load(path)
-    change(model)
-    embed_contract(model, read_contract(path))
-    onnx.save(model, path)
-    return path
-
-
-def rename_input(model: Any) -> None:
-    model.graph.input[0].name = "pixels"
-    model.graph.node[0].input[0] = "pixels"
-
-
-def shrink_input(model: Any) -> None:
-    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 16
-
-
-def fix_batch(model: Any) -> None:
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-
-
-def rename_output(model: Any) -> None:
-    model.graph.output[0].name = "beauty"
-    model.graph.node[-1].output[0] = "beauty"
-
-
-def unknown_operator(model: Any) -> None:
-    model.graph.node[0].op_type = "Beautify"
 
 
 @pytest.mark.parametrize(
