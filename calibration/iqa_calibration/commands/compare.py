@@ -83,8 +83,9 @@ def compare_command(
     )
     paths = expand_inputs(images, sys.stdin.buffer)
     references = None if reference is None else pair_references(paths, reference)
-    _check_outputs([("--json", json), ("--html", html)], files, paths, references)
     artefacts = open_both(*files, trust=backend.trust)
+    read = [named for artefact in artefacts for named in artefact.files()]
+    _check_outputs([("--json", json), ("--html", html)], read, paths, references)
     if layers:
         check_sides(artefacts)
     first_side = backend.arguments()
@@ -119,13 +120,13 @@ def compare_command(
 
 def _check_outputs(
     outputs: list[tuple[str, Path | None]],
-    files: tuple[Path, Path],
+    artefacts: list[Named],
     images: list[str],
     references: str | list[str] | None,
 ) -> None:
     wanted = [(option, path) for option, path in outputs if path is not None]
     listed = [references] if isinstance(references, str) else references or []
-    read: list[Named] = [("the artefact", file) for file in files]
+    read = [*artefacts]
     read += [("an image to score", image) for image in images]
     read += [("a reference", path) for path in listed]
     check_targets(wanted, read)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.artefacts.opening import open_artefact
+from iqa_runtime.artefacts.opening import Artefact, open_artefact
 from iqa_runtime.backends import Backend, GraphSpec, choose_backend
 from iqa_runtime.backends.tensorrt import TensorRtBackend
 from iqa_runtime.backends.tensorrt_worker import StageTimes
@@ -43,7 +43,7 @@ MAX_BATCH = 1024
 
 
 def measure_artefact(
-    artefact: str | Path,
+    artefact: str | Path | Artefact,
     *,
     image: Path | None = None,
     reference: Path | None = None,
@@ -89,7 +89,9 @@ def measure_artefact(
         Whatever opening the artefact and scoring the image raise.
     """
     _check(batch_sizes, seconds, {"gmac": gmac, "bandwidth": bandwidth, "peak": peak})
-    opened = open_artefact(find_artefact(artefact, reference=reference is not None), trust=trust)
+    opened = artefact
+    if not isinstance(opened, Artefact):
+        opened = open_artefact(find_artefact(opened, reference=reference is not None), trust=trust)
     options: dict[str, Any] = {"backend": backend, "device": device, "precision": precision, "threads": threads}
     with Scorer(opened, crops=crops, batch_size=1, **options) as scorer:
         contract, plan, device, threads = scorer.contract, scorer.patch_plan, scorer.device, scorer.threads

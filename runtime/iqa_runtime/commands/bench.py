@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.commands.options import BackendOptions
 from iqa_runtime.commands.shared import make_app, run_app, with_groups
 from iqa_runtime.errors import FileError, UsageError
-from iqa_runtime.files.overwriting import check_targets
+from iqa_runtime.files.overwriting import check_output, check_targets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,13 +86,13 @@ def bench_command(
 
     from iqa_runtime.benchmark.measuring import measure_artefact
 
-    read = [("the artefact", artefact)] + [("the image", str(file)) for file in (image, reference) if file]
+    opened = open_artefact(find_artefact(artefact, reference=reference is not None), trust=backend.trust)
     if output is not None:
-        check_targets([("--output", output)], read)
-        if not output.parent.is_dir():
-            raise FileError(f"{output}: there is no folder {output.parent}; choose another --output")
+        images = [("the image", file) for file in (image, reference) if file is not None]
+        check_targets([("--output", output)], [*opened.files(), *images])
+        check_output(output)
     report = measure_artefact(
-        artefact,
+        opened,
         image=image,
         reference=reference,
         crops=crops,
@@ -100,7 +101,7 @@ def bench_command(
         gmac=gmac,
         bandwidth=bandwidth,
         peak=peak,
-        **asdict(backend),
+        **backend.arguments(),
     )
     # Only a terminal has a width to fold into.
     show_report(report, Console(width=None if sys.stdout.isatty() else 1_000_000))

@@ -21,6 +21,7 @@ from scipy import stats
 import fake_cuda
 import fake_tensorrt
 from command_line import invoke
+from fake_tensorrt_sources import write_cached
 from iqa_calibration.commands.compare import main
 from iqa_calibration.comparing.layers import compare_layers
 from iqa_calibration.comparing.scores import check_comparable, compare_scores
@@ -324,6 +325,17 @@ class TestCommand:
         for target in (path, images[0]):
             result = invoke(main, str(path), str(path), "--images", images[0], "--html", str(target))
             assert "would overwrite" in result.stderr
+
+    def test_the_reference_encoder_is_not_written_over(self, tmp_path: Path, images: list[str]) -> None:
+        path = write_cached(tmp_path / "a.onnx")
+        encoder = tmp_path / "a.reference.onnx"
+        before = encoder.read_bytes()
+        arguments = [str(path), str(path), "--images", images[0], "--reference", images[0]]
+        for option in ("--json", "--html"):
+            result = invoke(main, *arguments, option, str(encoder))
+            assert result.exit_code == 2
+            assert f"{option}: {encoder} would overwrite the reference encoder of the artefact" in result.stderr
+            assert encoder.read_bytes() == before
 
     def test_a_missing_folder_is_found_before_the_work(self, tmp_path: Path, images: list[str]) -> None:
         path = write(tmp_path / "a.onnx")

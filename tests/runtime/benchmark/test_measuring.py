@@ -225,9 +225,19 @@ def test_the_command_refuses_to_overwrite_what_it_reads(artefacts: Any, picture:
     assert "would overwrite the image" in result.stderr
 
 
+def test_the_command_refuses_to_overwrite_the_reference_encoder(artefacts: Any, picture: Path) -> None:
+    artefact = artefacts.cached()
+    encoder = artefact.with_name("cached.reference.onnx")
+    before = encoder.read_bytes()
+    result = invoke(main, str(artefact), str(picture), "--reference", str(picture), "--output", str(encoder))
+    assert result.exit_code == 2
+    assert f"--output: {encoder} would overwrite the reference encoder of the artefact" in result.stderr
+    assert encoder.read_bytes() == before
+
+
 def test_a_missing_output_folder_is_found_before_the_work(artefacts: Any, tmp_path: Path) -> None:
     result = invoke(main, str(artefacts.mean()), "--output", str(tmp_path / "no" / "b.json"))
-    assert "there is no folder" in result.stderr
+    assert "no such folder" in result.stderr
 
 
 def test_errors_of_the_command_are_one_line_and_an_exit_code(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from scipy import stats
 
+from fake_tensorrt_sources import write_cached
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_runtime.contract import Contract, FileDigest, PatchPlan, ScoreOutput, TensorInput, Weights
 from iqa_runtime.images.loading import load_image
@@ -348,6 +349,19 @@ def test_nothing_that_is_read_is_written_over(run, difference, table, tmp_path):
     assert code == 2
     assert "would overwrite the labels" in stderr
     assert labels.read_bytes() == before
+
+
+def test_the_reference_encoder_is_not_written_over(run, table, tmp_path):
+    artefact = write_cached(tmp_path / "cached.onnx")
+    encoder = tmp_path / "cached.reference.onnx"
+    before = encoder.read_bytes()
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "cached.csv.json").symlink_to(encoder)
+    code, _, stderr = run(artefact, "--dataset", "csv", "--root", table.parent, "--output", output)
+    assert code == 2
+    assert "would overwrite the reference encoder of the artefact" in stderr
+    assert encoder.read_bytes() == before
 
 
 def test_output_that_cannot_be_a_folder_is_an_error(run, difference, table):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.commands.options import BackendOptions
 from iqa_runtime.commands.shared import (
     NOT_RUN,
@@ -77,13 +76,14 @@ def eval_command(
     chosen = select(read_dataset(dataset, root), split, seed=seed)
     samples = select_types(chosen.samples, chosen_types)
     check_groups(samples, members)
-    artefact = find_artefact(artefact)
+    opened = open_artefact(artefact, trust=backend.trust)
+    artefact = opened.path
     files = _output_files(output, f"{artefact.stem}.{dataset}")
-    read: list[Named] = [("the artefact", artefact), ("the labels", root)]
+    read: list[Named] = [*opened.files(), ("the labels", root)]
     read += [("an image to score", sample.distorted) for sample in samples]
     read += [("a reference", sample.reference) for sample in samples if sample.reference is not None]
     check_targets([("--output", file) for file in files], read)
-    with Scorer(artefact, **asdict(backend)) as scorer, progress() as tell:
+    with Scorer(opened, **backend.arguments()) as scorer, progress() as tell:
         if not scorer.contract.weights.trained:
             say(_NAME, "the artefact is untrained (random weights): its scores only show that the pipeline runs")
         advance = counter(tell, "scoring", len(samples))
