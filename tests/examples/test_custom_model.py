@@ -53,7 +53,7 @@ def test_export_and_score(installed, tmp_path):
     scored = run("iqa-run", artefact, image, "--format", "csv", environment=installed)
     assert scored.returncode == 0, scored.stderr
     header, row = scored.stdout.strip().splitlines()
-    assert header == "path,score,range,direction,width,height,patches,milliseconds,error"
+    assert header == "path,score,range,direction,width,height,patches,milliseconds,artefact,error"
     assert float(row.split(",")[1]) == pytest.approx(score_of_two_crops(pixels), rel=ROUNDING)
 
 
@@ -133,7 +133,7 @@ def test_a_broken_package_costs_a_warning_that_names_it_and_nothing_else(registe
         found = registered(BROKEN[case])
     assert len(caught) == 1
     assert set(found) == {system.name for system in systems.BUILT_IN} | {"tiny"}
-    with pytest.raises(UsageError, match="bad: its package is broken: "):
+    with pytest.raises(UsageError, match="``model=bad``: its package is broken: "):
         systems.find_system("bad")
 
 

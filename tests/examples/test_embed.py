@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from iqa_runtime.artefacts.contract_json import contract_to_json
-from iqa_runtime.contract import METADATA_KEY, Contract, PatchPlan, ScoreOutput, TensorInput, Weights
+from iqa_calibration.graphs.finishing import embed_contract
+from iqa_runtime.contract import Contract, PatchPlan, ScoreOutput, TensorInput, Weights
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "embed.py"
 SIDE = 16
@@ -51,7 +51,7 @@ def redness(tmp_path):
         exporter="tests",
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    helper.set_model_props(model, {METADATA_KEY: contract_to_json(contract)})
+    embed_contract(model, contract)
     onnx.save(model, tmp_path / "redness.onnx")
     return tmp_path / "redness.onnx"
 

@@ -197,7 +197,7 @@ def open_output(
             if straight is not None:
                 yield opened.enter_context(open_writer(opened.enter_context(_text(straight)), form, title))
             elif form not in STREAMED:
-                new = opened.enter_context(rewritten(output)).open("xb")
+                new = opened.enter_context(rewritten(output, keep=True)).open("xb")
                 writer = opened.enter_context(open_writer(opened.enter_context(_text(new)), form, title))
                 yield writer
                 with undisturbed():

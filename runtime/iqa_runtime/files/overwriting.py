@@ -142,7 +142,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 @contextmanager
-def rewritten(path: Path) -> Iterator[Path]:
+def rewritten(path: Path, *, keep: bool = False) -> Iterator[Path]:
     """Give one file its new content at once, where a link points to.
 
     A file that cannot be replaced, because it is mounted by itself or its folder is read-only, is written in place.
@@ -151,12 +151,14 @@ def rewritten(path: Path) -> Iterator[Path]:
     ----------
     path
         File to be written; it may be missing.
+    keep
+        Whether what was written stays where the disk fails it, because it exists nowhere else.
 
     Yields
     ------
     Path
         Where to write the new content: a file in a folder of its own that nobody else can foresee. If the block raises,
-        nothing has changed, and the new content goes; but where the disk fails it, what was written stays there.
+        nothing has changed.
 
     Raises
     ------
@@ -173,7 +175,7 @@ def rewritten(path: Path) -> Iterator[Path]:
         yield new
         _put(new, target)
     except OSError as error:
-        if isinstance(error, IqaError) or not (new.exists() and new.stat().st_size):
+        if not keep or isinstance(error, IqaError) or not (new.exists() and new.stat().st_size):
             shutil.rmtree(folder, ignore_errors=True)
             raise
         raise FileError(f"{_unwritable(path, error)}; what was to be written is in {new}") from error

@@ -88,7 +88,7 @@ def test_groups_are_panels_of_the_help():
         ("``max_cups=9``: too many", "--max-cups 9: too many"),
         ("lower ``max_cups``", "lower --max-cups"),
         ("``pot``: empty", "POT: empty"),
-        ("``herbs=nettle``: stings", "--herb nettle: stings"),
+        ("``herbs=nettle``: burns", "--herb nettle: burns"),
         ("``spout=False``: drips", "--no-spout: drips"),
         ("``spout=True`` drips, ``spout`` too", "--spout drips, --spout too"),
         ("``precision=fp16``: tepid", "--fp16: tepid"),

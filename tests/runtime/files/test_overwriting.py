@@ -173,7 +173,10 @@ def test_a_file_that_cannot_be_replaced_is_written_in_place(tmp_path, earlier):
 
 @pytest.mark.usefixtures("mounted")
 def test_what_can_be_put_nowhere_is_kept_and_named(tmp_path):
-    with pytest.raises(FileError, match="what was to be written is in ") as caught, rewritten(tmp_path / "x") as new:
+    with (
+        pytest.raises(FileError, match="what was to be written is in ") as caught,
+        rewritten(tmp_path / "x", keep=True) as new,
+    ):
         new.write_text("an hour of work", encoding="utf-8")
     assert str(new) in str(caught.value)
     assert new.read_text(encoding="utf-8") == "an hour of work"
