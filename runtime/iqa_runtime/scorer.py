@@ -120,7 +120,7 @@ class Scorer:
         _check_number("pixel_limit", pixel_limit)
         if isinstance(artefact, Artefact):
             if trust is not None:
-                raise UsageError(f"{artefact.path}: it is open already; give trust where it is opened")
+                raise UsageError(f"{artefact.path}: it is open already; give ``trust`` where it is opened")
         else:
             artefact = open_artefact(artefact, trust=trust)
         self._contract = artefact.contract
@@ -348,10 +348,10 @@ def _choose_patch_plan(path: Path, contract: Contract, crops: str | PatchPlan | 
         except UsageError as error:
             raise ArtefactError(f"{path}: contract, plan: {error}; export the model again") from error
     if contract.baked_reference is not None and contract.task == "fr":
-        raise UsageError("the crops of the reference inside this artefact are fixed; leave the crops as they are")
+        raise UsageError("``crops``: those of the reference inside this artefact are fixed; leave it out")
     plan = parse_patch_plan(crops, contract.patch_plan) if isinstance(crops, str) else check_patch_plan(crops)
     if plan.size != contract.patch_plan.size:
-        raise UsageError(f"crops of {plan.size} pixels: this artefact takes {contract.patch_plan.size}")
+        raise UsageError(f"``crops``: of {plan.size} pixels; this artefact takes {contract.patch_plan.size}")
     return plan
 
 

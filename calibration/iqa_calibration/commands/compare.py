@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.artefacts.opening import Artefact
 from iqa_runtime.commands.options import BackendOptions
 from iqa_runtime.commands.shared import make_app, progress, run_app, with_groups
-from iqa_runtime.errors import DependencyError, FileError
+from iqa_runtime.errors import DependencyError, FileError, IqaError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
 from iqa_runtime.files.overwriting import Named, check_targets
 from iqa_runtime.scorer import Scorer
@@ -93,7 +96,7 @@ def compare_command(
     with progress() as tell:
         with (
             Scorer(artefacts[0], crops=crops, **first_side) as left,
-            Scorer(artefacts[1], crops=crops, **second_side) as right,
+            _open_second(artefacts[1], crops=crops, **second_side) as right,
         ):
             scores = compare_scores(left, right, paths, references, progress=tell)
             threads = left.threads
@@ -118,9 +121,17 @@ def compare_command(
     report.show(Console(width=None if sys.stdout.isatty() else 1_000_000))
 
 
+def _open_second(artefact: Artefact, **options: Any) -> Scorer:
+    """Open a `Scorer` of SECOND, which has parameters of its own."""
+    try:
+        return Scorer(artefact, **options)
+    except IqaError as error:
+        raise type(error)(re.sub("``(?=(backend|device|precision)\\b)", "``second_", str(error))) from error
+
+
 def _check_outputs(
     outputs: list[tuple[str, Path | None]],
-    artefacts: list[Named],
+    artefacts: Sequence[Named],
     images: list[str],
     references: str | list[str] | None,
 ) -> None:
