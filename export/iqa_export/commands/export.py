@@ -14,7 +14,7 @@ from iqa_calibration.commands.calibrate import check_passed, run_calibration
 from iqa_calibration.commands.options import PrecisionOptions
 from iqa_export.commands.engine import EngineChoice, check_engine, write_engine
 from iqa_export.commands.options import EngineBuildOptions, EngineSwitch, GraphOptions, NetworkOptions
-from iqa_runtime.artefacts.files import PLAN_SUFFIX
+from iqa_runtime.artefacts.files import PLAN_SUFFIX, is_engine
 from iqa_runtime.commands.shared import in_flags, make_app, progress, run_app, say, with_groups
 from iqa_runtime.errors import DependencyError, FileError, UsageError
 from iqa_runtime.files.overwriting import check_output
@@ -174,16 +174,16 @@ def _instead(
 ) -> str:
     """Say what to type for an artefact that is exported already, with the options that were given."""
     model = arguments[0] if arguments else "NEW.onnx"
-    if not model.lower().endswith((".onnx", PLAN_SUFFIX)):
-        return f"{model}: of no use here; --model names what is exported, --list shows the systems"
-    if model.lower().endswith(PLAN_SUFFIX):
+    if is_engine(Path(model)):
         return f"{model}: an engine already; iqa-engine info shows what it is"
+    if not model.lower().endswith(".onnx"):
+        return f"{model}: of no use here; --model names what is exported, --list shows the systems"
     target = [] if output is None else ["--output", str(output)]
     if refit is not None:
         command = shlex.join(["iqa-engine", "refit", model, str(refit), *target])
         return f"--refit: iqa-engine puts weights into an engine: {command}"
     library = [] if engine.library is None else ["--library", engine.library]
-    builds = engine.engine or (output is not None and output.suffix == PLAN_SUFFIX)
+    builds = engine.engine or (output is not None and is_engine(output))
     if builds and precision.precision is not None and precision.target is None:
         precision = replace(precision, target="tensorrt")
     form = precision.form()
