@@ -12,7 +12,7 @@ import typer
 
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.opening import Artefact
-from iqa_runtime.commands.options import BackendOptions
+from iqa_runtime.commands.options import ARTEFACT_HELP, BackendOptions
 from iqa_runtime.commands.shared import make_app, progress, run_app, with_groups
 from iqa_runtime.errors import DependencyError, FileError, IqaError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
@@ -27,10 +27,8 @@ app = make_app()
 @app.command()
 @with_groups
 def compare_command(
-    first: Annotated[
-        str, typer.Argument(metavar="FIRST", help="Artefact (.onnx or .plan), or the name of a bundled one.")
-    ],
-    second: Annotated[str, typer.Argument(metavar="SECOND", help="What is compared with it.")],
+    first: Annotated[str, typer.Argument(metavar="FIRST", help=ARTEFACT_HELP)],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="Artefact that FIRST is compared with, likewise.")],
     images: Annotated[
         list[str], typer.Option(metavar="FOLDER|IMAGE", help="Images to score; may be repeated, or a quoted pattern.")
     ],
@@ -47,7 +45,10 @@ def compare_command(
         typer.Option("--layers", help="Compare the tensors inside, too, the worst first; one is to be an ONNX file."),
     ] = False,
     layer_items: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Crops to compare tensors on, one an image.")
+        int,
+        typer.Option(
+            min=1, metavar="N", show_default=False, help="Crops to compare tensors on, one an image. Default: 4."
+        ),
     ] = 4,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as JSON.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as a page.")] = None,
