@@ -286,7 +286,7 @@ def _mean_graph(artefacts: Any) -> tuple[Any, Any]:
 
 
 def test_maps_of_an_artefact_without_them(artefacts: Any) -> None:
-    with pytest.raises(UsageError, match="``maps``: .*: iqa-export --model NAME --maps"):
+    with pytest.raises(UsageError, match=r"``maps``: .*: iqa-export --model NAME --maps"):
         Scorer(artefacts.mean(), maps=True)
 
 
@@ -344,7 +344,7 @@ def test_restored_image_covers_what_the_crops_cover(artefacts: Any, noise: Noise
 
 
 def test_restored_image_is_refused_where_there_is_none(artefacts: Any, noise: Noise) -> None:
-    with pytest.raises(UsageError, match="``restored``: .*: iqa-export --model dri --restored"):
+    with pytest.raises(UsageError, match=r"``restored``: .*: iqa-export --model dri --restored"):
         Scorer(artefacts.mean(), restored=True)
     with Scorer(artefacts.restoring()) as scorer:
         assert scorer.score(noise(40, 40)).restored is None
