@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iqa_runtime.arguments import check_given, check_number, check_path, check_type
 from iqa_runtime.errors import DependencyError, UsageError
 
 if TYPE_CHECKING:
@@ -116,10 +117,20 @@ def calibrate(
         ) from error
     from iqa_calibration.photographs import packaged_photographs
     from iqa_runtime.cpu import available_cpus
+    from iqa_runtime.scorer import MAX_THREADS
 
-    for parameter, number in (("limit", limit), ("threads", threads)):
-        if number is not None and number < 1:
-            raise UsageError(f"``{parameter}={number}``: give 1 or more")
+    check_given("artefact", artefact)
+    for name, path in {"artefact": artefact, "output": output, "cache": cache}.items():
+        check_path(name, path)
+    for name, text in {"precision": precision, "target": target, "method": method}.items():
+        check_type(name, text, "text", str)
+    for name, switch in {"attention": attention, "search": search, "gate": gate}.items():
+        check_type(name, switch, "True or False", bool)
+    if isinstance(keep_float, str) or not isinstance(keep_float, Sequence):
+        raise UsageError("``keep_float``: give a list of names")
+    check_number("limit", limit)
+    check_number("threads", threads, most=MAX_THREADS)
+    check_type("seed", seed, "a whole number", int)
     form = Form.choose(
         precision,
         target=target,

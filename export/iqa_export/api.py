@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from iqa_runtime.artefacts.files import PLAN_SUFFIX
+from iqa_runtime.arguments import check_given, check_path, check_type
+from iqa_runtime.artefacts.files import PLAN_SUFFIX, is_engine
 from iqa_runtime.contract import PatchPlan, Task
 from iqa_runtime.errors import DependencyError, UsageError
 
@@ -104,6 +105,16 @@ def export(
         raise DependencyError(f'{error}; install the exporter: pip install "iqa-deploy[cpu,export]"') from error
     from iqa_runtime.scoring.patch_plans import parse_patch_plan
 
+    texts = {"weights_key": weights_key, "variant": variant, "task": task, "segment": segment}
+    check_given("model", model)
+    for name, text in ({"model": model} | texts).items():
+        check_type(name, text, "text", str)
+    for name, path in {"weights": weights, "output": output, "reference_image": reference_image}.items():
+        check_path(name, path)
+    switches = {"cache_reference": cache_reference, "maps": maps, "restored": restored}
+    for name, switch in (switches | {"distortion_feature": distortion_feature}).items():
+        check_type(name, switch, "True or False", bool)
+    check_type("crops", crops, "a PatchPlan or its text", str, PatchPlan)
     system = find_system(model)
     if task is not None and task not in get_args(Task):
         raise UsageError(f"``task={task}``: there is {', '.join(get_args(Task))}")
@@ -124,14 +135,14 @@ def export(
         maps=maps,
         extras=tuple(name for name, wanted in extras.items() if wanted),
     )
-    path = Path() if output is None else Path(output)
-    if path.is_dir():
-        path /= f"{system.name}-{choice.variant}-{choice.task}.onnx"
+    target = Path() if output is None else Path(output)
+    if target.is_dir():
+        target /= f"{system.name}-{choice.variant}-{choice.task}.onnx"
     request = exporting.Request(
         system=system,
         choice=choice,
         checkpoint=checkpoint,
-        output=path,
+        output=target,
         patch_plan=parse_patch_plan(crops, system.patch_plan) if isinstance(crops, str) else crops or system.patch_plan,
         cache_reference=cache_reference,
         reference_image=None if reference_image is None else Path(reference_image),
@@ -223,8 +234,14 @@ def build_engine(
     from iqa_export.engine import EngineOptions
     from iqa_export.engine import build_engine as build
 
+    check_given("artefact", artefact)
+    for name, path in {"artefact": artefact, "output": output, "timing_cache": timing_cache, "sign": sign}.items():
+        check_path(name, path)
+    numbers = {"min_batch": min_batch, "opt_batch": opt_batch, "max_batch": max_batch, "workspace": workspace}
+    for name, number in (numbers | {"builder_level": builder_level}).items():
+        check_type(name, number, "a whole number", int)
     source = Path(artefact)
-    if source.suffix.lower() == PLAN_SUFFIX:
+    if is_engine(source):
         raise UsageError(f"{source}: an engine already; give the ONNX artefact that it was built from")
     options = EngineOptions.choose(
         min_batch=min_batch,

@@ -174,6 +174,11 @@ def export(request: Request) -> Report:
         raise UsageError(
             "``cache_reference`` and ``reference_image``: cache features for any reference, or bake one; choose"
         )
+    has_features = choice.task != "nr" and system.features_of(choice.variant) is not None
+    reference = {"cache_reference": request.cache_reference, "reference_image": request.reference_image is not None}
+    for name, wanted in reference.items():
+        if wanted and not has_features:
+            raise UsageError(f"``{name}``: {system.name} {choice.task} has no features of a reference; leave it out")
     check_output(output, ".onnx")
     network = system.build(choice.variant).requires_grad_(False)
     load_into(network, request.checkpoint, system.key_map(choice.variant))

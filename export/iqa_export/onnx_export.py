@@ -32,7 +32,7 @@ _MOST_BYTES = 2**31 - 2**24
 
 def check_opset(opset: int) -> int:
     """Return `opset` if it is one we export; raise `UsageError` otherwise."""
-    if not OPSET <= opset <= NEWEST_OPSET:
+    if not (type(opset) is int and OPSET <= opset <= NEWEST_OPSET):
         raise UsageError(f"``opset={opset}``: choose {OPSET} to {NEWEST_OPSET}")
     return opset
 

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeGuard, cast
 
 import numpy as np
 
+from iqa_runtime.arguments import check_given, check_number, check_path, check_type
 from iqa_runtime.artefacts.opening import Artefact, open_artefact
 from iqa_runtime.backends import Backend, GraphSpec, choose_backend
 from iqa_runtime.contract import Contract, FileDigest, PatchPlan
@@ -118,13 +119,20 @@ class Scorer:
         pixel_limit: int = DEFAULT_PIXEL_LIMIT,
         trust: str | os.PathLike[str] | None = None,
     ) -> None:
-        _check_number("threads", threads, MAX_THREADS)
-        _check_number("batch_size", batch_size, MAX_BATCH_SIZE)
-        _check_number("pixel_limit", pixel_limit)
+        check_number("threads", threads, most=MAX_THREADS)
+        check_number("batch_size", batch_size, most=MAX_BATCH_SIZE)
+        check_given("pixel_limit", pixel_limit)
+        check_number("pixel_limit", pixel_limit)
+        check_type("crops", crops, "a PatchPlan or its text", str, PatchPlan)
+        check_type("maps", maps, "True or False", bool)
+        check_type("restored", restored, "True or False", bool)
+        check_path("trust", trust)
         if isinstance(artefact, Artefact):
             if trust is not None:
-                raise UsageError(f"{artefact.path}: it is open already; give trust where it is opened")
+                raise UsageError(f"{artefact.path}: it is open already; give ``trust`` where it is opened")
         else:
+            check_given("artefact", artefact)
+            check_path("artefact", artefact)
             artefact = open_artefact(artefact, trust=trust)
         self._contract = artefact.contract
         self._opened_from = (
@@ -346,13 +354,6 @@ def _reopened(path: Path, digest: str, arguments: dict[str, Any]) -> Scorer:
     return Scorer(artefact, **arguments)
 
 
-def _check_number(name: str, value: int | None, most: int | None = None) -> None:
-    if value is None or (isinstance(value, int) and 1 <= value <= (most or value)):
-        return
-    limits = "at least 1" if most is None else f"1 to {most}"
-    raise UsageError(f"``{name}={value!r}``: it must be a whole number, {limits}")
-
-
 def _choose_patch_plan(path: Path, contract: Contract, crops: str | PatchPlan | None) -> PatchPlan:
     if crops is None:
         try:
@@ -360,10 +361,10 @@ def _choose_patch_plan(path: Path, contract: Contract, crops: str | PatchPlan | 
         except UsageError as error:
             raise ArtefactError(f"{path}: contract, plan: {error}; export the model again") from error
     if contract.baked_reference is not None and contract.task == "fr":
-        raise UsageError("the crops of the reference inside this artefact are fixed; leave the crops as they are")
+        raise UsageError("``crops``: those of the reference inside this artefact are fixed; leave it out")
     plan = parse_patch_plan(crops, contract.patch_plan) if isinstance(crops, str) else check_patch_plan(crops)
     if plan.size != contract.patch_plan.size:
-        raise UsageError(f"crops of {plan.size} pixels: this artefact takes {contract.patch_plan.size}")
+        raise UsageError(f"``crops``: of {plan.size} pixels; this artefact takes {contract.patch_plan.size}")
     return plan
 
 

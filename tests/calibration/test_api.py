@@ -58,8 +58,19 @@ def test_a_refused_one_is_a_report_and_no_file(artefact, photographs):
         ({"target": "tpu"}, "``target=tpu``: choose one of"),
         ({"method": "magic"}, "``method=magic``: choose one of"),
         ({"seed": -1}, "``seed=-1``: it must be"),
-        ({"limit": 0}, "``limit=0``: give 1 or more"),
-        ({"threads": 0}, "``threads=0``: give 1 or more"),
+        ({"limit": 0}, "``limit=0``: it must be a whole number"),
+        ({"threads": 0}, "``threads=0``: it must be a whole number"),
+        ({"limit": "3"}, "``limit='3'``: it must be a whole number"),
+        ({"threads": True}, "``threads=True``: it must be a whole number"),
+        ({"threads": 99999}, "``threads=99999``: it must be a whole number, 1 to 1024"),
+        ({"seed": "a"}, "``seed``: of type str; give a whole number"),
+        ({"keep_float": "head"}, "``keep_float``: give a list of names"),
+        ({"method": 3}, "``method``: of type int"),
+        ({"gate": "no"}, "``gate``: of type str"),
+        ({"artefact": None}, "``artefact=None``"),
+        ({"cache": 5}, "``cache``: of type int; give a path"),
+        ({"images": 5}, "``images``: one of type int"),
+        ({"images": [None]}, "``images``: one of type NoneType"),
         ({"images": []}, "``images``: there is none"),
         ({"output": "x.plan"}, "``output=x.plan``: the name must end in .onnx"),
         ({"precision": "bf16"}, "choose ``target=openvino`` or ``target=tensorrt``"),
@@ -67,5 +78,5 @@ def test_a_refused_one_is_a_report_and_no_file(artefact, photographs):
 )
 def test_errors_speak_of_parameters(artefact, photographs, options, message):
     with pytest.raises(UsageError, match=message) as caught:
-        iqa_calibration.calibrate(artefact, **{"precision": "int8", "images": photographs} | options)
+        iqa_calibration.calibrate(**{"artefact": artefact, "precision": "int8", "images": photographs} | options)
     assert "--" not in str(caught.value)

@@ -98,6 +98,36 @@ def test_errors_speak_of_parameters(model, options, message):
     assert "--" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("model", None),
+        ("model", 3),
+        ("weights", 3),
+        ("variant", ["edge"]),
+        ("task", 3),
+        ("output", "a\0b.onnx"),
+        ("crops", 5),
+        ("maps", "no"),
+        ("opset", "20"),
+        ("opset", 20.0),
+    ],
+)
+def test_an_export_refuses_arguments_of_another_type_by_name(requests, argument, value):
+    with pytest.raises(UsageError, match=f"``{argument}(=.*)?``: "):
+        iqa_export.export(**{"model": "yoto", "variant": "edge", argument: value})
+    assert requests == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("artefact", None), ("max_batch", "4"), ("builder_level", 2.5), ("workspace", "1"), ("sign", 5)],
+)
+def test_a_build_refuses_arguments_of_another_type_by_name(argument, value):
+    with pytest.raises(UsageError, match=f"``{argument}(=.*)?``: "):
+        iqa_export.build_engine(**{"artefact": "x.onnx", argument: value})
+
+
 def test_an_engine_gets_the_name_of_its_artefact(monkeypatch, tmp_path):
     fake_tensorrt.install(monkeypatch)
     fake_cuda.install(monkeypatch)

@@ -196,10 +196,32 @@ def test_untrained_weights_show(artefacts: Any, noise: Noise) -> None:
 
 
 @pytest.mark.parametrize("argument", ["threads", "batch_size", "pixel_limit"])
-@pytest.mark.parametrize("value", [0, -1, "2", 1.5])
+@pytest.mark.parametrize("value", [0, -1, "2", 1.5, True])
 def test_numbers_are_checked(artefacts: Any, argument: str, value: Any) -> None:
     with pytest.raises(UsageError, match=argument):
         Scorer(artefacts.mean(), **{argument: value})
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("crops", 5),
+        ("device", 3),
+        ("precision", 32),
+        ("backend", 3),
+        ("backend", int),
+        ("maps", "no"),
+        ("restored", 1),
+        ("pixel_limit", None),
+        ("trust", 5),
+        ("artefact", None),
+        ("artefact", 5),
+        ("artefact", "a\0b"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_by_name(artefacts: Any, argument: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"``{argument}(=.*)?``: "):
+        Scorer(**{"artefact": artefacts.mean(), argument: value})
 
 
 @pytest.mark.parametrize("argument", ["threads", "batch_size"])
@@ -264,7 +286,7 @@ def _mean_graph(artefacts: Any) -> tuple[Any, Any]:
 
 
 def test_maps_of_an_artefact_without_them(artefacts: Any) -> None:
-    with pytest.raises(UsageError, match="iqa-export --maps"):
+    with pytest.raises(UsageError, match=r"``maps``: .*: iqa-export --model NAME --maps"):
         Scorer(artefacts.mean(), maps=True)
 
 
@@ -322,7 +344,7 @@ def test_restored_image_covers_what_the_crops_cover(artefacts: Any, noise: Noise
 
 
 def test_restored_image_is_refused_where_there_is_none(artefacts: Any, noise: Noise) -> None:
-    with pytest.raises(UsageError, match="iqa-export --restored"):
+    with pytest.raises(UsageError, match=r"``restored``: .*: iqa-export --model dri --restored"):
         Scorer(artefacts.mean(), restored=True)
     with Scorer(artefacts.restoring()) as scorer:
         assert scorer.score(noise(40, 40)).restored is None

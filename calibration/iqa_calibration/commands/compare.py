@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.commands.options import BackendOptions
+from iqa_runtime.artefacts.opening import Artefact
+from iqa_runtime.commands.options import ARTEFACT_HELP, BackendOptions
 from iqa_runtime.commands.shared import make_app, progress, run_app, with_groups
-from iqa_runtime.errors import DependencyError, FileError
+from iqa_runtime.errors import DependencyError, FileError, IqaError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
 from iqa_runtime.files.overwriting import Named, check_targets
 from iqa_runtime.scorer import Scorer
@@ -24,10 +27,8 @@ app = make_app()
 @app.command()
 @with_groups
 def compare_command(
-    first: Annotated[
-        str, typer.Argument(metavar="FIRST", help="Artefact (.onnx or .plan), or the name of a bundled one.")
-    ],
-    second: Annotated[str, typer.Argument(metavar="SECOND", help="What is compared with it.")],
+    first: Annotated[str, typer.Argument(metavar="FIRST", help=ARTEFACT_HELP)],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="Artefact that FIRST is compared with, likewise.")],
     images: Annotated[
         list[str], typer.Option(metavar="FOLDER|IMAGE", help="Images to score; may be repeated, or a quoted pattern.")
     ],
@@ -44,7 +45,10 @@ def compare_command(
         typer.Option("--layers", help="Compare the tensors inside, too, the worst first; one is to be an ONNX file."),
     ] = False,
     layer_items: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Crops to compare tensors on, one an image.")
+        int,
+        typer.Option(
+            min=1, metavar="N", show_default=False, help="Crops to compare tensors on, one an image. Default: 4."
+        ),
     ] = 4,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as JSON.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as a page.")] = None,
@@ -93,7 +97,7 @@ def compare_command(
     with progress() as tell:
         with (
             Scorer(artefacts[0], crops=crops, **first_side) as left,
-            Scorer(artefacts[1], crops=crops, **second_side) as right,
+            _open_second(artefacts[1], crops=crops, **second_side) as right,
         ):
             scores = compare_scores(left, right, paths, references, progress=tell)
             threads = left.threads
@@ -118,9 +122,17 @@ def compare_command(
     report.show(Console(width=None if sys.stdout.isatty() else 1_000_000))
 
 
+def _open_second(artefact: Artefact, **options: Any) -> Scorer:
+    """Open a `Scorer` of SECOND, which has parameters of its own."""
+    try:
+        return Scorer(artefact, **options)
+    except IqaError as error:
+        raise type(error)(re.sub("``(?=(backend|device|precision)\\b)", "``second_", str(error))) from error
+
+
 def _check_outputs(
     outputs: list[tuple[str, Path | None]],
-    artefacts: list[Named],
+    artefacts: Sequence[Named],
     images: list[str],
     references: str | list[str] | None,
 ) -> None:

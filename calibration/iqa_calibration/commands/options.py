@@ -141,13 +141,25 @@ class PrecisionOptions:
             "threads": self.threads,
         }
 
-    def check_unused(self) -> None:
-        """Refuse options that mean nothing without a precision."""
+    def typed(self) -> list[str]:
+        """Return what was given, as it is typed."""
+        typed: list[str] = []
         for field in fields(self):
             value = getattr(self, field.name)
-            if value != field.default:
-                option = f"{'no-' if value is False else ''}{field.name.replace('_', '-')}"
-                raise UsageError(f"--{option} goes with --fp16, --bf16, --int8 or --int8-weights; add one of them")
+            option = f"--{'no-' if value is False else ''}{field.name.replace('_', '-')}"
+            if value == field.default:
+                continue
+            if isinstance(value, bool):
+                typed.append(option)
+            else:
+                for each in value if isinstance(value, list) else [value]:
+                    typed += [option, str(each)]
+        return typed
+
+    def check_unused(self) -> None:
+        """Refuse options that mean nothing without a precision."""
+        for option in self.typed():
+            raise UsageError(f"{option} goes with --fp16, --bf16, --int8 or --int8-weights; add one of them")
 
 
 def without_form(arguments: Sequence[str]) -> list[str]:

@@ -49,6 +49,6 @@ def kept_nodes(layers: Mapping[str, str], keep_float: Collection[str], does: str
         if not found:
             near = get_close_matches(wanted, dict.fromkeys([*layers.values(), *layers]))
             hint = f"the nearest is {' or '.join(near)}" if near else "the report of a run without it has the names"
-            raise UsageError(f"keep_float {wanted!r}: no node, layer or block of that name {does}; {hint}")
+            raise UsageError(f"``keep_float={wanted}``: no node, layer or block of that name {does}; {hint}")
         kept |= found
     return kept

@@ -66,7 +66,11 @@ def find_photographs(sources: Source | Sequence[Source]) -> list[Source]:
     )
     photographs: dict[Any, Source] = {}
     for source in named:
-        if not isinstance(source, (str, os.PathLike)):
+        if not isinstance(source, (str, os.PathLike, bytes, np.ndarray)):
+            raise UsageError(
+                f"``images``: one of type {type(source).__name__}; give paths, bytes of image files, or arrays"
+            )
+        if isinstance(source, (bytes, np.ndarray)):
             found: Sequence[Source] = [source]
         elif glob.has_magic(str(source)) and not Path(source).exists():
             found = [Path(path) for path in expand_inputs([str(source)], BytesIO())]

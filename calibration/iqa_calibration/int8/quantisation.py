@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from iqa_calibration.graphs.structure import Structure
+from iqa_calibration.graphs.structure import Structure, opset_of
 from iqa_calibration.int8.observers import Range
 from iqa_calibration.int8.placement import Placement, Read, channel_axis, place
 from iqa_runtime.errors import UsageError
@@ -47,8 +47,10 @@ def quantise(
     ------
     UsageError
         If a range is missing or not finite, the opset is below 13, or a name to keep is nothing in the graph.
+    ArtefactError
+        If the graph uses no operator set of ONNX.
     """
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    opset = opset_of(model)
     if opset < _MIN_OPSET:
         raise UsageError(f"opset {opset}: quantised weights need {_MIN_OPSET} or later; export the model again")
     if keep_float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 import typer
 
 from iqa_export.commands.options import EngineBuildOptions
-from iqa_runtime.artefacts.files import PLAN_SUFFIX, REFERENCE_ENCODER_SUFFIX
+from iqa_runtime.artefacts.files import PLAN_SUFFIX, REFERENCE_ENCODER_SUFFIX, is_engine
 from iqa_runtime.commands.shared import make_app, progress, run_app, say, with_groups
 from iqa_runtime.errors import UsageError
 
@@ -60,7 +60,7 @@ def refit(
     """Write an engine with the weights of another artefact, without a build."""
     from iqa_export.engine import refit_engine
 
-    if artefact.suffix.lower() == PLAN_SUFFIX:
+    if is_engine(artefact):
         raise UsageError(f"{artefact}: an engine; give the ONNX artefact first, then the engine that gets its weights")
     plan = output or artefact.with_suffix(PLAN_SUFFIX)
     refit_engine(engine, artefact, plan, sign=sign)
@@ -78,7 +78,7 @@ def info(
     from iqa_runtime.artefacts.engine_file import load_engine
     from iqa_runtime.commands.check import describe
 
-    if engine.suffix.lower() != PLAN_SUFFIX:
+    if not is_engine(engine):
         raise UsageError(f"{engine}: no engine (.plan); iqa-run {engine} --info shows what an artefact is")
     described, content = load_engine(engine, trust=trust)
     contract = described.contract
@@ -128,7 +128,7 @@ class EngineChoice:
         UsageError
             If the name of the output contradicts, or there is no such library.
         """
-        names_plan = output is not None and output.suffix == PLAN_SUFFIX
+        names_plan = output is not None and is_engine(output)
         if engine is not None:
             if output is not None and names_plan != engine:
                 ending = PLAN_SUFFIX if engine else ".onnx"

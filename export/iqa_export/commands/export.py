@@ -14,9 +14,10 @@ from iqa_calibration.commands.calibrate import check_passed, run_calibration
 from iqa_calibration.commands.options import PrecisionOptions
 from iqa_export.commands.engine import EngineChoice, check_engine, write_engine
 from iqa_export.commands.options import EngineBuildOptions, EngineSwitch, GraphOptions, NetworkOptions
-from iqa_runtime.artefacts.files import PLAN_SUFFIX
-from iqa_runtime.commands.shared import in_flags, make_app, run_app, say, with_groups
+from iqa_runtime.artefacts.files import PLAN_SUFFIX, is_engine
+from iqa_runtime.commands.shared import in_flags, make_app, progress, run_app, say, with_groups
 from iqa_runtime.errors import DependencyError, FileError, UsageError
+from iqa_runtime.files.overwriting import check_output
 
 if TYPE_CHECKING:
     from iqa_calibration.jobs.forms import Form
@@ -53,7 +54,7 @@ def export_command(
 ) -> None:
     """Export a trained IQA network to an artefact that iqa-run scores with, and prove that it computes the same."""
     if context.args or refit is not None:
-        raise UsageError(_instead(context.args, refit, precision, output))
+        raise UsageError(_instead(context.args, refit, precision, images or [], engine, output))
     if list_systems:
         _list()
         return
@@ -109,9 +110,10 @@ def _export_reduced(
     """Export float32 for the time being, and make of it what is asked for; the report of the export stays too."""
     from iqa_calibration.images.sets import find_photographs
 
-    parent = Path() if output is None else output.parent
-    if not parent.is_dir():
-        raise FileError(f"{parent}: no such folder; create it or choose another --output")
+    parent = Path()
+    if output is not None:
+        check_output(output)
+        parent = output.parent
     if images:
         find_photographs(images)  # told now rather than after the export
 
@@ -145,7 +147,8 @@ def _exported(network: NetworkOptions, graph: GraphOptions, output: Path | None)
 
     from iqa_export import export
 
-    with Console(stderr=True).status(f"exporting {network.model}"):
+    with progress() as tell:
+        tell(f"exporting {network.model}", 0, None)
         report = export(**asdict(network), **asdict(graph), output=output)
     report.show(Console())
     return report
@@ -161,22 +164,43 @@ def _list() -> None:
     show_systems(Console())
 
 
-def _instead(arguments: list[str], refit: Path | None, precision: PrecisionOptions, output: Path | None) -> str:
-    """Say what to type for an artefact that is exported already."""
+def _instead(
+    arguments: list[str],
+    refit: Path | None,
+    precision: PrecisionOptions,
+    images: list[str],
+    engine: EngineSwitch,
+    output: Path | None,
+) -> str:
+    """Say what to type for an artefact that is exported already, with the options that were given."""
     model = arguments[0] if arguments else "NEW.onnx"
-    if not model.lower().endswith((".onnx", PLAN_SUFFIX)):
-        return f"{model}: of no use here; --model names what is exported, --list shows the systems"
-    if model.lower().endswith(PLAN_SUFFIX):
+    if is_engine(Path(model)):
         return f"{model}: an engine already; iqa-engine info shows what it is"
+    if not model.lower().endswith(".onnx"):
+        return f"{model}: of no use here; --model names what is exported, --list shows the systems"
     target = [] if output is None else ["--output", str(output)]
     if refit is not None:
         command = shlex.join(["iqa-engine", "refit", model, str(refit), *target])
         return f"--refit: iqa-engine puts weights into an engine: {command}"
-    if precision.precision is not None:
-        command = shlex.join(["iqa-calibrate", model, f"--{precision.precision}"])
-        return f"{model}: exported already; iqa-calibrate converts it, and then iqa-engine builds an engine: {command}"
-    command = shlex.join(["iqa-engine", "build", model, *target])
-    return f"{model}: exported already; iqa-engine builds an engine of it: {command}"
+    library = [] if engine.library is None else ["--library", engine.library]
+    builds = engine.engine or (output is not None and is_engine(output))
+    if builds and precision.precision is not None and precision.target is None:
+        precision = replace(precision, target="tensorrt")
+    form = precision.form()
+    if form is None:
+        command = shlex.join(["iqa-engine", "build", model, *target, *library])
+        return f"{model}: exported already; iqa-engine builds an engine of it: {command}"
+    converted = Path(model.removesuffix(".onnx") + form.suffix) if output is None else output.with_suffix(".onnx")
+    calibrate = ["iqa-calibrate", model, *precision.typed()]
+    calibrate += [argument for image in images for argument in ("--images", image)]
+    calibrate += [] if output is None else ["--output", str(converted)]
+    if not builds:
+        return f"{model}: exported already; iqa-calibrate converts it: {shlex.join(calibrate)}"
+    build = ["iqa-engine", "build", str(converted), *target, *library]
+    return (
+        f"{model}: exported already; iqa-calibrate converts it, and then iqa-engine builds an engine: "
+        f"{shlex.join(calibrate)} && {shlex.join(build)}"
+    )
 
 
 def main() -> NoReturn:

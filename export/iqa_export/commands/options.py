@@ -112,7 +112,14 @@ class EngineBuildOptions:
         typer.Option(min=1, metavar="MIB", help="Memory the builder may use, in MiB. Default: all of the GPU's."),
     ] = None
     builder_level: Annotated[
-        int, typer.Option(min=0, max=5, metavar="N", help="How hard to build: 0 is built quickest, 5 runs quickest.")
+        int,
+        typer.Option(
+            min=0,
+            max=5,
+            metavar="N",
+            show_default=False,
+            help="How hard to build: 0 is built quickest, 5 runs quickest. Default: 3.",
+        ),
     ] = 3
     version_compatible: Annotated[
         bool, typer.Option("--version-compatible", help="Let it run with later TensorRT versions, too.")

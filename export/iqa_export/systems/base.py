@@ -143,7 +143,10 @@ class System(ABC):
     def reference_split(self, network: nn.Module, choice: GraphChoice) -> tuple[nn.Module, nn.Module]:
         """Return the reference encoder and the scorer that takes its features."""
         del network
-        raise UsageError(f"{self.name}: {choice.task} has no reference to cache; leave ``cache_reference`` out")
+        raise UsageError(
+            f"{self.name}: {choice.task} has no encoder of references; leave ``cache_reference`` and "
+            "``reference_image`` out"
+        )
 
     def baked(self, network: nn.Module, choice: GraphChoice, features: Tensor) -> nn.Module:
         """Return a scorer with the features of one reference, (items, ...), as constants."""

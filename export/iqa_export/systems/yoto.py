@@ -146,15 +146,11 @@ class YotoSystem(System):
 
     def reference_split(self, network: nn.Module, choice: GraphChoice) -> tuple[nn.Module, nn.Module]:
         """Return the encoder of folded queries and the scorer that takes them."""
-        if choice.task == "nr":
-            return super().reference_split(network, choice)
         deployed = DeployYoto(cast(Yoto, network), _segment(choice))
         return ReferenceEncoder(deployed), _Outputs(FeatureScorer(deployed), choice)
 
     def baked(self, network: nn.Module, choice: GraphChoice, features: Tensor) -> nn.Module:
         """Return a scorer of whole images: the crops of the plan, each against those of the reference at its place."""
-        if choice.task == "nr":
-            return super().baked(network, choice, features)
         if choice.maps:
             raise UsageError("``maps``: a baked reference scores whole images; use ``cache_reference`` for maps")
         return _Baked(DeployYoto(cast(Yoto, network), _segment(choice)), features)

@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any
 
+from iqa_runtime.arguments import check_type
 from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.artefacts.opening import Artefact
 from iqa_runtime.backends.base import Backend
@@ -161,6 +162,11 @@ def choose_backend(
     DependencyError
         If another package's backend cannot be imported.
     """
+    is_class = isinstance(backend, type) and issubclass(backend, Backend)
+    if not is_class:
+        check_type("backend", backend, "the name of a backend, or a subclass of Backend", str)
+    check_type("device", device, "text, such as cpu or cuda:0", str)
+    check_type("precision", precision, "float32 or bfloat16", str)
     contract = artefact.contract
     given = _given(artefact, backend)
     if given is not None:

@@ -76,7 +76,7 @@ class OnnxRuntimeBackend(Backend):
         onnxruntime = _import_onnxruntime()
         if self._provider not in onnxruntime.get_available_providers():
             raise BackendError(
-                f"device {self.device!r}: the installed ONNX Runtime has no {self._provider}; "
+                f"``device={self.device}``: the installed ONNX Runtime has no {self._provider}; "
                 f'pip install "iqa-deploy[gpu]" (and if that is done: {_REINSTALL})'
             )
         missing = _preload(onnxruntime) if self._provider == _CUDA else ""
@@ -94,8 +94,8 @@ class OnnxRuntimeBackend(Backend):
             # Only builds with CUDA say for which.
             cuda = f"CUDA {onnxruntime.cuda_version}" if getattr(onnxruntime, "cuda_version", "") else "CUDA"
             raise BackendError(
-                f"device {self.device!r}: ONNX Runtime fell back to {got[0]}{missing}; check the GPU with nvidia-smi; "
-                f"onnxruntime-gpu {onnxruntime.__version__} needs the libraries of {cuda} and cuDNN 9: "
+                f"``device={self.device}``: ONNX Runtime fell back to {got[0]}{missing}; check the GPU with "
+                f"nvidia-smi; onnxruntime-gpu {onnxruntime.__version__} needs the libraries of {cuda} and cuDNN 9: "
                 'pip install "onnxruntime-gpu[cuda,cudnn]"'
             )
         _check_tensors(self.path, "input", self.spec.inputs, session.get_inputs(), exact=True)
@@ -136,7 +136,7 @@ def _provider_of(device: str) -> tuple[str, dict[str, str]]:
         return _CPU, {}
     match = re.fullmatch(r"cuda(?::([0-9]{1,3}))?", device)
     if match is None:
-        raise UsageError(f"device {device!r}: ONNX Runtime runs on cpu, cuda or cuda:N")
+        raise UsageError(f"``device={device}``: ONNX Runtime runs on cpu, cuda or cuda:N")
     # The search among convolution algorithms goes by measured time, so its choice, and the bits, would change from run
     # to run; TF32 keeps 10 bits of mantissa, too few for parity with float32.
     return _CUDA, {"device_id": match[1] or "0", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}

@@ -70,9 +70,9 @@ class OpenVinoBackend(Backend):
     ) -> None:
         super().__init__(graph, spec, device=device, threads=threads)
         if device != "cpu":
-            raise UsageError(f"device {device!r}: OpenVINO runs on cpu here; leave the device out, or the backend")
+            raise UsageError(f"``device={device}``: OpenVINO runs on cpu here; leave it out, or ``backend``")
         if precision not in _HINTS:
-            raise UsageError(f"precision {precision!r}: OpenVINO computes in {' or '.join(_HINTS)}")
+            raise UsageError(f"``precision={precision}``: OpenVINO computes in {' or '.join(_HINTS)}")
         self.precision = precision
         self._requests: SimpleQueue[Any] | None = None
 
@@ -127,7 +127,7 @@ class OpenVinoBackend(Backend):
         # Asked for bfloat16 elsewhere, the library computes in float32 without a word.
         if self.precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError(
-                f"{self.path}: this processor has no bfloat16 arithmetic; run the artefact with precision float32"
+                f"{self.path}: this processor has no bfloat16 arithmetic; run the artefact with ``precision=float32``"
             )
 
     def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:

@@ -69,7 +69,7 @@ class TensorRtBackend(Backend):
         self._device_index = device_index(device)
         self._given_cuda = cuda
         if graph.engine is None:
-            raise UsageError(f"{graph.path}: TensorRT runs engines; give one, or leave the backend out")
+            raise UsageError(f"{graph.path}: TensorRT runs engines; give one, or leave ``backend`` out")
         self._described = graph.engine
         self._items = self._described.batch.opt
         self._layer_tensors = self._described.layer_tensors
@@ -149,7 +149,7 @@ class TensorRtBackend(Backend):
             runtime = library.Runtime(_collecting_logger(library, messages))
         except TypeError as error:  # the binding's word for a null pointer, which is what it gets without a GPU
             raise BackendError(
-                f"device {self.device!r}: {version} finds no usable GPU{said(messages)}; check nvidia-smi, and that "
+                f"``device={self.device}``: {version} finds no usable GPU{said(messages)}; check nvidia-smi, and that "
                 "the driver is new enough"
             ) from error
         # Only where needed, because such an engine brings code for the CPU along.

@@ -272,9 +272,11 @@ def _machine(
 
 def _check(batch_sizes: Sequence[int] | None, seconds: float, rates: dict[str, float | None]) -> None:
     if batch_sizes is not None and not (batch_sizes and all(1 <= items <= MAX_BATCH for items in batch_sizes)):
-        raise UsageError(f"batch sizes {list(batch_sizes)}: give one or more of 1 to {MAX_BATCH} items")
+        raise UsageError(
+            f"``batch_sizes={','.join(map(str, batch_sizes))}``: give one or more of 1 to {MAX_BATCH} items"
+        )
     if not 0 < seconds <= 3600:
-        raise UsageError(f"seconds is {seconds}; it must be above 0 and at most 3600")
+        raise UsageError(f"``seconds={seconds}``: it must be above 0 and at most 3600")
     for name, rate in rates.items():
         if rate is not None and not 0 < rate < math.inf:
-            raise UsageError(f"{name} is {rate}; it must be above 0")
+            raise UsageError(f"``{name}={rate}``: it must be above 0")

@@ -10,7 +10,7 @@ import typer
 
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.opening import open_artefact
-from iqa_runtime.commands.options import BackendOptions
+from iqa_runtime.commands.options import ARTEFACT_HELP, BackendOptions
 from iqa_runtime.commands.shared import make_app, run_app, with_groups
 from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.files.overwriting import check_output, check_targets
@@ -29,9 +29,7 @@ app = make_app()
 @app.command()
 @with_groups
 def bench_command(
-    artefact: Annotated[
-        str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or edge: the bundled model.")
-    ],
+    artefact: Annotated[str, typer.Argument(metavar="ARTEFACT", help=ARTEFACT_HELP)],
     backend: BackendOptions,
     image: Annotated[
         Path | None,
@@ -40,7 +38,7 @@ def bench_command(
             help="Image to score. Default: a synthetic photograph of 1920 x 1080.",
         ),
     ] = None,
-    reference: Annotated[Path | None, typer.Option(metavar="FILE", help="What IMAGE is compared with.")] = None,
+    reference: Annotated[Path | None, typer.Option(metavar="FILE", help="Image that IMAGE is compared with.")] = None,
     crops: Annotated[
         str | None, typer.Option(metavar="PLAN", help="Where crops lie, as in iqa-run. Default: the artefact's plan.")
     ] = None,
@@ -52,7 +50,10 @@ def bench_command(
         ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long each row is repeated, in seconds; at least five rounds.")
+        float,
+        typer.Option(
+            metavar="SECONDS", show_default=False, help="Repeat each row so long, and at least five times. Default: 2."
+        ),
     ] = 2.0,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as JSON.")] = None,
     gmac: Annotated[
@@ -66,15 +67,17 @@ def bench_command(
     bandwidth: Annotated[
         float | None,
         typer.Option(
-            metavar="NUMBER", help="Of the memory, in 10^9 bytes a second. Default: measured.", rich_help_panel=_LIMITS
+            metavar="NUMBER",
+            help="What the memory gives, in 10^9 bytes a second. Default: measured.",
+            rich_help_panel=_LIMITS,
         ),
     ] = None,
     peak: Annotated[
         float | None,
         typer.Option(
             metavar="NUMBER",
-            help="Of arithmetic, in 10^9 operations a second. Default: the CPU's measured, a GPU's published for the "
-            "precision.",
+            help="What arithmetic gives, in 10^9 operations a second. Default: the CPU's measured, a GPU's published "
+            "for the precision.",
             rich_help_panel=_LIMITS,
         ),
     ] = None,

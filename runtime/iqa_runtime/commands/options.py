@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
+ARTEFACT_HELP = "File written by iqa-export (.onnx or .plan), or a bundled model: edge, edge-nr or edge-fr."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions:

@@ -20,7 +20,7 @@ def device_index(device: str) -> int:
     """Return the number of a device given as ``cuda`` or ``cuda:N``; raises `UsageError` for anything else."""
     match = re.fullmatch(r"cuda(?::([0-9]{1,3}))?", device)
     if match is None:
-        raise UsageError(f"device {device!r}: this runs on cuda or cuda:N")
+        raise UsageError(f"``device={device}``: this runs on cuda or cuda:N")
     return int(match[1] or 0)
 
 

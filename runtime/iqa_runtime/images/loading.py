@@ -50,7 +50,7 @@ def load_image(source: Source, *, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> NDA
         If `source` is of another type, or an array of another shape or dtype.
     """
     if pixel_limit < 1:
-        raise UsageError(f"pixel_limit={pixel_limit}: give a number of pixels of at least 1")
+        raise UsageError(f"``pixel_limit={pixel_limit}``: give a number of pixels of at least 1")
     if isinstance(source, np.ndarray):
         return _check_array(source)
     if not isinstance(source, (bytes, str, os.PathLike)):
@@ -110,6 +110,6 @@ def _decode(data: bytes, pixel_limit: int) -> NDArray[np.uint8]:
     header = inspect_header(data)
     if header.width * header.height > pixel_limit:
         raise ImageError(
-            f"{header.width} x {header.height} pixels, over the limit of {pixel_limit}; shrink it or raise pixel_limit"
+            f"{header.width} x {header.height} pixels, over the limit of {pixel_limit}; shrink it or raise the limit"
         )
     return upright(decode(data, header), header.orientation)

@@ -84,19 +84,24 @@ def parse_patch_plan(text: str, base: PatchPlan) -> PatchPlan:
     kind, first, second = match.group("kind", "first", "second") if match else (None, None, None)
     size = base.size
     if kind == "five" and first is None:
-        return check_patch_plan(PatchPlan(kind="five", size=size))
-    if kind == "center" and first is None:
-        return check_patch_plan(PatchPlan(kind="center", size=size))
-    if kind == "grid" and second is None:
-        return check_patch_plan(PatchPlan(kind="grid", size=size, stride=int(first or size)))
-    if kind == "random" and first is not None:
-        return check_patch_plan(PatchPlan(kind="random", size=size, count=int(first), seed=int(second or 0)))
-    if kind == "uniform" and first is not None and second is None:
-        return check_patch_plan(PatchPlan(kind="uniform", size=size, count=int(first)))
-    raise UsageError(
-        f"``crops={text}``: no patch plan; write five, center, grid, grid:STRIDE, random:COUNT, random:COUNT:SEED or "
-        "uniform:COUNT"
-    )
+        plan = PatchPlan(kind="five", size=size)
+    elif kind == "center" and first is None:
+        plan = PatchPlan(kind="center", size=size)
+    elif kind == "grid" and second is None:
+        plan = PatchPlan(kind="grid", size=size, stride=int(first or size))
+    elif kind == "random" and first is not None:
+        plan = PatchPlan(kind="random", size=size, count=int(first), seed=int(second or 0))
+    elif kind == "uniform" and first is not None and second is None:
+        plan = PatchPlan(kind="uniform", size=size, count=int(first))
+    else:
+        raise UsageError(
+            f"``crops={text}``: no patch plan; write five, center, grid, grid:STRIDE, random:COUNT, "
+            "random:COUNT:SEED or uniform:COUNT"
+        )
+    try:
+        return check_patch_plan(plan)
+    except UsageError as error:
+        raise UsageError(f"``crops={text}``: {error}") from error
 
 
 def format_patch_plan(plan: PatchPlan) -> str:

@@ -98,12 +98,16 @@ class Pipeline:
         self._features = None if encoder is None else FeatureStore(encoder, self._image)
         self._maps = [output.name for output in contract.maps] if maps else []
         if maps and "quality_map" not in self._maps:
-            raise UsageError("this artefact has no quality map; export it with iqa-export --maps")
+            raise UsageError(
+                "``maps``: this artefact has no quality map; export one that has: iqa-export --model NAME --maps"
+            )
         if maps and self._image.stacked:
-            raise UsageError("this artefact scores several crops as one and has no map of each; leave maps out")
+            raise UsageError("``maps``: this artefact scores several crops as one and has no map of each; leave it out")
         self._restored = [output.name for output in contract.extras if restored and output.name == "restored"]
         if restored and not self._restored:
-            raise UsageError("this artefact restores nothing; export one that does with iqa-export --restored")
+            raise UsageError(
+                "``restored``: this artefact restores nothing; export one that does: iqa-export --model dri --restored"
+            )
         # Maps and restored images are as large as their images and wait with them; and an encoder runs on the same
         # threads as the network.
         self._under_way = 0 if self._maps or self._restored or encoder is not None else _UNDER_WAY

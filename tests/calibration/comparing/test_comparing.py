@@ -337,6 +337,15 @@ class TestCommand:
             assert f"{option}: {encoder} would overwrite the reference encoder of the artefact" in result.stderr
             assert encoder.read_bytes() == before
 
+    @pytest.mark.parametrize("option", ["--backend", "--device", "--second-backend", "--second-device"])
+    def test_what_is_wrong_of_a_side_is_said_of_its_option(
+        self, tmp_path: Path, images: list[str], option: str
+    ) -> None:
+        path = write(tmp_path / "a.onnx")
+        result = invoke(main, str(path), str(path), "--images", images[0], option, "foo")
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"iqa-compare: {option} foo")
+
     def test_a_missing_folder_is_found_before_the_work(self, tmp_path: Path, images: list[str]) -> None:
         path = write(tmp_path / "a.onnx")
         output = tmp_path / "none" / "c.json"

@@ -66,6 +66,6 @@ def test_names_are_nodes_layers_or_blocks(wanted, found):
 )
 def test_a_name_that_is_nothing_is_an_error_with_the_nearest(wanted, hint):
     with pytest.raises(
-        UsageError, match=f"keep_float '{wanted}': no node, layer or block of that name computes; {hint}"
+        UsageError, match=f"``keep_float={wanted}``: no node, layer or block of that name computes; {hint}"
     ):
         kept_nodes(LAYERS, ["head", wanted], "computes")

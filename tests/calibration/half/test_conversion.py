@@ -231,7 +231,7 @@ def test_nodes_layers_and_blocks_can_be_kept_in_float(name, kind):
 
 
 def test_a_name_to_keep_that_is_nothing_is_refused():
-    with pytest.raises(UsageError, match=r"keep_float 'secon': .* computes in float32; the nearest is second"):
+    with pytest.raises(UsageError, match=r"``keep_float=secon``: .* computes in float32; the nearest is second"):
         to_half(network(), feeds(), keep_float=["secon"])
 
 

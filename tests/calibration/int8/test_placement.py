@@ -169,7 +169,7 @@ def test_nodes_layers_and_blocks_can_stay_float(keep, quantised):
 
 @pytest.mark.parametrize("keep", ["blo", "block.0.que", "softmax", ""])
 def test_a_name_that_is_nothing_is_an_error(keep):
-    with pytest.raises(UsageError, match=f"keep_float '{keep}'"):
+    with pytest.raises(UsageError, match=f"``keep_float={keep}``"):
         place(attention(16), "tensorrt", keep_float=[keep])
 
 

@@ -391,7 +391,7 @@ def test_bad_requests_are_refused_before_any_work(request_for, artefact, tmp_pat
         calibrate(request_for(form, output=artefact))
     with pytest.raises(UsageError, match="give at least 2"):
         calibrate(replace(request_for(form), images=request_for(form).images[:1]))
-    with pytest.raises(UsageError, match="keep_float 'decoder'"):
+    with pytest.raises(UsageError, match="``keep_float=decoder``"):
         calibrate(request_for(Form.choose("int8", keep_float=("decoder",))))
     made = request_for(Form.choose("fp16"))
     calibrate(made)

@@ -49,7 +49,14 @@ def run(monkeypatch, capsys):
         (["--model", "yoto", "--weights", "random:x"], "SEED is a number"),
         (["--model", "yoto", "--weights", "random:0", "--task", "nar"], "--task nar: yoto swin_t does nr, fr"),
         (["--model", "yoto", "--weights", "random:0", "--task", "fr"], "--task fr needs --segment"),
-        (["--model", "yoto", "--weights", "random:0", "--cache-reference"], "no reference to cache"),
+        (
+            ["--model", "yoto", "--weights", "random:0", "--cache-reference"],
+            "--cache-reference: yoto nr has no features of a reference; leave it out",
+        ),
+        (
+            ["--model", "yoto", "--weights", "random:0", "--task", "nr", "--reference-image", "x.png"],
+            "--reference-image: yoto nr has no features of a reference; leave it out",
+        ),
         (["--model", "yoto", "--weights", "random:0", "--crops", "spiral"], "spiral"),
         (["--model", "yoto", "--weights", "random:0", "--opset", "17"], "--opset 17"),
         (["--model", "yoto", "--weights", "random:0", "--restored"], "--restored: yoto has no such output"),

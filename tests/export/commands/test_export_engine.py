@@ -154,7 +154,38 @@ def test_an_engine_that_is_asked_for_and_cannot_be_built_is_an_error(engine, tmp
         (["edge.onnx"], "edge.onnx: exported already; iqa-engine builds an engine of it: iqa-engine build edge.onnx"),
         (["edge.onnx", "--engine", "--output", "x y.plan"], "iqa-engine build edge.onnx --output 'x y.plan'"),
         (["edge.onnx", "--engine", "--model", "yoto"], "edge.onnx: exported already"),
-        (["edge.onnx", "--engine", "--int8"], "iqa-calibrate edge.onnx --int8"),
+        (
+            ["edge.onnx", "--engine", "--library", "tensorrt_rtx"],
+            "iqa-engine build edge.onnx --library tensorrt_rtx",
+        ),
+        (
+            ["edge.onnx", "--engine", "--int8", "--library", "tensorrt_rtx", "--output", "x.plan"],
+            "iqa-calibrate edge.onnx --int8 --target tensorrt --output x.onnx && "
+            "iqa-engine build x.onnx --output x.plan --library tensorrt_rtx",
+        ),
+        (
+            ["edge.onnx", "--engine", "--fp16"],
+            "iqa-calibrate edge.onnx --fp16 --target tensorrt && iqa-engine build edge.fp16.tensorrt.onnx",
+        ),
+        (
+            [
+                "edge.onnx",
+                "--int8",
+                "--target",
+                "openvino",
+                "--keep-float",
+                "a b",
+                "--keep-float",
+                "c",
+                "--no-attention",
+            ],
+            "iqa-calibrate converts it: iqa-calibrate edge.onnx --int8 --target openvino --keep-float 'a b' "
+            "--keep-float c --no-attention",
+        ),
+        (
+            ["edge.onnx", "--fp16", "--seed", "3", "--calibration-images", "photographs", "--output", "y.onnx"],
+            "iqa-calibrate edge.onnx --fp16 --seed 3 --images photographs --output y.onnx",
+        ),
         (["edge.onnx", "--refit", "x.plan", "--output", "y.plan"], "iqa-engine refit edge.onnx x.plan --output y.plan"),
         (["--model", "yoto", "--refit", "x.plan"], "iqa-engine refit NEW.onnx x.plan"),
         (

@@ -144,13 +144,13 @@ def test_artefacts_with_cached_features_and_with_several_crops_an_item(artefacts
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_sizes": ()}, "batch sizes"),
+        ({"batch_sizes": ()}, "``batch_sizes=``"),
         ({"batch_sizes": (1, 0)}, "1 to 1024"),
         ({"seconds": 0}, "above 0"),
-        ({"gmac": -1.0}, "gmac is -1.0"),
-        ({"peak": float("nan")}, "peak is nan"),
+        ({"gmac": -1.0}, "``gmac=-1.0``"),
+        ({"peak": float("nan")}, "``peak=nan``"),
         ({"reference": Path("r.png")}, "a reference without an image"),
-        ({"device": "tpu"}, "device 'tpu'"),
+        ({"device": "tpu"}, "``device=tpu``"),
         ({"trust": Path("key.pem")}, "only engines .* are signed"),
     ],
 )

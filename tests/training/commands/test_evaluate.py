@@ -323,13 +323,14 @@ def test_missing_and_foreign_files_are_one_line_and_exit_code_2(run, difference,
     for artefact, name, root, message in [
         (tmp_path / "none.onnx", "csv", table, "none.onnx: cannot read the artefact"),
         (tmp_path / "plain.onnx", "csv", table, "an ONNX file without a contract"),
-        (difference, "imagenet", table, "no data set 'imagenet'"),
+        (difference, "imagenet", table, "--dataset imagenet: no such data set"),
         (difference, "csv", tmp_path / "nowhere", "nowhere"),
         (difference, "tid2013", table.parent, "TID2013"),
     ]:
         code, stdout, stderr = run(artefact, "--dataset", name, "--root", root)
         assert (code, stdout) == (2, "")
         assert message in stderr
+        assert stderr.count("\n") == 1
         assert "Traceback" not in stderr
 
 

@@ -261,7 +261,7 @@ def test_bad_matlab_file_is_one_clear_error(contents, message, tmp_path):
 
 
 def test_unknown_data_set_lists_the_known(tmp_path):
-    with pytest.raises(UsageError, match="no data set 'tid2008'; give one of live, csiq, tid2013"):
+    with pytest.raises(UsageError, match="``dataset=tid2008``: no such data set; give one of live, csiq, tid2013"):
         read_dataset("tid2008", tmp_path)
 
 

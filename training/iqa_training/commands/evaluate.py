@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from iqa_runtime.artefacts.opening import open_artefact
-from iqa_runtime.commands.options import BackendOptions
+from iqa_runtime.commands.options import ARTEFACT_HELP, BackendOptions
 from iqa_runtime.commands.shared import (
     NOT_RUN,
     SOME_FAILED,
@@ -31,17 +31,21 @@ app = make_app()
 @app.command()
 @with_groups
 def eval_command(
-    artefact: Annotated[
-        Path, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or a bundled one: edge-nr, edge-fr.")
-    ],
+    artefact: Annotated[Path, typer.Argument(metavar="ARTEFACT", help=ARTEFACT_HELP)],
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Data set; docs/datasets.md lists them.")],
-    root: Annotated[Path, typer.Option(metavar="DIR", help="Where it lies, in its published layout.")],
+    root: Annotated[Path, typer.Option(metavar="FOLDER", help="Where it lies, in its published layout.")],
     backend: BackendOptions,
     split: Annotated[
         str,
-        typer.Option(metavar="PART", help="Part of it: all, train, test, or official:PART where one is published."),
+        typer.Option(
+            metavar="PART",
+            show_default=False,
+            help="Part of it: all, train, test, or official:PART where one is published. Default: all.",
+        ),
     ] = "all",
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the split and of the bootstrap.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", show_default=False, help="Seed of split and bootstrap. Default: 0.")
+    ] = 0,
     types: Annotated[
         str | None, typer.Option(metavar="TYPE,...", help="Only these distortion types. Default: all.")
     ] = None,
@@ -54,7 +58,7 @@ def eval_command(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write report (.json), scatter plot (.png) and scores (.csv) here."),
+        typer.Option(metavar="FOLDER", help="Write report (.json), scatter plot (.png) and scores (.csv) here."),
     ] = None,
 ) -> int:
     """Judge an artefact on a data set with human scores: SRCC, PLCC, KRCC, RMSE, by distortion type, with intervals."""

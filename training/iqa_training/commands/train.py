@@ -23,13 +23,13 @@ def train_command(
     data: Annotated[
         Path, typer.Option(metavar="PATH", help="Root of the data set; for a synthetic one, a folder of photographs.")
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the run; a run that is there is resumed.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the run; a run that is there is resumed.")],
     weights: Annotated[
         list[str] | None,
         typer.Option(metavar="ROLE=FILE", help="Checkpoint to start from, as encoder=FILE; may be repeated."),
     ] = None,
     cache: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where a synthetic set is kept. Default: OUT/cache.")
+        Path | None, typer.Option(metavar="FOLDER", help="Where a synthetic set is kept. Default: OUT/cache.")
     ] = None,
     licence: Annotated[
         str | None,

@@ -55,5 +55,5 @@ def read_dataset(name: str, root: str | Path) -> Dataset:
         See `PublishedDataset.read`.
     """
     if name not in DATASETS:
-        raise UsageError(f"no data set {name!r}; give one of {', '.join(DATASETS)}")
+        raise UsageError(f"``dataset={name}``: no such data set; give one of {', '.join(DATASETS)}")
     return DATASETS[name].read(Path(root))

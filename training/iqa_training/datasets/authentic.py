@@ -113,8 +113,8 @@ KONIQ10K = PublishedDataset(
     paper="Hosu et al., KonIQ-10k: An ecologically valid database for deep learning of blind image quality assessment, "
     "IEEE TIP 2020",
     terms="see its page; the photographs come from YFCC100M, each under its own Creative Commons licence",
-    layout="  koniq10k_distributions_sets.csv  1024x768/10004473376.jpg\n"
-    "  or koniq10k_scores_and_distributions.csv, which lacks the split; or 512x384",
+    layout="koniq10k_distributions_sets.csv, 1024x768/10004473376.jpg; "
+    "or koniq10k_scores_and_distributions.csv, which lacks the split; or 512x384",
     labels=_koniq10k,
 )
 
@@ -125,7 +125,7 @@ LIVE_CHALLENGE = PublishedDataset(
     paper="Ghadiyaram and Bovik, Massive online crowdsourced study of subjective and objective picture quality, "
     "IEEE TIP 2016",
     terms="free of charge for research; its copyright notice must be kept and the source acknowledged",
-    layout="  Data/AllImages_release.mat  Data/AllMOS_release.mat  Images/10.bmp",
+    layout="Data/AllImages_release.mat, Data/AllMOS_release.mat, Images/10.bmp",
     labels=_live_challenge,
 )
 
@@ -136,9 +136,9 @@ LIVE_FB = PublishedDataset(
     paper="Ying et al., From patches to pictures (PaQ-2-PiQ): Mapping the perceptual space of picture quality, "
     "CVPR 2020",
     terms="see its page; the pictures come from AVA, VOC, EMOTIC and others, on the terms of each",
-    layout="  labels_image.csv  database/voc_emotic_ava/AVA__149.jpg  database/blur_dataset/motion0044.jpg\n"
-    "  beside the labels, for the official split: labels>640.csv or labels640.csv, and\n"
-    "  labels<=640_padded.csv or labels=640_padded.csv",
+    layout="labels_image.csv, database/voc_emotic_ava/AVA__149.jpg, database/blur_dataset/motion0044.jpg; "
+    "beside the labels, for the official split: labels>640.csv or labels640.csv, and "
+    "labels<=640_padded.csv or labels=640_padded.csv",
     labels=_live_fb,
 )
 
@@ -148,6 +148,6 @@ SPAQ = PublishedDataset(
     url="https://github.com/h4nwei/SPAQ",
     paper="Fang et al., Perceptual quality assessment of smartphone photography, CVPR 2020",
     terms="for education and research; not for a commercial product without its authors' permission",
-    layout="  Annotations/MOS and Image attribute scores.xlsx  TestImage/00001.jpg",
+    layout="Annotations/MOS and Image attribute scores.xlsx, TestImage/00001.jpg",
     labels=_spaq,
 )

@@ -50,7 +50,7 @@ CSV = PublishedDataset(
     url="",
     paper="",
     terms="your own",
-    layout="  mos.csv, with the header distorted,reference,mos and, if wanted, type; the reference may be empty;\n"
-    "  paths are relative to the table's folder; a higher mos is better",
+    layout="mos.csv, with the header distorted,reference,mos and, if wanted, type; the reference may be empty; "
+    "paths are relative to the table's folder; a higher mos is better",
     labels=_plain,
 )

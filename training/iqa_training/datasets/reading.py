@@ -75,7 +75,7 @@ class PublishedDataset:
         ------
         FileError
             A label file or an image is missing, an image is listed twice, or a label is no number or outside the scale.
-            The message ends in the expected layout and the address of the data set.
+            The message ends in the address of the data set and its layout.
         """
         try:
             if not root.exists():
@@ -83,10 +83,8 @@ class PublishedDataset:
             scale, labels = self.labels(root)
             _check(root, scale, labels)
         except FileError as error:
-            published = f"\nIt is published at {self.url}" if self.url else ""
-            raise FileError(
-                f"{error}\n{self.title} is read from files like these:\n{self.layout}{published}"
-            ) from error
+            published = f" (published at {self.url})" if self.url else ""
+            raise FileError(f"{error}; {self.title}{published} is read from such files: {self.layout}") from error
         samples = tuple(
             Sample(
                 label.distorted,

@@ -196,8 +196,8 @@ LIVE = PublishedDataset(
     paper="Sheikh et al., A statistical evaluation of recent full reference image quality assessment algorithms, "
     "IEEE TIP 2006",
     terms="free of charge; its copyright notice must be kept and the source acknowledged",
-    layout="  dmos_realigned.mat  refnames_all.mat  refimgs/bikes.bmp\n"
-    "  jp2k/img1.bmp  jpeg/img1.bmp  wn/img1.bmp  gblur/img1.bmp  fastfading/img1.bmp",
+    layout="dmos_realigned.mat, refnames_all.mat, refimgs/bikes.bmp, "
+    "jp2k/img1.bmp, jpeg/img1.bmp, wn/img1.bmp, gblur/img1.bmp, fastfading/img1.bmp",
     labels=_live,
 )
 
@@ -207,7 +207,7 @@ CSIQ = PublishedDataset(
     url="https://s2.smu.edu/~eclarson/csiq.html",
     paper="Larson and Chandler, Most apparent distortion, Journal of Electronic Imaging 2010",
     terms="no licence is stated; ask its authors for anything but research",
-    layout="  csiq.DMOS.xlsx  src_imgs/1600.png  dst_imgs/awgn/1600.AWGN.1.png  dst_imgs/blur/1600.BLUR.1.png",
+    layout="csiq.DMOS.xlsx, src_imgs/1600.png, dst_imgs/awgn/1600.AWGN.1.png, dst_imgs/blur/1600.BLUR.1.png",
     labels=_csiq,
 )
 
@@ -217,7 +217,7 @@ TID2013 = PublishedDataset(
     url="https://www.ponomarenko.info/tid2013.htm",
     paper="Ponomarenko et al., Image database TID2013, Signal Processing: Image Communication 2015",
     terms="for research; see the readme in it",
-    layout="  mos_with_names.txt  reference_images/I01.BMP  distorted_images/i01_01_1.bmp",
+    layout="mos_with_names.txt, reference_images/I01.BMP, distorted_images/i01_01_1.bmp",
     labels=_tid2013,
 )
 
@@ -227,7 +227,7 @@ KADID10K = PublishedDataset(
     url="https://database.mmsp-kn.de/kadid-10k-database.html",
     paper="Lin, Hosu and Saupe, KADID-10k: A large-scale artificially distorted IQA database, QoMEX 2019",
     terms="see its page; the pristine images come from Pixabay",
-    layout="  dmos.csv  images/I01.png  images/I01_01_01.png",
+    layout="dmos.csv, images/I01.png, images/I01_01_01.png",
     labels=_kadid10k,
 )
 
@@ -238,7 +238,7 @@ PIPAL = PublishedDataset(
     paper="Gu et al., PIPAL: a large-scale image quality assessment dataset for perceptual image restoration, "
     "ECCV 2020",
     terms="for research; see its page",
-    layout="  Train_Label/A0001.txt  Train_Ref/A0001.bmp  Train_Dist/A0001_00_00.bmp\n"
-    "  the distorted images may lie in Distortion_1 to Distortion_4 instead",
+    layout="Train_Label/A0001.txt, Train_Ref/A0001.bmp, Train_Dist/A0001_00_00.bmp; "
+    "the distorted images may lie in Distortion_1 to Distortion_4 instead",
     labels=_pipal,
 )
