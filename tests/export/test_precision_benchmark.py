@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from command_line import invoke
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -56,7 +58,7 @@ def test_the_table_has_every_row_and_leaves_open_what_was_not_measured(benchmark
 @pytest.mark.filterwarnings("ignore:. calibration images:UserWarning")
 @pytest.mark.openvino
 def test_one_model_is_measured_and_the_others_stay(
-    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     forms = [benchmark.Form.choose("fp16"), benchmark.Form.choose("int8-weights", target="openvino")]
     monkeypatch.setattr(benchmark, "FORMS", forms)
@@ -64,8 +66,8 @@ def test_one_model_is_measured_and_the_others_stay(
     before = benchmark.Row(precision="fp32", backend="openvino", megabytes=90.0)
     results.write_text(json.dumps({"models": {"mfe": {"rows": [vars(before)]}}}))
     arguments = ["--models", "edge-fr", "--images", "1", "--rounds", "1", "--threads", "2", "--json", str(results)]
-    monkeypatch.setattr(sys, "argv", ["precision.py", *arguments])
-    benchmark.main()
+    result = invoke(benchmark.main, *arguments)
+    assert result.exit_code == 0
     models = json.loads(results.read_text())["models"]
     assert list(models) == ["edge-fr", "mfe"]
     assert models["mfe"]["rows"] == [vars(before)]
@@ -82,4 +84,4 @@ def test_one_model_is_measured_and_the_others_stay(
     assert 0 < whole["largest"] < small["largest"] < 0.04
     assert all(row["one_core_ms"] > 0 for key, row in rows.items() if key != ("fp16", ""))
     assert rows["fp16", ""]["one_core_ms"] is None
-    assert len(capsys.readouterr().out.splitlines()) == 2 + 5 + 1
+    assert len(result.stdout.splitlines()) == 2 + 5 + 1

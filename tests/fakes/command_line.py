@@ -7,12 +7,11 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from typing import NamedTuple
 from unittest.mock import patch
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What a command leaves: its exit code and what it wrote."""
 
     exit_code: int
@@ -40,6 +39,9 @@ def invoke(main: Callable[[], object], *arguments: object, stdin: bytes = b"") -
             main()
         except SystemExit as stopped:
             code = stopped.code or 0
+            if isinstance(code, str):  # a message, as Python takes it
+                err.write(f"{code}\n")
+                code = 1
         texts = []
         for stream in (out, err):
             stream.flush()

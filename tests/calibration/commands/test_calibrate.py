@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from command_line import invoke
 from iqa_calibration.commands import calibrate as cli
 from iqa_runtime import read_contract
 
@@ -14,17 +16,9 @@ NO_BFLOAT16 = "no bfloat16 arithmetic"
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run():
     """Run the command in this process; return exit code, stdout and stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["iqa-calibrate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
+    return partial(invoke, cli.main)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int8-weights"])

@@ -10,7 +10,6 @@ import fake_cuda
 import fake_tensorrt
 from fake_tensorrt_sources import write_artefact
 from iqa_calibration.jobs.forms import Form
-from iqa_export.commands import engine as engine_cli
 from iqa_export.commands import export as cli
 from iqa_export.commands.engine import EngineChoice
 from iqa_export.engine import EngineOptions, build_engine, building, why_no_engine
@@ -60,23 +59,9 @@ def begun(monkeypatch):
 
 
 @pytest.fixture
-def build(run):
-    """Run iqa-engine build likewise."""
-    return partial(run, "build", main=engine_cli.main)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run iqa-export in this process and an empty folder; return exit code and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments, main=cli.main):
-        monkeypatch.setattr(sys, "argv", ["iqa", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return int(stopped.value.code or 0), " ".join(capsys.readouterr().err.split())
-
-    return call
+def build(engine):
+    """Run iqa-engine build."""
+    return partial(engine, "build")
 
 
 @pytest.mark.usefixtures("rtx")
@@ -102,7 +87,7 @@ def run(monkeypatch, capsys, tmp_path):
     ],
 )
 def test_what_is_known_at_once_is_told_before_the_export(run, begun, tmp_path, arguments, code, message):
-    returned, err = run(*EDGE, *arguments)
+    returned, _, err = run(*EDGE, *arguments)
     assert re.search(message, err)
     assert (returned, begun) == (code, [])
     assert list(tmp_path.iterdir()) == []
@@ -126,7 +111,7 @@ def test_what_is_known_at_once_is_told_before_the_export(run, begun, tmp_path, a
 def test_what_no_build_can_do_is_told_before_it(build, tmp_path, arguments, code, message):
     pytest.importorskip("cryptography")
     write_artefact(tmp_path / "x.onnx")
-    returned, err = build("x.onnx", *arguments)
+    returned, _, err = build("x.onnx", *arguments)
     assert re.search(message, err)
     assert returned == code
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
@@ -135,7 +120,7 @@ def test_what_no_build_can_do_is_told_before_it(build, tmp_path, arguments, code
 def test_an_engine_that_nothing_can_build_is_refused_before_the_export(run, begun, monkeypatch):
     for library in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, library, None)
-    code, err = run(*EDGE, "--engine")
+    code, _, err = run(*EDGE, "--engine")
     assert "an engine needs TensorRT" in err
     assert (code, begun) == (1, [])
 
@@ -159,7 +144,7 @@ def test_what_an_engine_is_built_of_is_made_for_tensorrt(run, begun, precision):
 )
 def test_a_file_that_nobody_named_is_not_replaced(run, begun, tmp_path, arguments, kept):
     (tmp_path / kept).write_bytes(b"mine")
-    code, err = run(*arguments, "--output", "yoto.plan")
+    code, _, err = run(*arguments, "--output", "yoto.plan")
     assert f"--output yoto.plan: the export would replace {kept}" in err
     assert "iqa-engine build yoto.onnx --output yoto.plan" in err
     assert (code, begun) == (2, [])
@@ -173,11 +158,11 @@ def test_a_file_of_the_default_name_is_replaced_as_without_an_engine(run, tmp_pa
 
 
 @pytest.mark.usefixtures("rtx")
-def test_a_plan_is_no_artefact_to_build_from(run, build):
-    code, err = build("x.plan")
+def test_a_plan_is_no_artefact_to_build_from(engine, build):
+    code, _, err = build("x.plan")
     assert code == 2
     assert "x.plan: an engine already; give the ONNX artefact" in err
-    code, err = run("refit", "x.plan", "y.plan", main=engine_cli.main)
+    code, _, err = engine("refit", "x.plan", "y.plan")
     assert code == 2
     assert "x.plan: an engine; give the ONNX artefact first" in err
 
@@ -186,7 +171,7 @@ def test_a_plan_is_no_artefact_to_build_from(run, build):
 @pytest.mark.parametrize("library", ["tensorrt", "tensorrt_rtx"])
 def test_the_command_chooses_the_library(build, tmp_path, library):
     write_artefact(tmp_path / "x.onnx")
-    code, err = build("x.onnx", "--library", library)
+    code, _, err = build("x.onnx", "--library", library)
     assert code == 0, err
     assert read_engine_file(tmp_path / "x.plan").host.library == library
 
@@ -194,7 +179,7 @@ def test_the_command_chooses_the_library(build, tmp_path, library):
 @pytest.mark.usefixtures("both", "without_gpu")
 def test_without_a_gpu_the_library_that_needs_none_is_named(build, tmp_path):
     write_artefact(tmp_path / "x.onnx")
-    code, err = build("x.onnx")
+    code, _, err = build("x.onnx")
     assert code == 1
     assert re.search(r"x\.plan: TensorRT builds on the GPU .*build without one: --library tensorrt_rtx", err)
     assert why_no_engine() == (
@@ -247,7 +232,7 @@ def test_an_unknown_library_is_refused_in_python_too(tmp_path):
 @pytest.mark.slow
 def test_8_bit_weights_become_an_engine_of_tensorrt_rtx_itself(run, tmp_path):
     pytest.importorskip("tensorrt_rtx")
-    code, err = run(*EDGE, "--int8-weights", "--no-gate", "--output", "x.plan", "--library", "tensorrt_rtx")
+    code, _, err = run(*EDGE, "--int8-weights", "--no-gate", "--output", "x.plan", "--library", "tensorrt_rtx")
     assert code == 0, err
     described = read_engine_file(tmp_path / "x.plan")
     assert (described.contract.precision, described.contract.target) == ("int8-weights", "tensorrt")

@@ -1,33 +1,17 @@
 """iqa-export as a user types it."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from iqa_export.commands import export as cli
 from iqa_runtime import Scorer, read_contract
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "photographs"
 SCORE_SHARE = 1e-4
 """Of the largest score: the promise made to users."""
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process; return exit code, stdout and stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["iqa-export", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.mark.parametrize(
@@ -63,8 +47,7 @@ def run(monkeypatch, capsys):
         (["--model", "cvrkd", "--weights", "random:0", "--maps"], "--maps: cvrkd predicts no quality map"),
     ],
 )
-def test_usage_errors_are_one_line_and_exit_code_2(run, tmp_path, monkeypatch, arguments, message):
-    monkeypatch.chdir(tmp_path)
+def test_usage_errors_are_one_line_and_exit_code_2(run, tmp_path, arguments, message):
     code, out, err = run(*arguments)
     assert code == 2
     assert out == ""

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from functools import partial
 
 import onnx
 import pytest
@@ -11,8 +10,6 @@ from onnx import numpy_helper
 import fake_cuda
 import fake_tensorrt
 from iqa_calibration.graphs.finishing import embed_contract
-from iqa_export.commands import engine as engine_cli
-from iqa_export.commands import export as cli
 from iqa_export.commands.engine import EngineChoice
 from iqa_export.commands.options import EngineBuildOptions
 from iqa_export.engine import EngineOptions
@@ -21,27 +18,6 @@ from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.engine_file import load_engine, read_engine_file
 from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import UsageError
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run iqa-export in this process and an empty folder; return exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments, main=cli.main):
-        monkeypatch.setattr(sys, "argv", ["iqa", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, " ".join(captured.err.split())
-
-    return call
-
-
-@pytest.fixture
-def engine(run):
-    """Run iqa-engine likewise."""
-    return partial(run, main=engine_cli.main)
 
 
 @pytest.fixture

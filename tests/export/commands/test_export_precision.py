@@ -1,32 +1,15 @@
 """iqa-export with a precision, as a user types it."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from iqa_export.commands import export as cli
 from iqa_runtime import Scorer, read_contract
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 INT8_BYTES = 5_000_000
 """The promise for the edge model."""
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the command in this process and in an empty folder; return exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["iqa-export", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import fake_cuda
 import fake_pycuda
 import fake_tensorrt
 import iqa_runtime.benchmark.gpu as gpu_module
+from command_line import invoke
 from fake_cuda import FakeCudaRuntime, cudaError_t
 from iqa_runtime.artefacts.files import description_path
 from iqa_runtime.artefacts.signing import sign, signature_path
@@ -208,19 +209,17 @@ def test_batches_on_a_gpu_are_one_item_and_whole_runs(plan: Path) -> None:
     assert [row.items for row in report.batches] == [1, 8, 16, 32]
 
 
-def test_only_a_trusted_engine_is_measured(
-    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_a_trusted_engine_is_measured(plan: Path, tmp_path: Path) -> None:
     private, public = write_key_pair(tmp_path)
     description = description_path(plan)
     signature_path(description).write_bytes(sign(description.read_bytes(), private))
     arguments = [str(plan), "--seconds", "0.01", "--threads", "1", "--batch-sizes", "1", "--trust"]
-    assert run_command(monkeypatch, *arguments, str(public)) == 0
+    assert invoke(bench_cli.main, *arguments, public).exit_code == 0
     (tmp_path / "other").mkdir()
     _, other = write_key_pair(tmp_path / "other")
-    capsys.readouterr()
-    assert run_command(monkeypatch, *arguments, str(other)) == 1
-    assert "not the signature of" in capsys.readouterr().err
+    code, _, err = invoke(bench_cli.main, *arguments, other)
+    assert code == 1
+    assert "not the signature of" in err
 
 
 def test_what_is_given_needs_no_measurement(gpu: FakeCudaRuntime, plan: Path) -> None:
@@ -229,41 +228,29 @@ def test_what_is_given_needs_no_measurement(gpu: FakeCudaRuntime, plan: Path) ->
     assert report.machine == Machine(bandwidth=3300.0, bandwidth_source="given", peak=9e5, peak_source="given")
 
 
-def test_the_command_says_how_each_number_is_known(
-    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_how_each_number_is_known(plan: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     arguments = [str(plan), "--seconds", "0.01", "--threads", "1", "--batch-sizes", "1", "--output", str(output)]
-    assert run_command(monkeypatch, *arguments) == 0
-    shown = capsys.readouterr().out
+    code, shown, _ = invoke(bench_cli.main, *arguments)
+    assert code == 0
     compute = next(line for line in shown.splitlines() if line.lstrip().startswith("compute"))
     assert compute.split()[-2:] == ["8000.0", "12.9%"], "eight items in a tick, of the peak in the last line"
     line = shown.splitlines()[-1]
     assert line.startswith("the machine: memory 0.1 GB/s (measured), float32 peak 61839.4 GFLOP/s (published, at the")
     machine = json.loads(output.read_text(encoding="utf-8"))["machine"]
     assert (machine["bandwidth_source"], machine["peak_source"]) == ("measured", "published")
-    assert run_command(monkeypatch, *arguments, "--peak", "100") == 0
-    assert "GB/s (measured), peak 100.0 GFLOP/s (given); " in capsys.readouterr().out
+    code, shown, _ = invoke(bench_cli.main, *arguments, "--peak", 100)
+    assert code == 0
+    assert "GB/s (measured), peak 100.0 GFLOP/s (given); " in shown
 
 
-def test_without_a_gpu_the_command_is_one_error_and_exit_code_1(
-    gpu: FakeCudaRuntime, plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_gpu_the_command_is_one_error_and_exit_code_1(gpu: FakeCudaRuntime, plan: Path) -> None:
     gpu.devices = 0
-    assert run_command(monkeypatch, str(plan)) == 1
-    captured = capsys.readouterr()
-    assert captured.err.startswith("iqa-bench: ")
-    assert captured.err.count("\n") == 1
-    assert "no NVIDIA GPU was found here" in captured.err
-    assert not captured.out
-
-
-def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
-    """Run iqa-bench and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["iqa-bench", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        bench_cli.main()
-    return ended.value.code
+    code, out, err = invoke(bench_cli.main, plan)
+    assert (code, out) == (1, "")
+    assert err.startswith("iqa-bench: ")
+    assert err.count("\n") == 1
+    assert "no NVIDIA GPU was found here" in err
 
 
 @pytest.mark.gpu

@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from scipy import stats
 
+from command_line import invoke
 from fake_tensorrt_sources import write_cached
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_runtime.contract import Contract, FileDigest, PatchPlan, ScoreOutput, TensorInput, Weights
@@ -124,18 +126,10 @@ def write_table(path, rows):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(monkeypatch):
     """Run the command in this process; return exit code, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["iqa-eval", *map(str, arguments)])
-        monkeypatch.setattr("iqa_training.evaluation.statistics.RESAMPLES", 10)
-        with pytest.raises(SystemExit) as stopped:
-            eval_cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
+    monkeypatch.setattr("iqa_training.evaluation.statistics.RESAMPLES", 10)
+    return partial(invoke, eval_cli.main)
 
 
 def rows_of(report):

@@ -1,7 +1,7 @@
 """iqa-train as a user types it."""
 
 import csv
-import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -9,6 +9,7 @@ import pytest
 import safetensors
 import torch
 
+from command_line import invoke
 from iqa_export.checkpoints import load_into, read_checkpoint
 from iqa_export.systems.yoto import YotoSystem
 from iqa_training.commands import train as cli
@@ -23,17 +24,9 @@ recipe: {variant: edge}
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run():
     """Run the command in this process; return exit code, stdout and stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["iqa-train", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
+    return partial(invoke, cli.main)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import importlib.util
 import io
-import sys
 from pathlib import Path
 
 import cv2
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command_line import invoke
 from iqa_runtime.images.loading import load_image
 from iqa_training.datasets import read_dataset
 from iqa_training.datasets.referenced import _TID2013_TYPES
@@ -72,12 +72,7 @@ def test_types_have_the_names_of_the_reader_of_tid2013(script):
     }
 
 
-def call(script, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["human_scores.py", *map(str, arguments)])
-    script.main()
-
-
-def test_the_set_can_be_read_as_a_table(script, tmp_path, monkeypatch):
+def test_the_set_can_be_read_as_a_table(script, tmp_path):
     random = np.random.default_rng(0)
     kodak = tmp_path / "kodak"
     kodak.mkdir()
@@ -85,7 +80,8 @@ def test_the_set_can_be_read_as_a_table(script, tmp_path, monkeypatch):
     Image.fromarray(wide).save(kodak / "kodim01.png")
     scores = tmp_path / "scores.csv"
     scores.write_text("distorted,reference,type,level,mos,exact\nx,ref/i01.png,16,2,5.5,1\ny,I01.BMP,7,5,2.25,1\n")
-    call(script, monkeypatch, "--photographs", kodak, "--scores", scores, "--output", tmp_path / "set")
+    arguments = ("--photographs", kodak, "--scores", scores, "--output", tmp_path / "set")
+    assert invoke(script.main, *arguments).exit_code == 0
     dataset = read_dataset("csv", tmp_path / "set")
     first, second = dataset.samples
     assert (first.distorted.name, first.distortion, first.raw) == ("i01_16_2.png", "mean_shift", 5.5)
@@ -106,17 +102,10 @@ def test_the_set_can_be_read_as_a_table(script, tmp_path, monkeypatch):
         ("reference,type,level,mos\ni01.png,16,2\n", "no table with reference, type, level and mos"),
     ],
 )
-def test_bad_tables_and_missing_photographs_are_one_message(script, tmp_path, monkeypatch, scores, message):
+def test_bad_tables_and_missing_photographs_are_one_message(script, tmp_path, scores, message):
     (tmp_path / "scores.csv").write_text(scores)
-    with pytest.raises(SystemExit, match=message):
-        call(
-            script,
-            monkeypatch,
-            "--photographs",
-            tmp_path,
-            "--scores",
-            tmp_path / "scores.csv",
-            "--output",
-            tmp_path / "set",
-        )
+    arguments = ("--photographs", tmp_path, "--scores", tmp_path / "scores.csv", "--output", tmp_path / "set")
+    code, _, err = invoke(script.main, *arguments)
+    assert (code, err.count("\n")) == (1, 1)
+    assert message in err
     assert not (tmp_path / "set").exists()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from descent import check_descent
 from iqa_export.checkpoints import load_into, read_checkpoint
 from iqa_export.models.mobilenet import MobileNetV2
 from iqa_export.systems.yoto import YotoSystem
@@ -57,6 +58,11 @@ def errors(recipe: Recipe, batch: Batch) -> dict[str, float]:
         return {task: (score - batch["label"]).square().mean().item() for task, score in recipe.predict(batch).items()}
 
 
+def run_of(recipe: Recipe, source: Pictures, folder: Path, epochs: int) -> Run:
+    loop = LoopConfig(epochs=epochs, batch=2, learning_rate=1e-3, weight_decay=0.1, clip=1.0, validate_every=epochs)
+    return Run(recipe=recipe, train=source, validation=source, loop=loop, seed=0, folder=folder)
+
+
 def run(recipe: Recipe, source: Pictures, folder: Path, epochs: int) -> set[str]:
     """Fit; return the names of the tensors that stayed as they were."""
     before = {name: tensor.clone() for name, tensor in recipe.network.state_dict().items()}
@@ -69,16 +75,14 @@ def run(recipe: Recipe, source: Pictures, folder: Path, epochs: int) -> set[str]
 @pytest.mark.slow
 def test_both_tasks_learn_in_one_network(pictures, tmp_path):
     recipe = YotoRecipe(YotoSettings(variant="edge", mode="mix"), {})
-    batch = batch_of(recipe, pictures)
-    before = errors(recipe, batch)
-    still = run(recipe, pictures, tmp_path, 4)
-    after = errors(recipe, batch)
-    assert set(before) == {"nr", "fr"}
-    assert all(after[task] < before[task] for task in before)
+    losses, untaught = check_descent(run_of(recipe, pictures, tmp_path, 2), "adamw", {"encoder.": 1e-5, "": 1e-3})
+    assert {frozenset(parts) for parts in losses} == {
+        frozenset({"total", f"squared_error_{task}"}) for task in ("nr", "fr")
+    }
     parameters = {name for name, _ in recipe.network.named_parameters() if not name.endswith(INERT)}
     # The last features of an encoder that starts at random are so near zero that comparing them teaches nothing.
     parameters -= {name for name in parameters if name.startswith("comparison.2.")}
-    assert still & parameters == ALONE & parameters
+    assert untaught & parameters == ALONE & parameters
     system = YotoSystem()
     exported = system.build("edge")
     load_into(exported, read_checkpoint(tmp_path / "best.safetensors"), system.key_map("edge"))
@@ -106,6 +110,22 @@ def test_goes_on_from_a_network_and_learns_that_blur_is_worse(pictures, tmp_path
     before = violation()
     run(recipe, pictures, tmp_path / "second", 4)
     assert violation() < before
+
+
+def test_each_blur_is_to_lower_the_score_by_two_hundredths(pictures, monkeypatch):
+    """A stand-in that darkens for the blur; of five pictures a quarter, rounded up, is two."""
+    monkeypatch.setattr("iqa_training.recipes.yoto.blurred", lambda picture: picture.float() / 2)
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode="nr", ranking=10.0), {})
+    recipe.network.eval()
+    batch = batch_of(recipe, pictures, range(5))
+    with torch.no_grad():
+        plain, once, twice = (
+            recipe.predict({"image": batch["image"][:2] / share})["nr"].numpy() for share in (1.0, 2.0, 4.0)
+        )
+        losses = recipe.losses(batch)
+    falls = np.concatenate([plain - once, once - twice])
+    assert losses["ranking_nr"].item() == pytest.approx(10 * np.maximum(0, 0.02 - falls).mean(), abs=1e-6)
+    torch.testing.assert_close(losses["total"], losses["ranking_nr"] + losses["squared_error_nr"])
 
 
 def test_blurring(pictures):
