@@ -391,9 +391,19 @@ def test_declarations_that_make_no_contract(tmp_path, declared, message):
 
 def test_a_score_beyond_its_bounds(tmp_path):
     bounded = ScoreOutput(low=0, high=1, higher_is_better=True, bounded=True, scale="")
-    with pytest.raises(ArtefactError, match=r"bounded to 0 to 1, and photographs score .* to .*; correct"):
+    with pytest.raises(ArtefactError, match=r"bounded to 0 to 1, and photographs and plain crops score .* to .*;"):
         export(request(tmp_path, system=Returning(lambda score, _: 50 + score, score=bounded)))
     assert [path.name for path in tmp_path.iterdir()] == ["small.report.json"]
+
+
+def test_a_flat_crop_beyond_the_bounds(tmp_path):
+    bounded = ScoreOutput(low=0, high=1, higher_is_better=True, bounded=True, scale="")
+
+    def leaps(score, image):
+        return torch.sigmoid(score) + 3 * (image.amax((1, 2, 3)) == image.amin((1, 2, 3)))
+
+    with pytest.raises(ArtefactError, match=r"score 0\.\d* to 3\.\d*; correct"):
+        export(request(tmp_path, system=Returning(leaps, score=bounded)))
 
 
 def test_networks_that_overflow_or_say_nothing_are_named(tmp_path):
