@@ -25,7 +25,8 @@ _PLAIN = (0, 128, 255)
 def check_artefact(artefact: Artefact) -> None:
     """Hold an ONNX artefact to its own contract: its tensors, and its scores of one crop of each packaged photograph.
 
-    So are those of black, gray and white, where they are numbers: without any contrast some networks have none. Of one that takes cached features of a reference, the tensors alone.
+    So are those of black, gray and white, where they are numbers: without any contrast some networks have
+    none. Of one that takes cached features of a reference, the tensors alone.
 
     Raises
     ------
@@ -89,7 +90,8 @@ def check_scores(path: Path, contract: Contract, scores: NDArray[np.floating]) -
     if not (scores.min() >= score.low - slack and scores.max() <= score.high + slack):
         raise ArtefactError(
             f"{path.name}: its score is said to be bounded to {score.low:g} to {score.high:g}, and photographs and "
-            f"plain crops score {scores.min():.4g} to {scores.max():.4g}; correct the range, or say that it is not bounded"
+            f"plain crops score {scores.min():.4g} to {scores.max():.4g}; correct the range, or say that it "
+            "is not bounded"
         )
 
 
