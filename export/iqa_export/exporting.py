@@ -337,14 +337,13 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
     oracle = run_as_written(as_written, samples.as_written, names)
     expected = samples.per_item(oracle.outputs)
     extremes = plain.per_item(run_as_written(as_written, plain.as_written, names).outputs)
-    rows: list[OutputParity] = []
+    otherwise, rows = partial(plain.otherwise, as_written, names), list[OutputParity]()
     scores, plain_scores = [], []
     for batch in PARITY_BATCHES:
         outputs = run_onnx(written.artefact, samples.feeds, batch)
-        rows += compare(names, expected, outputs, batch)
         scores.append(outputs[0])
+        rows += compare(names, expected, outputs, batch)
         scales = [row.largest if np.isfinite(row.largest) else 0.0 for row in rows[-len(names) :]]
-        otherwise = partial(plain.otherwise, as_written, names)
         outputs = run_onnx(written.artefact, plain.feeds, batch)
         rows += compare_plain(names, extremes, outputs, batch, scales, otherwise)
         plain_scores.append(outputs[0][np.isfinite(outputs[0])])
@@ -401,5 +400,5 @@ class _Samples:
 
 
 def _sizes(written: _Written) -> list[tuple[Path, int | None]]:
-    sizes: list[tuple[Path, int | None]] = [(written.artefact, written.macs)]
-    return sizes if written.encoder is None else [*sizes, (written.encoder, written.encoder_macs)]
+    sizes = [(written.artefact, written.macs), (written.encoder, written.encoder_macs)]
+    return [(path, macs) for path, macs in sizes if path is not None]
