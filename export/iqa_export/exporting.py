@@ -166,8 +166,8 @@ def export(request: Request) -> Report:
     ParityError
         If the graph does not compute what the network does; the report is written, the artefact is not.
     """
-    started = time.perf_counter()
-    system, choice, output = request.system, request.choice, request.output
+    started, output = time.perf_counter(), request.output
+    system, choice = request.system, request.choice
     system.check(choice)
     _check_plan(request)
     if request.cache_reference and request.reference_image is not None:
@@ -186,11 +186,11 @@ def export(request: Request) -> Report:
     try:
         with replaced_at_once([encoder, output] if request.cache_reference else [output]) as folder:
             written = _write_graphs(request, network, folder)
-            report = _check(request, network, written, started)
+            report, scores = _check(request, network, written, started)
             report.write(output.with_name(f"{output.stem}.report.json"))
             if not report.passed:
                 raise ParityError(f"{output.name}: {report.failures()}; no artefact was written")
-            check_scores(written.artefact, check_signature(written.artefact), np.array(report.scores))
+            check_scores(written.artefact, check_signature(written.artefact), scores)
     except ExportError as error:
         if not error.details:
             raise
@@ -332,8 +332,8 @@ def _stated(checkpoint: Checkpoint, key: str, unstated: str) -> str:
     return "".join(character for character in " ".join(words) if character.isprintable()) or unstated
 
 
-def _check(request: Request, network: nn.Module, written: _Written, started: float) -> Report:
-    """Run the network as published and the graphs on the same samples."""
+def _check(request: Request, network: nn.Module, written: _Written, started: float) -> tuple[Report, NDArray[Any]]:
+    """Run the network as published and the graphs on the same samples; also return every score of a graph."""
     system, choice, contract = request.system, request.choice, written.contract
     names = _output_names(contract)
     as_written = system.as_written(network, choice)
@@ -342,17 +342,18 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
     oracle = run_as_written(as_written, samples.as_written, names)
     expected = samples.per_item(oracle.outputs)
     extremes = plain.per_item(run_as_written(as_written, plain.as_written, names).outputs)
-    rows: list[OutputParity] = []
-    scores = []
+    otherwise, rows = partial(plain.otherwise, as_written, names), list[OutputParity]()
+    scores, plain_scores = [], []
     for batch in PARITY_BATCHES:
         outputs = run_onnx(written.artefact, samples.feeds, batch)
-        rows += compare(names, expected, outputs, batch)
         scores.append(outputs[0])
+        rows += compare(names, expected, outputs, batch)
         scales = [row.largest if np.isfinite(row.largest) else 0.0 for row in rows[-len(names) :]]
-        otherwise = partial(plain.otherwise, as_written, names)
-        rows += compare_plain(names, extremes, run_onnx(written.artefact, plain.feeds, batch), batch, scales, otherwise)
+        outputs = run_onnx(written.artefact, plain.feeds, batch)
+        rows += compare_plain(names, extremes, outputs, batch, scales, otherwise)
+        plain_scores.append(outputs[0][np.isfinite(outputs[0])])
     observed = np.concatenate(scores)
-    return Report(
+    report = Report(
         contract=contract,
         scores=(float(observed.min()), float(observed.max())),
         ignored=request.checkpoint.ignored,
@@ -361,6 +362,7 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
         parity=tuple(rows),
         seconds=time.perf_counter() - started,
     )
+    return report, np.concatenate([observed, *plain_scores])
 
 
 class _Samples:
@@ -403,5 +405,5 @@ class _Samples:
 
 
 def _sizes(written: _Written) -> list[tuple[Path, int | None]]:
-    sizes: list[tuple[Path, int | None]] = [(written.artefact, written.macs)]
-    return sizes if written.encoder is None else [*sizes, (written.encoder, written.encoder_macs)]
+    sizes = [(written.artefact, written.macs), (written.encoder, written.encoder_macs)]
+    return [(path, macs) for path, macs in sizes if path is not None]

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from iqa_runtime.backends import GraphSpec, TensorSpec
 from iqa_runtime.errors import IqaError
 
-_BATCH = 2
+_BATCHES = (2, 1)
 
-
+SQUEEZE_HINT = "write squeeze(-1) where it is squeeze(), which drops the axis of a batch of one too"
 BATCH_HINT = (
     "a size was fixed to the batch it was traced with: use a // b for int(a / b), x.shape[0] rather than a number in "
     "view and reshape, and no loop over the items of a batch"
@@ -82,40 +82,54 @@ def as_outputs(result: object, names: Sequence[str]) -> tuple[Tensor, ...]:
 
 
 def check_outputs(module: nn.Module, spec: GraphSpec) -> None:
-    """Run a network on a batch of two crops, and hold what it returns to what its contract will say.
+    """Run a network on batches of two crops and of one, and hold what it returns to what its contract will say.
 
     Raises
     ------
     ExportError
-        If it fails, or an output has another shape or is no float.
+        If it fails, or an output has another shape or is not float32.
     """
-    examples = [torch.zeros(_BATCH, *tensor.item_shape) for tensor in spec.inputs]
+    for batch in _BATCHES:
+        _check_batch(module, spec, batch)
+
+
+def _check_batch(module: nn.Module, spec: GraphSpec, batch: int) -> None:
+    examples = [torch.zeros(batch, *tensor.item_shape) for tensor in spec.inputs]
     try:
         with torch.no_grad():
             result = module.eval()(*examples)
     except Exception as error:  # a network of somebody else may raise anything
         reason = str(error).strip().splitlines()
+        said = f"{type(error).__name__}: {reason[0] if reason else ''}"
         raise ExportError(
-            f"the network fails on a batch of {_BATCH} crops: {type(error).__name__}: {reason[0] if reason else ''}"
+            f"the network fails on a batch of {batch} crops: {said}"
+            if batch > 1
+            else f"the network takes two crops and fails on a batch of one: {said}; {SQUEEZE_HINT}"
         ) from error
     outputs = as_outputs(result, [output.name for output in spec.outputs])
     for output, value in zip(spec.outputs, outputs, strict=True):
-        _check(output, value)
+        _check(output, value, batch)
 
 
-def _check(output: TensorSpec, value: Tensor) -> None:
-    expected, actual = (_BATCH, *output.item_shape), tuple(value.shape)
+def _check(output: TensorSpec, value: Tensor, batch: int) -> None:
+    expected, actual = (batch, *output.item_shape), tuple(value.shape)
     if actual != expected:
         remedy = "check the declared shape"
         if not output.item_shape:
             remedy = "return one number for each item of the batch"
-            if len(actual) == 2 and actual[0] == _BATCH:
+            if len(actual) == 2 and actual[0] == batch:
                 remedy = f"return one number for each item, such as the mean of a distribution over {actual[1]} grades"
             elif actual in ((), (1,)):
                 remedy = "return one number for each item, not one for the whole batch"
+        if batch == 1:
+            remedy = f"for two it was right; {SQUEEZE_HINT}"
         raise ExportError(
-            f"the output {output.name!r} is {list(actual)} for {_BATCH} items, {list(expected)} is declared; {remedy}"
+            f"the output {output.name!r} is {list(actual)} for a batch of {batch}, {list(expected)} is declared; "
+            + remedy
         )
-    if not value.is_floating_point():
+    if value.dtype is not torch.float32:
         kind = str(value.dtype).removeprefix("torch.")
-        raise ExportError(f"the output {output.name!r} is {kind}; return float32, without rounding")
+        remedy = (
+            "return it as float32: add .float()" if value.is_floating_point() else "return float32, without rounding"
+        )
+        raise ExportError(f"the output {output.name!r} is {kind}; {remedy}")

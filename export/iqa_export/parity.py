@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from iqa_calibration.graphs.runner import Runner
-from iqa_export.outputs import BATCH_HINT, ExportError, as_outputs
+from iqa_export.outputs import BATCH_HINT, SQUEEZE_HINT, ExportError, as_outputs
 from iqa_runtime.errors import ArtefactError, IqaError
 
 TOLERANCE = 1e-4
@@ -138,7 +138,14 @@ def _run_item(
 ) -> list[NDArray[Any]]:
     # Of its own, because a network may change its inputs in place.
     tensors = [torch.from_numpy(array[index : index + 1].copy()) for array in inputs]
-    return [output.numpy() for output in as_outputs(module(*tensors), names)]
+    outputs = as_outputs(module(*tensors), names)
+    for name, output in zip(names, outputs, strict=True):
+        if output.shape[:1] != (1,):
+            raise ExportError(
+                f"the network as published gives {list(output.shape)} in {name!r} for a batch of 1; {SQUEEZE_HINT}"
+            )
+    # NumPy has no bfloat16; of other floats every bit is kept.
+    return [(output.float() if output.dtype is torch.bfloat16 else output).numpy() for output in outputs]
 
 
 def run_onnx(path: Path, inputs: dict[str, NDArray[Any]], batch: int) -> list[NDArray[np.float32]]:

@@ -113,6 +113,29 @@ def test_what_is_no_checkpoint_is_named(tmp_path, make, message, name):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("place", range(0, 24, 5))
+def test_a_weight_with_another_bit_is_damage(tmp_path, place):
+    data = bytearray(saved(STATE))
+    data[data.find(STATE["weight"].numpy().tobytes()) + place] ^= 0x40
+    path = tmp_path / "net.pth"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"damaged: the bytes of its member archive/data/0 do not have"):
+        read_content(path)
+
+
+def test_a_file_without_checksums_is_read(tmp_path):
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(STATE, tmp_path / "net.pth")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    with zipfile.ZipFile(tmp_path / "net.pth") as archive:
+        assert archive.testzip() is not None
+    content, _ = read_content(tmp_path / "net.pth")
+    assert all(torch.equal(content[key], STATE[key]) for key in STATE)
+
+
 def test_a_folder(tmp_path):
     with pytest.raises(FileError, match="a folder"):
         read_content(tmp_path)

@@ -343,11 +343,21 @@ REFUSED = {
     "a distribution": (lambda score, _: score[:, None] * torch.ones(10), "mean of a distribution over 10 grades"),
     "one for the batch": (lambda score, _: score.mean(), "not one for the whole batch"),
     "integers": (lambda score, _: (score * 100).long(), "is int64; return float32"),
+    "half precision": (lambda score, _: score.bfloat16(), r"is bfloat16; return it as float32: add \.float\(\)"),
+    "double precision": (lambda score, _: score.double(), r"is float64; return it as float32: add \.float\(\)"),
+    "no axis for a batch of one": (
+        lambda score, _: score[:, None].squeeze(),
+        r"is \[\] for a batch of 1.*squeeze\(-1\)",
+    ),
+    "no batch of one": (lambda score, _: score.squeeze().flip(0)[[0, 1]], r"fails on a batch of one.*squeeze\(-1\)"),
     "an error": (lambda score, _: score.reshape(1), "fails on a batch of 2 crops: RuntimeError"),
     "no operator": (lambda score, image: score + torch.linalg.svdvals(image[:, 0]).mean(1), "_linalg_svd"),
     "three axes": (three_axes, r"scaled_dot_product_attention.* cannot become ONNX: only 4D"),
     "a decision": (undecided, r"decides by the values of its input.*torch\.where"),
-    "chance": (lambda score, _: nn.functional.dropout(score, 0.5), "another score each time"),
+    "chance": (
+        lambda score, image: score + nn.functional.dropout(image, 0.5).mean((1, 2, 3)),
+        "another score each time",
+    ),
 }
 LONG = {"no operator", "three axes", "a decision"}
 
@@ -363,6 +373,18 @@ def test_what_a_network_may_not_do(tmp_path, case):
     if case in LONG:
         assert "small.error.txt" in str(caught.value)
         assert "Traceback" in (tmp_path / "small.error.txt").read_text(encoding="utf-8")
+
+
+class Published(Small):
+    """Only the network as published drops the axis of the batch."""
+
+    def as_written(self, network, choice):
+        return Returned(network, lambda score, _: score.squeeze())
+
+
+def test_a_published_network_without_a_batch_axis(tmp_path):
+    with pytest.raises(ExportError, match=r"as published gives \[\] in 'score' for a batch of 1; write squeeze\(-1\)"):
+        export(request(tmp_path, system=Published()))
 
 
 def test_a_batch_that_was_fixed_is_explained(tmp_path):
@@ -391,9 +413,19 @@ def test_declarations_that_make_no_contract(tmp_path, declared, message):
 
 def test_a_score_beyond_its_bounds(tmp_path):
     bounded = ScoreOutput(low=0, high=1, higher_is_better=True, bounded=True, scale="")
-    with pytest.raises(ArtefactError, match=r"bounded to 0 to 1, and photographs score .* to .*; correct"):
+    with pytest.raises(ArtefactError, match=r"bounded to 0 to 1, and photographs and plain crops score .* to .*;"):
         export(request(tmp_path, system=Returning(lambda score, _: 50 + score, score=bounded)))
     assert [path.name for path in tmp_path.iterdir()] == ["small.report.json"]
+
+
+def test_a_flat_crop_beyond_the_bounds(tmp_path):
+    bounded = ScoreOutput(low=0, high=1, higher_is_better=True, bounded=True, scale="")
+
+    def leaps(score, image):
+        return torch.sigmoid(score) + 3 * (image.amax((1, 2, 3)) == image.amin((1, 2, 3)))
+
+    with pytest.raises(ArtefactError, match=r"score 0\.\d* to 3\.\d*; correct"):
+        export(request(tmp_path, system=Returning(leaps, score=bounded)))
 
 
 def test_networks_that_overflow_or_say_nothing_are_named(tmp_path):

@@ -18,12 +18,15 @@ from iqa_runtime.images.loading import load_image
 
 ROUNDING = 1e-5
 """Share of the range by which a bounded score may leave it: some float32 roundings of a scaled sigmoid."""
+_PLAIN = (0, 128, 255)
+"""Black, gray and white: where networks leave a range that photographs keep to."""
 
 
 def check_artefact(artefact: Artefact) -> None:
     """Hold an ONNX artefact to its own contract: its tensors, and its scores of one crop of each packaged photograph.
 
-    Of one that takes cached features of a reference, the tensors alone.
+    So are those of black, gray and white, where they are numbers: without any contrast some networks have
+    none. Of one that takes cached features of a reference, the tensors alone.
 
     Raises
     ------
@@ -36,13 +39,23 @@ def check_artefact(artefact: Artefact) -> None:
             return
         cropper = Cropper(contract)
         photographs = _pictures(contract)
-        scores = []
-        for photograph, other in zip(photographs, photographs[1:] + photographs[:1], strict=True):
-            reference = photograph if contract.task == "fr" else other
-            subject = cropper.subject(photograph, reference if contract.needs_reference else None)
-            outputs = [output.name for output in backend.spec.outputs]
-            scores.append(backend.infer(cropper.item(subject, 0), outputs)[contract.score.name])
-    check_scores(artefact.path, contract, np.concatenate(scores))
+        plain = [np.full_like(photographs[0], level) for level in _PLAIN]
+        scores = _scores(backend, cropper, contract, photographs)
+        plain_scores = _scores(backend, cropper, contract, plain)
+    check_scores(artefact.path, contract, np.concatenate([scores, plain_scores[np.isfinite(plain_scores)]]))
+
+
+def _scores(
+    backend: Backend, cropper: Cropper, contract: Contract, pictures: list[NDArray[np.uint8]]
+) -> NDArray[np.floating]:
+    """Score one crop of each picture; a reference that need not be aligned is the next one."""
+    outputs = [output.name for output in backend.spec.outputs]
+    scores = []
+    for picture, other in zip(pictures, pictures[1:] + pictures[:1], strict=True):
+        reference = picture if contract.task == "fr" else other
+        subject = cropper.subject(picture, reference if contract.needs_reference else None)
+        scores.append(backend.infer(cropper.item(subject, 0), outputs)[contract.score.name])
+    return np.concatenate(scores)
 
 
 def check_signature(path: Path) -> Contract:
@@ -76,8 +89,9 @@ def check_scores(path: Path, contract: Contract, scores: NDArray[np.floating]) -
     slack = ROUNDING * (score.high - score.low)
     if not (scores.min() >= score.low - slack and scores.max() <= score.high + slack):
         raise ArtefactError(
-            f"{path.name}: its score is said to be bounded to {score.low:g} to {score.high:g}, and photographs score "
-            f"{scores.min():.4g} to {scores.max():.4g}; correct the range, or say that it is not bounded"
+            f"{path.name}: its score is said to be bounded to {score.low:g} to {score.high:g}, and photographs and "
+            f"plain crops score {scores.min():.4g} to {scores.max():.4g}; correct the range, or say that it "
+            "is not bounded"
         )
 
 
