@@ -184,6 +184,9 @@ def _check_kind(page: Page) -> None:
         raise ImageError("a TIFF whose JPEG data is of a palette, or not of 8 bits; save it with another compression")
     if page.photometric == _YCBCR and page.compression != _JPEG:
         _check_ycbcr(directory)
+    if page.predictor != 1 and page.subsampling != (1, 1):
+        # TIFF 6.0 defines differences between samples of neighbouring pixels, not between those of units.
+        raise ImageError("a TIFF of YCbCr with subsampled chrominance and a predictor; save it as RGB")
 
 
 def _check_ycbcr(directory: Directory) -> None:

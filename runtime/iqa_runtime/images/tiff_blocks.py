@@ -215,7 +215,7 @@ def _decode_block(data: bytes, block: Block, page: Page, tables: bytes) -> NDArr
         coded = coded.translate(_MIRRORED)
     across, down = page.subsampling
     row_bytes = -(-block.width * channels * page.bits // 8)
-    if page.photometric == _YCBCR and not page.is_separate:
+    if (across, down) != (1, 1):
         # Pixels come in units: all luminances of one, then its two chrominances (TIFF 6.0, section 21).
         row_bytes = -(-block.width // across) * (across * down + 2)
     wanted, most = (-(-height // down) * row_bytes for height in (block.height, block.full_height))
@@ -228,10 +228,11 @@ def _decode_block(data: bytes, block: Block, page: Page, tables: bytes) -> NDArr
             f"{DAMAGED}"
         )
     rows = np.frombuffer(decoded, np.uint8, wanted).reshape(-1, row_bytes)
-    if page.photometric == _YCBCR and not page.is_separate:
+    if (across, down) != (1, 1):
         return rgb_of_units(rows, across, down)
     layout = Samples(page.form.order, page.bits, page.is_float, is_index=page.photometric == _PALETTE)
-    return unpack(rows, layout, block.width, channels, page.predictor)
+    pixels = unpack(rows, layout, block.width, channels, page.predictor)
+    return rgb_of_ycbcr(pixels) if page.photometric == _YCBCR and not page.is_separate else pixels
 
 
 def _decompress(coded: bytes, compression: int, wanted: int, most: int) -> bytes:
