@@ -175,9 +175,10 @@ def samples_of(data: bytes, page: Page) -> NDArray[np.uint8]:
 def _blocks_of(page: Page) -> Iterator[Block]:
     """List the strips or tiles in the order of the file's tags."""
     directory = page.directory
-    tiled = Tag.TILE_OFFSETS in directory
-    offsets = directory.get(Tag.TILE_OFFSETS if tiled else Tag.STRIP_OFFSETS, ())
-    lengths = directory.get(Tag.TILE_BYTES if tiled else Tag.STRIP_BYTES, ())
+    # The size of a tile tells tiles from strips. Some writers name the places of one as those of the other.
+    tiled = not directory.keys().isdisjoint((Tag.TILE_WIDTH, Tag.TILE_HEIGHT))
+    places = (Tag.STRIP_OFFSETS, Tag.TILE_OFFSETS), (Tag.STRIP_BYTES, Tag.TILE_BYTES)
+    offsets, lengths = (directory.get(tags[tiled], directory.get(tags[not tiled], ())) for tags in places)
     if tiled:
         width, full_height = page.first(Tag.TILE_WIDTH, 0), page.first(Tag.TILE_HEIGHT, 0)
     else:

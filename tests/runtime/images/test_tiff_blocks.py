@@ -165,6 +165,26 @@ def test_tiles_pass_and_a_short_one_is_refused() -> None:
         load_image(build(tags, [zlib.compress(tiles[0]), zlib.compress(tiles[1][:-1])], offsets=324))
 
 
+@pytest.mark.parametrize("compression", [1, 8])
+def test_the_size_of_a_tile_tells_tiles_from_strips(compression: int) -> None:
+    image = gray_rows(20, 40)  # of tiles that go beyond the right and lower edges
+    padded = np.pad(image, ((0, 12), (0, 8)))
+    tiles = [padded[top : top + 16, left : left + 16].tobytes() for top in (0, 16) for left in (0, 16, 32)]
+    rows = [image[:16].tobytes(), image[16:].tobytes()]
+    if compression == 8:
+        tiles, rows = [zlib.compress(tile) for tile in tiles], [zlib.compress(strip) for strip in rows]
+    size = gray_tags(20, compression=compression, tags={256: [40]})
+    for offsets in (STRIP_OFFSETS, 324):
+        for data in (
+            build(size | {322: [16], 323: [16]}, tiles, offsets=offsets),
+            build(size | {278: [16]}, rows, offsets=offsets),
+        ):
+            np.testing.assert_array_equal(load_image(data)[..., 0], image)
+    for half in ({322: [16]}, {323: [16]}):
+        with pytest.raises(ImageError, match="empty strips or tiles"):
+            load_image(build(size | half, tiles, offsets=324))
+
+
 def test_planes_of_their_own_pass_and_a_short_one_is_refused() -> None:
     planes = [gray_rows(10) + shift for shift in (0, 1, 2)]
     tags = gray_tags(10, tags={258: [8, 8, 8], 262: [2], 277: [3], 284: [2]})
