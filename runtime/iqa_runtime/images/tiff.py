@@ -13,7 +13,7 @@ from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, Alpha, ImageHeader
 from iqa_runtime.images.pixels import WHITE, in_bands, mix_inks, over_white
 from iqa_runtime.images.tiff_blocks import COMPRESSIONS, Page, check_extent, samples_of
-from iqa_runtime.images.tiff_directory import Directory, Form, Tag, orientation_of, read_directory, read_start
+from iqa_runtime.images.tiff_directory import Directory, Form, Tag, read_directory, read_start
 
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: thumbnails and masks that belong to another page
 _MAX_DIRECTORIES = 64  # more than any real file has
@@ -71,7 +71,7 @@ def inspect_tiff(data: bytes) -> ImageHeader:
         format="TIFF",
         width=page.width,
         height=page.height,
-        orientation=orientation_of(directory),
+        orientation=directory.get(Tag.ORIENTATION, (1,))[0],
         depth=min(page.bits, 16),
         alpha=page.alpha,
     )
