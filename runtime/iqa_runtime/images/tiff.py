@@ -19,7 +19,7 @@ _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: thumbnails and masks that belo
 _MAX_DIRECTORIES = 64  # more than any real file has
 _WHITE_IS_ZERO, _GRAY, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLORS = {_WHITE_IS_ZERO: 1, _GRAY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
-_UNSIGNED, _FLOAT = 1, 3
+_UNSIGNED, _FLOAT, _VOID = 1, 3, 4
 _DEPTHS = {  # bits per sample by SampleFormat and PhotometricInterpretation
     _UNSIGNED: {
         _WHITE_IS_ZERO: {1, 2, 4, 8, 10, 12, 14, 16},
@@ -127,7 +127,8 @@ def _describe(directory: Directory, form: Form) -> Page:
         raise ImageError(f"corrupt TIFF: size or colour interpretation is missing; {DAMAGED}") from None
     samples = directory.get(Tag.SAMPLES, (1,))[0]
     depths = set(directory.get(Tag.BITS, (1,)))
-    formats = set(directory.get(Tag.SAMPLE_FORMAT, (_UNSIGNED,)))
+    # Samples of no stated format are unsigned, as libtiff takes them.
+    formats = {_UNSIGNED if kind == _VOID else kind for kind in directory.get(Tag.SAMPLE_FORMAT, (_UNSIGNED,))}
     compression = directory.get(Tag.COMPRESSION, (1,))[0]
     if not formats <= set(_DEPTHS) or len(formats) > 1:
         raise ImageError("a TIFF of signed or complex samples; save it with 8 or 16 bits per channel")

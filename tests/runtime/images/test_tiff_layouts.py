@@ -207,6 +207,12 @@ class TestLayouts:
         data = tiff(stored, RGB, bits=16, compression=compression, **layout)
         np.testing.assert_array_equal(load_image(data), stored >> 8)
 
+    def test_samples_of_no_stated_format_are_unsigned(self, layout: dict[str, Any]) -> None:
+        for bits in (8, 16):
+            stored = samples(3, bits)
+            data = tiff(stored, RGB, bits=bits, tags={339: [4] * 3}, **layout)
+            np.testing.assert_array_equal(load_image(data), in_8_bits(stored, bits))
+
 
 class TestRefused:
     @pytest.mark.parametrize("value", [-0.01, 1.01, np.nan, np.inf])
