@@ -135,9 +135,15 @@ def _stride(bmp: _Bmp) -> int:
 
 
 def _by_masks(rows: NDArray[np.uint8], bmp: _Bmp) -> NDArray[np.uint8]:
-    """Take the channels out of pixels of 16 or 32 bits; transparent ones are laid over white."""
+    """Take the channels out of pixels of 16 or 32 bits; transparent ones are laid over white.
+
+    Where all are transparent, the alpha counts for nothing (our choice): many writers announce it and leave it zero.
+    """
     pixels = rows.view("<u2" if bmp.bits == 16 else "<u4")[:, : bmp.width]
-    return in_bands(lambda band: _mask_band(pixels[band], bmp.masks), bmp.height, bmp.width)
+    red, green, blue, alpha = bmp.masks
+    if alpha and not any(_channel(row, alpha).any() for row in pixels):
+        alpha = 0
+    return in_bands(lambda band: _mask_band(pixels[band], (red, green, blue, alpha)), bmp.height, bmp.width)
 
 
 def _mask_band(pixels: NDArray[Any], masks: tuple[int, int, int, int]) -> NDArray[np.uint8]:

@@ -37,12 +37,13 @@ class Frame:
     """A JPEG frame header and how far its image has been coded.
 
     `sampling` maps a component to its horizontal and vertical sampling factor; `low_bits`, to the lowest bit that was
-    coded of each of its coefficients.
+    coded of each of its coefficients. Components go by their index; `identifiers` are what scans call them.
     """
 
     width: int
     height: int
     progressive: bool
+    identifiers: tuple[int, ...]
     sampling: dict[int, tuple[int, int]]
     low_bits: dict[int, bytearray] = field(default_factory=dict)
 
@@ -55,11 +56,24 @@ class Frame:
         if count not in (1, 3, 4):
             raise ImageError(f"a JPEG of {count} components, only 1, 3 and 4 are read; {ADVICE}")
         components = [struct.unpack_from("BB", data, position + 6 + 3 * index) for index in range(count)]
-        sampling = {component: (factors >> 4, factors & 15) for component, factors in components}
-        if len(sampling) != count or not all(1 <= factor <= 4 for pair in sampling.values() for factor in pair):
+        sampling = {index: (factors >> 4, factors & 15) for index, (_, factors) in enumerate(components)}
+        if not all(1 <= factor <= 4 for pair in sampling.values() for factor in pair):
             raise ImageError(f"corrupt JPEG: impossible components in its frame header; {DAMAGED}")
         low_bits = {component: bytearray([_NOT_CODED] * COEFFICIENTS) for component in sampling}
-        return Frame(width, height, progressive, sampling, low_bits)
+        identifiers = tuple(identifier for identifier, _ in components)
+        return Frame(width, height, progressive, identifiers, sampling, low_bits)
+
+    def find(self, identifiers: tuple[int, ...]) -> list[int]:
+        """Return the components of a scan; where several go by one identifier, as libjpeg-turbo takes them apart.
+
+        No component comes before its place in the scan, whose components are in the order of the frame (B.2.3).
+
+        Raises
+        ------
+        ValueError
+            If there is no such component.
+        """
+        return [self.identifiers.index(identifier, place) for place, identifier in enumerate(identifiers)]
 
     @property
     def is_complete(self) -> bool:
@@ -221,8 +235,11 @@ def _known_transform(transform: int, components: int) -> int:
 def _read_scan(data: bytes, body: int, position: int, file: JpegFile, frame: Frame) -> int:
     """Check one scan, add what it codes to the frame and return the position of the marker after it."""
     (count,) = struct.unpack_from("B", data, body)
-    components = list(struct.unpack_from("Bx" * count, data, body + 1))
-    if not components or len(set(components)) < count or not set(components) <= set(frame.sampling):
+    try:
+        components = frame.find(struct.unpack_from("Bx" * count, data, body + 1))
+    except ValueError:
+        components = []
+    if not components or len(set(components)) < count:
         raise ImageError(f"corrupt JPEG: the scan at byte {body} is of unknown components; {DAMAGED}")
     found = _ENTROPY_END.search(data, position)
     if found is None:

@@ -13,13 +13,13 @@ from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, Alpha, ImageHeader
 from iqa_runtime.images.pixels import WHITE, in_bands, mix_inks, over_white
 from iqa_runtime.images.tiff_blocks import COMPRESSIONS, Page, check_extent, samples_of
-from iqa_runtime.images.tiff_directory import Directory, Form, Tag, orientation_of, read_directory, read_start
+from iqa_runtime.images.tiff_directory import Directory, Form, Tag, read_directory, read_start
 
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: thumbnails and masks that belong to another page
 _MAX_DIRECTORIES = 64  # more than any real file has
 _WHITE_IS_ZERO, _GRAY, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLORS = {_WHITE_IS_ZERO: 1, _GRAY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
-_UNSIGNED, _FLOAT = 1, 3
+_UNSIGNED, _FLOAT, _VOID = 1, 3, 4
 _DEPTHS = {  # bits per sample by SampleFormat and PhotometricInterpretation
     _UNSIGNED: {
         _WHITE_IS_ZERO: {1, 2, 4, 8, 10, 12, 14, 16},
@@ -71,7 +71,7 @@ def inspect_tiff(data: bytes) -> ImageHeader:
         format="TIFF",
         width=page.width,
         height=page.height,
-        orientation=orientation_of(directory),
+        orientation=directory.get(Tag.ORIENTATION, (1,))[0],
         depth=min(page.bits, 16),
         alpha=page.alpha,
     )
@@ -127,7 +127,8 @@ def _describe(directory: Directory, form: Form) -> Page:
         raise ImageError(f"corrupt TIFF: size or colour interpretation is missing; {DAMAGED}") from None
     samples = directory.get(Tag.SAMPLES, (1,))[0]
     depths = set(directory.get(Tag.BITS, (1,)))
-    formats = set(directory.get(Tag.SAMPLE_FORMAT, (_UNSIGNED,)))
+    # Samples of no stated format are unsigned, as libtiff takes them.
+    formats = {_UNSIGNED if kind == _VOID else kind for kind in directory.get(Tag.SAMPLE_FORMAT, (_UNSIGNED,))}
     compression = directory.get(Tag.COMPRESSION, (1,))[0]
     if not formats <= set(_DEPTHS) or len(formats) > 1:
         raise ImageError("a TIFF of signed or complex samples; save it with 8 or 16 bits per channel")
@@ -184,6 +185,9 @@ def _check_kind(page: Page) -> None:
         raise ImageError("a TIFF whose JPEG data is of a palette, or not of 8 bits; save it with another compression")
     if page.photometric == _YCBCR and page.compression != _JPEG:
         _check_ycbcr(directory)
+    if page.predictor != 1 and page.subsampling != (1, 1):
+        # TIFF 6.0 defines differences between samples of neighbouring pixels, not between those of units.
+        raise ImageError("a TIFF of YCbCr with subsampled chrominance and a predictor; save it as RGB")
 
 
 def _check_ycbcr(directory: Directory) -> None:

@@ -85,6 +85,14 @@ class Page:
             raise ImageError(f"corrupt TIFF: chrominance subsampling {across} x {down}; {DAMAGED}")
         return across, down
 
+    def decoded_bytes(self, width: int, height: int) -> int:
+        """Return how many bytes a strip or tile of so many pixels decodes to."""
+        across, down = self.subsampling
+        if (across, down) != (1, 1):
+            # Pixels come in units: all luminances of one, then its two chrominances (TIFF 6.0, section 21).
+            return -(-width // across) * -(-height // down) * (across * down + 2)
+        return -(-width * (1 if self.is_separate else self.samples) * self.bits // 8) * height
+
     @property
     def predictor(self) -> int:
         """How samples were made smaller before they were compressed (section 14 and Technical Note 3)."""
@@ -175,9 +183,10 @@ def samples_of(data: bytes, page: Page) -> NDArray[np.uint8]:
 def _blocks_of(page: Page) -> Iterator[Block]:
     """List the strips or tiles in the order of the file's tags."""
     directory = page.directory
-    tiled = Tag.TILE_OFFSETS in directory
-    offsets = directory.get(Tag.TILE_OFFSETS if tiled else Tag.STRIP_OFFSETS, ())
-    lengths = directory.get(Tag.TILE_BYTES if tiled else Tag.STRIP_BYTES, ())
+    # The size of a tile tells tiles from strips. Some writers name the places of one as those of the other.
+    tiled = not directory.keys().isdisjoint((Tag.TILE_WIDTH, Tag.TILE_HEIGHT))
+    places = (Tag.STRIP_OFFSETS, Tag.TILE_OFFSETS), (Tag.STRIP_BYTES, Tag.TILE_BYTES)
+    offsets, lengths = (directory.get(tags[tiled], directory.get(tags[not tiled], ())) for tags in places)
     if tiled:
         width, full_height = page.first(Tag.TILE_WIDTH, 0), page.first(Tag.TILE_HEIGHT, 0)
     else:
@@ -186,6 +195,11 @@ def _blocks_of(page: Page) -> Iterator[Block]:
         raise ImageError(f"corrupt TIFF: empty strips or tiles; {DAMAGED}")
     across, rows = -(-page.width // width), -(-page.height // full_height)
     count = across * rows * (page.samples if page.is_separate else 1)
+    if not lengths and count == 1 and page.compression == _NONE:
+        lengths = (page.decoded_bytes(width, full_height),)  # the tag is due, but libtiff works it out so
+    if not offsets or not lengths:
+        missing = "places" if not offsets else "lengths"
+        raise ImageError(f"a TIFF that lacks the {missing} of its strips or tiles; {DAMAGED}")
     if min(len(offsets), len(lengths)) < count:
         raise ImageError(f"corrupt TIFF: {min(len(offsets), len(lengths))} of {count} blocks; {DAMAGED}")
     for index in range(count):
@@ -214,11 +228,7 @@ def _decode_block(data: bytes, block: Block, page: Page, tables: bytes) -> NDArr
     if page.first(Tag.FILL_ORDER, 1) == _LOW_BIT_FIRST:
         coded = coded.translate(_MIRRORED)
     across, down = page.subsampling
-    row_bytes = -(-block.width * channels * page.bits // 8)
-    if page.photometric == _YCBCR and not page.is_separate:
-        # Pixels come in units: all luminances of one, then its two chrominances (TIFF 6.0, section 21).
-        row_bytes = -(-block.width // across) * (across * down + 2)
-    wanted, most = (-(-height // down) * row_bytes for height in (block.height, block.full_height))
+    wanted, most = (page.decoded_bytes(block.width, height) for height in (block.height, block.full_height))
     decoded = _decompress(coded, page.compression, wanted, most)
     if page.compression in (_NONE, _PACKBITS):
         most = max(most, len(decoded))  # what follows is only filling
@@ -227,11 +237,12 @@ def _decode_block(data: bytes, block: Block, page: Page, tables: bytes) -> NDArr
             f"corrupt TIFF: the pixels at byte {block.offset} decode to {len(decoded)} bytes instead of {wanted}; "
             f"{DAMAGED}"
         )
-    rows = np.frombuffer(decoded, np.uint8, wanted).reshape(-1, row_bytes)
-    if page.photometric == _YCBCR and not page.is_separate:
+    rows = np.frombuffer(decoded, np.uint8, wanted).reshape(-(-block.height // down), -1)
+    if (across, down) != (1, 1):
         return rgb_of_units(rows, across, down)
     layout = Samples(page.form.order, page.bits, page.is_float, is_index=page.photometric == _PALETTE)
-    return unpack(rows, layout, block.width, channels, page.predictor)
+    pixels = unpack(rows, layout, block.width, channels, page.predictor)
+    return rgb_of_ycbcr(pixels) if page.photometric == _YCBCR and not page.is_separate else pixels
 
 
 def _decompress(coded: bytes, compression: int, wanted: int, most: int) -> bytes:

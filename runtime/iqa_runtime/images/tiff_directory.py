@@ -46,7 +46,7 @@ class Tag(IntEnum):
     DNG_VERSION = 50706
 
 
-# Every integer type; a RATIONAL is two values. Floating-point types and text mean nothing in the tags used here.
+# Every integer type; a RATIONAL is two values. Of other types only an orientation is read; text means nothing here.
 _VALUE_CODES = {
     1: "B",
     3: "H",
@@ -61,6 +61,8 @@ _VALUE_CODES = {
     17: "q",
     18: "Q",
 }
+_ORIENTATION_CODES = _VALUE_CODES | {10: "ii", 11: "f", 12: "d"}
+_RATIONALS = {5, 10}
 _ALLOWED_TYPES = {Tag.JPEG_TABLES: {1, 7}, Tag.COLOR_MAP: {3}}  # where another type would be other data
 _MAX_VALUES = 1 << 20  # more than any real file has, few enough that a hostile one cannot take gigabytes to read
 _MAX_ENTRIES = 4096  # as libtiff allows
@@ -95,8 +97,7 @@ def exif_orientation(data: bytes) -> int:
         (count,) = struct.unpack_from(f"{form.order}H", data, position)
         for entry in range(position + 2, min(position + 2 + 12 * count, len(data) - 11), 12):
             if struct.unpack_from(f"{form.order}H", data, entry)[0] == Tag.ORIENTATION:
-                values = _read_values(data, form, entry, most=1)
-                return orientation_of({Tag.ORIENTATION: values} if values else {})
+                return _read_orientation(data, form, entry)
     except (struct.error, ImageError):
         pass
     return 1
@@ -144,33 +145,48 @@ def read_directory(data: bytes, form: Form, position: int, wanted: Collection[in
         tag, kind = struct.unpack_from(f"{form.order}HH", data, entry)
         if tag not in wanted or tag in directory:
             continue
+        if tag == Tag.ORIENTATION:
+            directory[tag] = (_read_orientation(data, form, entry),)
+            continue
         values = _read_values(data, form, entry)
-        if kind not in _ALLOWED_TYPES.get(tag, {kind}) or (tag != Tag.ORIENTATION and min(values, default=0) < 0):
+        if kind not in _ALLOWED_TYPES.get(tag, {kind}) or min(values, default=0) < 0:
             raise ImageError(f"corrupt TIFF: impossible values of tag {tag}; {DAMAGED}")
         if values:
             directory[tag] = values
     return directory, struct.unpack_from(form.order + form.place, data, start + size * count)[0]
 
 
-def _read_values(data: bytes, form: Form, entry: int, most: int | None = None) -> tuple[int, ...]:
-    """Read the values of one entry, at the most so many; none if their type is not one of integers."""
-    kind, count = struct.unpack_from(f"{form.order}H{form.place}", data, entry + 2)
+def _read_values(data: bytes, form: Form, entry: int) -> tuple[int, ...]:
+    """Read the values of one entry; none if their type is not one of integers."""
+    tag, kind, count = struct.unpack_from(f"{form.order}HH{form.place}", data, entry)
     code = _VALUE_CODES.get(kind)
     if code is None:
         return ()
     length = len(code) * count
-    if most is None and length > _MAX_VALUES:
-        raise ImageError(f"corrupt TIFF: tag {struct.unpack_from(form.order + 'H', data, entry)[0]} has {count} values")
+    if length > _MAX_VALUES:
+        raise ImageError(f"corrupt TIFF: tag {tag} has {count} values; {DAMAGED}")
+    return struct.unpack_from(f"{form.order}{length}{code[0]}", data, _place_of_values(data, form, entry, code))
+
+
+def _read_orientation(data: bytes, form: Form, entry: int) -> int:
+    """Read an orientation, 1 to 8, from a whole number of any type; what means nothing is upright."""
+    kind, count = struct.unpack_from(f"{form.order}H{form.place}", data, entry + 2)
+    code = _ORIENTATION_CODES.get(kind)
+    if code is None or count == 0:
+        return 1
+    value, *divisor = struct.unpack_from(form.order + code, data, _place_of_values(data, form, entry, code))
+    if kind in _RATIONALS:
+        value = value / divisor[0] if divisor[0] else 1
+    return int(value) if value in range(1, 9) else 1
+
+
+def _place_of_values(data: bytes, form: Form, entry: int, code: str) -> int:
+    """Return where the values of one entry lie: in the entry itself if there is room."""
+    (count,) = struct.unpack_from(form.order + form.place, data, entry + 4)
     room = struct.calcsize(f"={form.place}")
     where = entry + 4 + room
     if count * struct.calcsize(f"={code}") > room:
         (where,) = struct.unpack_from(form.order + form.place, data, where)
         if where > len(data):
             raise struct.error("values beyond the end")
-    return struct.unpack_from(f"{form.order}{length if most is None else min(length, most)}{code[0]}", data, where)
-
-
-def orientation_of(directory: Directory) -> int:
-    """Return the orientation, 1 to 8; what means nothing is upright."""
-    value = directory.get(Tag.ORIENTATION, (1,))[0]
-    return value if 1 <= value <= 8 else 1
+    return where

@@ -148,6 +148,24 @@ def test_masks(bits: int, masks: tuple[int, int, int, int], header: int, compres
     np.testing.assert_array_equal(load_image(data), expected)
 
 
+@pytest.mark.parametrize("header", [40, 56, 108, 124])
+@pytest.mark.parametrize(
+    ("bits", "masks"), [(32, (0xFF0000, 0xFF00, 0xFF, 0xFF000000)), (16, (0x7C00, 0x3E0, 0x1F, 0x8000))]
+)
+def test_an_alpha_of_zero_everywhere_counts_for_nothing(bits: int, masks: tuple[int, ...], header: int) -> None:
+    compression = ALPHABITFIELDS if header == 40 else BITFIELDS
+    values = noise(1 << bits) & ~masks[3]
+    expected = np.stack([by_mask(values, mask) for mask in masks[:3]], axis=2)
+    data = bmp(packed(values[::-1], bits), bits, header=header, compression=compression, masks=masks)
+    np.testing.assert_array_equal(load_image(data), expected)
+    # With one pixel that is opaque, all others are transparent.
+    values[3, 5] |= masks[3]
+    opaque = np.full_like(expected, 255)
+    opaque[3, 5] = expected[3, 5]
+    data = bmp(packed(values[::-1], bits), bits, header=header, compression=compression, masks=masks)
+    np.testing.assert_array_equal(load_image(data), opaque)
+
+
 def test_the_brightest_value_of_every_mask_is_white() -> None:
     for bits, masks in [(16, (0x7C00, 0x3E0, 0x1F)), (16, (0xF800, 0x7E0, 0x1F)), (32, (0x3FF00000, 0xFFC00, 0x3FF))]:
         data = bmp(packed(np.full((HEIGHT, WIDTH), sum(masks)), bits), bits, compression=BITFIELDS, masks=masks)
@@ -159,6 +177,9 @@ def test_impossible_masks_are_damage(mask: int) -> None:
     data = bmp(packed(noise(1 << 16), 16), 16, compression=BITFIELDS, masks=(mask, 0x7E0, 0x1F))
     with pytest.raises(ImageError, match="colour mask"):
         load_image(data)
+    transparent = bmp(bytes(32 * 7), 16, header=56, compression=BITFIELDS, masks=(0xF800, 0x7E0, 0x1F, mask))
+    with pytest.raises(ImageError, match="colour mask"):
+        load_image(transparent)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -408,6 +409,43 @@ class TestExif:
         entry = struct.pack(f"{order}HHI", 274, kind, 1) + inside
         data = mark + struct.pack(f"{order}HIH", 42, 8, 1) + entry + bytes(4) + value * far
         assert exif_orientation(data) == 6
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize(
+        ("kind", "code", "values", "expected"),
+        [
+            (5, "II", (6, 1), 6),
+            (5, "II", (12, 2), 6),
+            (5, "II", (6, 5), 1),
+            (5, "II", (6, 0), 1),
+            (10, "ii", (6, 1), 6),
+            (10, "ii", (-12, -2), 6),
+            (10, "ii", (-6, 1), 1),
+            (11, "f", (6.0,), 6),
+            (11, "f", (6.5,), 1),
+            (11, "f", (float("nan"),), 1),
+            (12, "d", (6.0,), 6),
+            (12, "d", (float("inf"),), 1),
+            (2, "4s", (b"6",), 1),
+        ],
+    )
+    def test_whole_numbers_of_other_types(
+        self, kind: int, code: str, values: tuple[Any, ...], expected: int, order: str
+    ) -> None:
+        value = struct.pack(f"{order}{code}", *values)
+        form, entry = f"{order}HHI", struct.pack(f"{order}HHI", 274, kind, 1)
+        mark = {"<": b"II", ">": b"MM"}[order]
+        far = len(value) > 4
+        block = mark + struct.pack(f"{order}HIH", 42, 8, 1) + entry
+        block += (struct.pack(f"{order}I", 26) if far else value) + bytes(4) + value * far
+        assert exif_orientation(block) == expected
+        # In the directory of a page, of 3 x 2 pixels of gray.
+        tags = [(256, 3), (257, 2), (258, 8), (259, 1), (262, 1), (273, 134), (277, 1), (278, 2), (279, 6)]
+        entries = [struct.pack(form + "I", tag, 4, 1, number) for tag, number in tags]
+        entries.insert(6, entry + (struct.pack(f"{order}I", 140) if far else value))
+        page = mark + struct.pack(f"{order}HIH", 42, 8, len(entries)) + b"".join(entries) + bytes(4)
+        page += bytes(134 - len(page)) + bytes(range(6)) + value
+        assert inspect_header(page).orientation == expected
 
     def test_a_negative_value_is_upright(self) -> None:
         data = self.block(6).replace(struct.pack("<HHIH", 274, 3, 1, 6), struct.pack("<HHIh", 274, 8, 1, -6))

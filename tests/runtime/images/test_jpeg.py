@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,44 @@ def test_what_says_nothing_about_the_picture_is_passed_over(name: str, capfd: py
     assert ODD_FILES[name] != CLEAN
     np.testing.assert_array_equal(load_image(ODD_FILES[name]), by_pillow(CLEAN))
     assert capfd.readouterr().err == ""
+
+
+def with_identifiers(data: bytes, identifiers: tuple[int, int, int]) -> bytes:
+    """Call the components of a file with one scan something else."""
+    named = bytearray(data)
+    frame, scan = data.index(b"\xff\xc0"), data.index(b"\xff\xda")
+    named[frame + 10 : frame + 19 : 3] = bytes(identifiers)
+    named[scan + 5 : scan + 11 : 2] = bytes(identifiers)
+    return bytes(named)
+
+
+@pytest.mark.parametrize("identifiers", [(1, 1, 1), (1, 2, 2), (1, 1, 2), (0, 1, 0), (7, 7, 7), (0, 1, 2), (9, 5, 3)])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+@pytest.mark.parametrize("restart", [0, 3])
+def test_components_may_go_by_any_identifiers(
+    identifiers: tuple[int, int, int], subsampling: str, restart: int
+) -> None:
+    whole = encode(photograph(), subsampling=subsampling, restart_marker_blocks=restart)
+    data = with_identifiers(whole, identifiers)
+    np.testing.assert_array_equal(load_image(data), by_pillow(data))
+    filled = data[:-2] + bytes(5) + data[-2:]  # its codes are followed one by one
+    np.testing.assert_array_equal(load_image(filled), by_pillow(data))
+    np.testing.assert_array_equal(by_pillow(data), by_pillow(whole))
+
+
+def test_components_of_one_identifier_in_scans_of_their_own_are_refused() -> None:
+    # Each such scan would be of the first of them.
+    whole = encode(photograph(), progressive=True)
+    data = bytearray(whole)
+    frame = whole.index(b"\xff\xc2")
+    data[frame + 10 : frame + 19 : 3] = bytes([1, 1, 1])
+    with pytest.raises(ImageError, match="unknown components"):
+        load_image(bytes(data))
+    for scan in (match.start() for match in re.finditer(b"\xff\xda", whole)):
+        count = whole[scan + 4]
+        data[scan + 5 : scan + 5 + 2 * count : 2] = bytes([1] * count)
+    with pytest.raises(ImageError, match="before the whole image was coded"):
+        load_image(bytes(data))
 
 
 @pytest.mark.parametrize("transform", [0, 1])

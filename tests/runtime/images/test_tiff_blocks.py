@@ -165,6 +165,56 @@ def test_tiles_pass_and_a_short_one_is_refused() -> None:
         load_image(build(tags, [zlib.compress(tiles[0]), zlib.compress(tiles[1][:-1])], offsets=324))
 
 
+@pytest.mark.parametrize("compression", [1, 8])
+def test_the_size_of_a_tile_tells_tiles_from_strips(compression: int) -> None:
+    image = gray_rows(20, 40)  # of tiles that go beyond the right and lower edges
+    padded = np.pad(image, ((0, 12), (0, 8)))
+    tiles = [padded[top : top + 16, left : left + 16].tobytes() for top in (0, 16) for left in (0, 16, 32)]
+    rows = [image[:16].tobytes(), image[16:].tobytes()]
+    if compression == 8:
+        tiles, rows = [zlib.compress(tile) for tile in tiles], [zlib.compress(strip) for strip in rows]
+    size = gray_tags(20, compression=compression, tags={256: [40]})
+    for offsets in (STRIP_OFFSETS, 324):
+        for data in (
+            build(size | {322: [16], 323: [16]}, tiles, offsets=offsets),
+            build(size | {278: [16]}, rows, offsets=offsets),
+        ):
+            np.testing.assert_array_equal(load_image(data)[..., 0], image)
+    for half in ({322: [16]}, {323: [16]}):
+        with pytest.raises(ImageError, match="empty strips or tiles"):
+            load_image(build(size | half, tiles, offsets=324))
+
+
+def without(data: bytes, tag: int) -> bytes:
+    """Give a tag of a file a number that means nothing."""
+    form = struct.pack("<HH", tag, 4)
+    assert data.count(form) == 1
+    return data.replace(form, struct.pack("<HH", 65000, 4))
+
+
+@pytest.mark.parametrize("bits", [1, 8])
+@pytest.mark.parametrize("offsets", [STRIP_OFFSETS, 324])
+def test_the_length_of_one_plain_strip_or_tile_follows_from_its_size(bits: int, offsets: int) -> None:
+    tags = gray_tags(16, compression=1, tags={258: [bits]} | ({322: [16], 323: [16]} if offsets == 324 else {}))
+    rows = gray_rows(16)
+    block = rows.tobytes() if bits == 8 else np.packbits(rows & 1, axis=1).tobytes()
+    data = without(build(tags, [block], offsets=offsets), offsets + (6 if offsets == STRIP_OFFSETS else 1))
+    np.testing.assert_array_equal(load_image(data)[..., 0], rows if bits == 8 else (rows & 1) * 255)
+    with pytest.raises(ImageError, match="its pixels should end"):
+        load_image(data.replace(struct.pack("<HHII", offsets, 4, 1, 8), struct.pack("<HHII", offsets, 4, 1, 8 << 20)))
+
+
+def test_lengths_and_places_that_are_missing_are_named() -> None:
+    tags, rows = gray_tags(16), gray_rows(16)
+    coded = build(tags, [zlib.compress(rows.tobytes())])
+    two = build(tags | {259: [1], 278: [8]}, [rows[:8].tobytes(), rows[8:].tobytes()])
+    for data in (coded, two):
+        with pytest.raises(ImageError, match="lacks the lengths of its strips"):
+            load_image(without(data, STRIP_BYTES))
+        with pytest.raises(ImageError, match="lacks the places of its strips"):
+            load_image(without(data, STRIP_OFFSETS))
+
+
 def test_planes_of_their_own_pass_and_a_short_one_is_refused() -> None:
     planes = [gray_rows(10) + shift for shift in (0, 1, 2)]
     tags = gray_tags(10, tags={258: [8, 8, 8], 262: [2], 277: [3], 284: [2]})

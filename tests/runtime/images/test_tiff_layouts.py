@@ -207,6 +207,12 @@ class TestLayouts:
         data = tiff(stored, RGB, bits=16, compression=compression, **layout)
         np.testing.assert_array_equal(load_image(data), stored >> 8)
 
+    def test_samples_of_no_stated_format_are_unsigned(self, layout: dict[str, Any]) -> None:
+        for bits in (8, 16):
+            stored = samples(3, bits)
+            data = tiff(stored, RGB, bits=bits, tags={339: [4] * 3}, **layout)
+            np.testing.assert_array_equal(load_image(data), in_8_bits(stored, bits))
+
 
 class TestRefused:
     @pytest.mark.parametrize("value", [-0.01, 1.01, np.nan, np.inf])
@@ -288,6 +294,35 @@ class TestYcbcr:
         data = data.replace(place, struct.pack("<HHII", 273, 4, 1, len(shell))) + units.tobytes()
         gray = luminance.transpose(0, 2, 1, 3).reshape(units_high * down, -1)[:HEIGHT, :WIDTH]
         np.testing.assert_array_equal(load_image(data), gray[..., None].repeat(3, axis=2))
+
+    @pytest.mark.parametrize("compression", [DEFLATE, LZMA])
+    @pytest.mark.parametrize("layout", LAYOUTS, ids=named)
+    def test_a_predictor_is_undone_before_colours_are_made(self, compression: int, layout: dict[str, Any]) -> None:
+        stored = samples(3)
+        plain = tiff(stored, YCBCR, compression=PLAIN, tags={530: [1, 1]})
+        data = tiff(stored, YCBCR, compression=compression, predictor=2, tags={530: [1, 1]}, **layout)
+        np.testing.assert_array_equal(load_image(data), load_image(plain))
+
+    def test_a_predictor_of_lzw_is_undone(self) -> None:
+        gray = samples(1).repeat(3, axis=2)  # with chrominances of no colour below
+        stored = gray.copy()
+        stored[..., 1:] = 128
+        shell = tiff(stored, YCBCR, compression=PLAIN, predictor=2, tags={259: [5], 530: [1, 1]})
+        buffer = io.BytesIO()
+        rows = Image.fromarray(differences(stored, 2))
+        rows.save(buffer, "TIFF", compression="tiff_lzw", tiffinfo={278: HEIGHT})
+        with Image.open(io.BytesIO(buffer.getvalue())) as written:
+            (offset,), (size,) = written.tag_v2[273], written.tag_v2[279]
+        coded = buffer.getvalue()[offset : offset + size]
+        length, place = (struct.pack("<HHII", *entry) for entry in ((279, 4, 1, stored.size), (273, 4, 1, 8)))
+        data = shell.replace(length, struct.pack("<HHII", 279, 4, 1, size))
+        data = data.replace(place, struct.pack("<HHII", 273, 4, 1, len(shell))) + coded
+        np.testing.assert_array_equal(load_image(data), gray)
+
+    @pytest.mark.parametrize("subsampling", [{}, {530: [2, 1]}, {530: [2, 2]}, {530: [1, 2]}])
+    def test_a_predictor_of_shared_chrominances_is_refused(self, subsampling: dict[int, list[int]]) -> None:
+        with pytest.raises(ImageError, match="subsampled chrominance and a predictor"):
+            load_image(tiff(samples(3), YCBCR, predictor=2, tags=subsampling))
 
     def test_other_coefficients_are_refused(self) -> None:
         for tags in ({529: [2126, 7152, 722]}, {532: [16, 235, 128, 240, 128, 240]}):
