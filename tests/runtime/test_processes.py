@@ -101,15 +101,16 @@ def test_references_that_threads_were_reading_are_not_waited_for(artefacts, tmp_
         from concurrent.futures import Future
         scorer = Scorer(others[0], threads=2)
         cv2 = __import__("cv2")
-        cv2.imwrite("reference.png", PICTURES[0])
-        expected = scorer.score(PICTURES[1], "reference.png").value
+        reference = os.path.join(os.path.dirname(__file__), "reference.png")
+        cv2.imwrite(reference, PICTURES[0])
+        expected = scorer.score(PICTURES[1], reference).value
         store = scorer._preparer._references
         key = next(iter(store._entries))
         store._entries[key] = Future()
         store._lock.acquire()
         child = os.fork()
         if child == 0:
-            os._exit(0 if scorer.score(PICTURES[1], "reference.png").value == expected else 3)
+            os._exit(0 if scorer.score(PICTURES[1], reference).value == expected else 3)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
     assert run(tmp_path, body, artefacts.deep(), "onnxruntime", artefacts.cached()) == ["0"]

@@ -277,7 +277,7 @@ def test_the_scorer_runs_what_was_opened(artefacts: Any) -> None:
     path.write_bytes(other.read_bytes())
     with Scorer(artefact, threads=1) as scorer:
         assert scorer.score(picture).value == pytest.approx(1 / 3)
-    with pytest.raises(UsageError, match="open already; give trust where it is opened"):
+    with pytest.raises(UsageError, match="open already; give ``trust`` where it is opened"):
         Scorer(artefact, trust="key.pem")
 
 
