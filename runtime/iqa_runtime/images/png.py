@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, Alpha, ImageHeader
 from iqa_runtime.images.opencv import decode_with_opencv, to_rgb
+from iqa_runtime.images.pixels import WHITE, in_bands, over_white
 from iqa_runtime.images.tiff_directory import exif_orientation
 
-_PNG_GRAY = 0
+_PNG_GRAY, _PNG_PALETTE = 0, 3
 _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_COLOR_TYPE = 25  # where it lies in the file
 
 
 def inspect_png(data: bytes) -> ImageHeader:
@@ -61,22 +64,61 @@ def decode_png(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     Raises
     ------
     ImageError
-        If OpenCV cannot decode it.
+        If OpenCV cannot decode it, or a pixel has a colour that is not in the palette.
     """
     import cv2
 
-    pixels = _without_metadata(data)
+    if data[_COLOR_TYPE] == _PNG_PALETTE:
+        return _decode_palette(data, header)
+    pixels = data[:8] + b"".join(chunk for kind, chunk in _chunks(data) if kind in _PIXEL_CHUNKS)
     if header.depth <= 8 and header.alpha == "none" and header.transparent_gray is None:
         return decode_with_opencv(pixels, "PNG", header.width, header.height, cv2.IMREAD_COLOR_RGB)
     return to_rgb(decode_with_opencv(pixels, "PNG", header.width, header.height, cv2.IMREAD_UNCHANGED), header)
 
 
-def _without_metadata(data: bytes) -> bytes:
-    """Keep the chunks that decide the pixels: others may inflate to gigabytes in the decoder."""
-    parts, position, kind = [data[:8]], 8, b""
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind of every chunk, and the whole of it where it decides the pixels.
+
+    Other chunks may inflate to gigabytes in the decoder.
+    """
+    position, kind = 8, b""
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, position)
-        if kind in _PIXEL_CHUNKS:
-            parts.append(data[position : position + 12 + length])
+        yield kind, data[position : position + 12 + length] if kind in _PIXEL_CHUNKS else b""
         position += 12 + length
-    return b"".join(parts)
+
+
+def _decode_palette(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
+    """Decode the indices as gray, and look their colours up here: libpng makes those beyond the palette black."""
+    import cv2
+
+    palette = alpha = None
+    parts, has_pixels = [_as_gray(data)], False
+    for kind, chunk in _chunks(data):
+        if kind == b"PLTE":
+            if palette is not None or has_pixels or not 0 < len(chunk) - 12 <= 768 or len(chunk) % 3:
+                raise ImageError(f"corrupt PNG: an impossible palette; {DAMAGED}")
+            palette = np.frombuffer(chunk[8:-4], np.uint8).reshape(-1, 3)
+        elif kind == b"tRNS" and palette is not None and alpha is None and not has_pixels:
+            alpha = np.frombuffer(chunk[8:-4], np.uint8)
+        elif kind in (b"IDAT", b"IEND"):
+            has_pixels = True
+            parts.append(chunk)
+    if palette is None:
+        raise ImageError(f"corrupt PNG: its palette is missing; {DAMAGED}")
+    if alpha is not None and len(alpha) <= len(palette):
+        palette = over_white(
+            palette, np.pad(alpha, (0, len(palette) - len(alpha)), constant_values=WHITE), premultiplied=False
+        )
+    indices = decode_with_opencv(b"".join(parts), "PNG", header.width, header.height, cv2.IMREAD_UNCHANGED)
+    spread = WHITE // ((1 << header.depth) - 1)  # OpenCV spreads 1, 2, 4 bits over 0 to 255
+    if indices.max() // spread >= len(palette):
+        raise ImageError(f"corrupt PNG: a colour beyond the {len(palette)} of its palette; {DAMAGED}")
+    colors = palette
+    return in_bands(lambda band: colors[indices[band] // spread], header.height, header.width)
+
+
+def _as_gray(data: bytes) -> bytes:
+    """Return the start of the file, to the end of its header chunk, as that of a gray picture."""
+    chunk = data[12:_COLOR_TYPE] + bytes([_PNG_GRAY]) + data[_COLOR_TYPE + 1 : 29]
+    return data[:12] + chunk + struct.pack(">I", zlib.crc32(chunk))

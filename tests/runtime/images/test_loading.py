@@ -269,6 +269,48 @@ class TestAlpha:
         data = png((3, 1), 8, 3, [bytes([0, 1, 0])], palette, (b"tRNS", bytes([128])))
         assert pixels_of(data) == [[[227, 177, 127], [10, 20, 30], [227, 177, 127]]]
 
+    @pytest.mark.parametrize("depth", [1, 2, 4, 8])
+    @pytest.mark.parametrize("interlaced", [False, True])
+    @pytest.mark.parametrize("transparent", [0, 1, 2])
+    def test_every_colour_of_a_palette_with_alpha(self, depth: int, interlaced: bool, transparent: int) -> None:
+        generator = np.random.default_rng(depth)
+        colors = generator.integers(0, 256, (1 << depth, 3))
+        alpha = np.full(1 << depth, 255)
+        alpha[:transparent] = generator.integers(0, 255, transparent)
+        indices = generator.integers(0, 1 << depth, (1, 23))
+        bits = (indices[..., None] >> np.arange(depth - 1, -1, -1) & 1).astype(np.uint8).reshape(1, -1)
+        row = np.packbits(bits, axis=1).tobytes()
+        chunks = [(b"PLTE", colors.astype(np.uint8).tobytes())]
+        chunks += [(b"tRNS", alpha[:transparent].astype(np.uint8).tobytes())] * (transparent > 0)
+        data = png((23, 1), depth, 3, [row], *chunks)
+        if interlaced:  # of the passes of Adam7, one row has the first, second, fourth and sixth
+            passes = [indices[0, start::step] for start, step in ((0, 8), (4, 8), (2, 4), (1, 2))]
+            spread = [(part[:, None] >> np.arange(depth - 1, -1, -1) & 1).astype(np.uint8) for part in passes]
+            pixels = zlib.compress(b"".join(b"\0" + np.packbits(part.reshape(-1)).tobytes() for part in spread))
+            start = data[:8]
+            header = struct.pack(">IIBBBBB", 23, 1, depth, 3, 0, 0, 1)
+            for kind, body in ((b"IHDR", header), *chunks, (b"IDAT", pixels), (b"IEND", b"")):
+                start += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+            data = start
+        expected = np.rint((colors * alpha[:, None] + 255 * (255 - alpha[:, None])) / 255).astype(int)[indices]
+        assert pixels_of(data) == expected.tolist()
+
+    @pytest.mark.parametrize(("depth", "row"), [(2, b"\x18"), (4, b"\x01\x20"), (8, b"\0\1\2")])
+    @pytest.mark.parametrize("transparent", [[], [(b"tRNS", b"\x80")]])
+    def test_a_colour_beyond_the_palette_is_damage(
+        self, depth: int, row: bytes, transparent: list[tuple[bytes, bytes]]
+    ) -> None:
+        three, two = (b"PLTE", bytes(range(9))), (b"PLTE", bytes(range(6)))
+        assert load_image(png((3, 1), depth, 3, [row], three, *transparent)).shape == (1, 3, 3)
+        with pytest.raises(ImageError, match="a colour beyond the 2 of its palette"):
+            load_image(png((3, 1), depth, 3, [row], two, *transparent))
+
+    def test_a_palette_that_is_missing_or_impossible_is_damage(self) -> None:
+        palette = (b"PLTE", bytes(6))
+        for chunks in ([], [palette, palette], [(b"PLTE", b"")], [(b"PLTE", bytes(5))], [(b"PLTE", bytes(771))]):
+            with pytest.raises(ImageError, match="palette"):
+                load_image(png((3, 1), 8, 3, [bytes(3)], *chunks))
+
     @pytest.mark.parametrize(
         ("depth", "row", "key", "expected"),
         [
