@@ -24,6 +24,8 @@ _TRAINING = re.compile(
     r"|(criterion|criteria|loss|losses|loss_fn|loss_func|loss_function|metric|metrics)(_\w+)?(\..*)?"
 )
 """Entries of training, not of the network: counters of averaging and profiling, losses and metrics with parameters."""
+EXTRA_STATE = "_extra_state"
+"""Last part of the name under which PyTorch keeps what a module's `get_extra_state` returns."""
 _DEPTH = 5
 
 
@@ -38,12 +40,15 @@ class State:
         lay bare.
     entries
         Its tensors by published key.
+    extra
+        What modules of the network save beside tensors (`EXTRA_STATE`), by published key.
     ignored
         Keys beside it that are none of the network's.
     """
 
     entry: str | None
     entries: dict[str, Tensor]
+    extra: dict[str, Any]
     ignored: tuple[str, ...]
 
 
@@ -72,8 +77,19 @@ class _Candidate:
             name: value
             for name, key in self.keys.items()
             if isinstance(value := self.content[key], Tensor)
+            and not is_extra(name)
             and (name in self.matched or not _TRAINING.fullmatch(name))
         }
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Extra state that the network keeps."""
+        return {name: self.content[key] for name, key in self.keys.items() if name in self.matched and is_extra(name)}
+
+
+def is_extra(name: str) -> bool:
+    """Whether a name in a state dict is that of a module's extra state."""
+    return name.rpartition(".")[2] == EXTRA_STATE
 
 
 def find_state(
@@ -119,11 +135,12 @@ def find_state(
         )
         raise CheckpointError(f"{source}: {what}; choose one of them with ``weights_key``: {there}")
     chosen = candidates[0]
-    entries = chosen.entries
-    used = {chosen.keys[name] for name in entries}
+    entries, extra = chosen.entries, chosen.extra
+    used = {chosen.keys[name] for name in (*entries, *extra)}
     return State(
         entry=None if chosen.label == TOP else chosen.label,
         entries=entries,
+        extra=extra,
         ignored=tuple(key for key in chosen.content if key not in used),
     )
 
