@@ -131,10 +131,10 @@ def read_checkpoint(
     )
 
 
-def expected_keys(network: nn.Module, key_map: KeyMap) -> set[str]:
-    """Return the published keys that a checkpoint of a network must have."""
-    needed = {key for key, entry in _expected(network, key_map).items() if entry.needed}
-    return needed | set(_extra_keys(network, key_map))
+def expected_keys(network: nn.Module, key_map: KeyMap) -> dict[str, bool]:
+    """Return the published keys that a checkpoint of a network must have, and whether they are of parameters."""
+    needed = {key: entry.is_parameter for key, entry in _expected(network, key_map).items() if entry.needed}
+    return needed | dict.fromkeys(_extra_keys(network, key_map), False)
 
 
 def random_checkpoint(network: nn.Module, seed: int, key_map: KeyMap) -> Checkpoint:
