@@ -8,14 +8,14 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from iqa_export.checkpoint_files import CheckpointError, read_content
-from iqa_export.state_dicts import find_state
+from iqa_export.state_dicts import find_state, is_extra
 from iqa_runtime.contract import FileDigest
 
 __all__ = [
@@ -79,6 +79,8 @@ class Checkpoint:
     entry
         Where in the file they were: names of the mappings around them and the prefix that was dropped, joined by dots;
         None where they lay bare.
+    extra
+        What modules of the network save beside tensors (`torch.nn.Module.get_extra_state`), by published key.
     ignored
         Keys beside them that are none of the network's, such as those of a loss.
     """
@@ -89,6 +91,7 @@ class Checkpoint:
     trained: bool = True
     metadata: dict[str, str] = field(default_factory=dict)
     entry: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
 
 
@@ -123,13 +126,15 @@ def read_checkpoint(
         digest.sha256,
         metadata=metadata,
         entry=state.entry,
+        extra=state.extra,
         ignored=state.ignored,
     )
 
 
-def expected_keys(network: nn.Module, key_map: KeyMap) -> set[str]:
-    """Return the published keys that a checkpoint of a network must have."""
-    return {key for key, entry in _expected(network, key_map).items() if entry.needed}
+def expected_keys(network: nn.Module, key_map: KeyMap) -> dict[str, bool]:
+    """Return the published keys that a checkpoint of a network must have, and whether they are of parameters."""
+    needed = {key: entry.is_parameter for key, entry in _expected(network, key_map).items() if entry.needed}
+    return needed | dict.fromkeys(_extra_keys(network, key_map), False)
 
 
 def random_checkpoint(network: nn.Module, seed: int, key_map: KeyMap) -> Checkpoint:
@@ -171,15 +176,16 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, key_map: KeyMap) -> No
     ------
     CheckpointError
         One error that lists every missing, unexpected and misshapen entry, and those that are not finite, by its
-        published key.
+        published key; or if a module does not take the extra state that was saved for it.
     """
-    expected = _expected(network, key_map)
+    expected, extra = _expected(network, key_map), _extra_keys(network, key_map)
     entries = checkpoint.entries
     needed = [key for key, entry in expected.items() if entry.needed]
     taken = [key for key in needed if key in entries]
     misfits = {key: _misfit(key, entries[key], expected[key].tensor) for key in taken}
     lists = {
-        "missing": [key for key in needed if key not in entries],
+        "missing": [key for key in needed if key not in entries]
+        + [key for key in extra if checkpoint.trained and key not in checkpoint.extra],
         "unexpected": [key for key in entries if key not in expected and not key_map.ignores(key)],
         "misshapen": [misfit for misfit in misfits.values() if misfit],
         "not finite": [key for key in taken if not misfits[key] and not _is_finite(entries[key], expected[key])],
@@ -192,9 +198,18 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, key_map: KeyMap) -> No
             f"{checkpoint.file}{where}: the entries don't fit {type(network).__name__}: {'; '.join(problems)}; "
             + (hint or "check ``model`` and ``variant``")
         )
-    network.load_state_dict(
-        {expected[key].name: entries[key].to(expected[key].tensor.dtype) for key in taken}, strict=False
-    )
+    state: dict[str, Any] = {expected[key].name: entries[key].to(expected[key].tensor.dtype) for key in taken}
+    state |= {extra[key]: value for key, value in checkpoint.extra.items() if key in extra}
+    try:
+        network.load_state_dict(state, strict=False)
+    except Exception as error:  # a module may refuse its extra state in any way
+        if not checkpoint.extra:
+            raise
+        raise CheckpointError(
+            f"{checkpoint.file}: {type(network).__name__} does not take its extra state "
+            f"({', '.join(checkpoint.extra)}): "
+            f"{type(error).__name__}: {' '.join(str(error).split())}; check ``model`` and ``variant``"
+        ) from error
 
 
 class _Expected(NamedTuple):
@@ -218,8 +233,16 @@ def _expected(network: nn.Module, key_map: KeyMap) -> dict[str, _Expected]:
 
 
 def _state_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors of a network's state; modules may keep extra state that is none."""
-    return {name: value for name, value in network.state_dict().items() if isinstance(value, Tensor)}
+    """Return the tensors of a network's state, without the extra state of modules."""
+    return {
+        name: value for name, value in network.state_dict().items() if isinstance(value, Tensor) and not is_extra(name)
+    }
+
+
+def _extra_keys(network: nn.Module, key_map: KeyMap) -> dict[str, str]:
+    """Return the names of the extra state of a network's modules by published key, but for what it does not use."""
+    names = {key_map.published(name): name for name in network.state_dict() if is_extra(name)}
+    return {key: name for key, name in names.items() if not key_map.ignores(key)}
 
 
 def _is_finite(value: Tensor, expected: _Expected) -> bool:

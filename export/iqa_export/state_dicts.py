@@ -1,7 +1,8 @@
 """Find the state dict of a network inside what training loops save around it.
 
 Where the names of the network's entries are known, every mapping in the file and every prefix in it is tried: the one
-that has them all is taken. Two that have them all, such as raw and averaged weights, are asked about.
+that has them all is taken. Two that have them all, such as raw and averaged weights, are asked about; so are averages
+of the parameters alone, and tensors whose names say that they are averages.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from iqa_export.checkpoint_files import SAVE_STATE, CheckpointError
@@ -24,7 +26,12 @@ _TRAINING = re.compile(
     r"|(criterion|criteria|loss|losses|loss_fn|loss_func|loss_function|metric|metrics)(_\w+)?(\..*)?"
 )
 """Entries of training, not of the network: counters of averaging and profiling, losses and metrics with parameters."""
-_DEPTH = 5
+EXTRA_STATE = "_extra_state"
+"""Last part of the name under which PyTorch keeps what a module's `get_extra_state` returns."""
+_DEPTH, _MOST_LISTED = 5, 5
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_AVERAGES = {"ema", "shadow", "averaged", "swa"}
+"""Words in names of averaged weights, whatever form these have: a list, or names without dots."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +45,15 @@ class State:
         lay bare.
     entries
         Its tensors by published key.
+    extra
+        What modules of the network save beside tensors (`EXTRA_STATE`), by published key.
     ignored
         Keys beside it that are none of the network's.
     """
 
     entry: str | None
     entries: dict[str, Tensor]
+    extra: dict[str, Any]
     ignored: tuple[str, ...]
 
 
@@ -72,8 +82,19 @@ class _Candidate:
             name: value
             for name, key in self.keys.items()
             if isinstance(value := self.content[key], Tensor)
+            and not is_extra(name)
             and (name in self.matched or not _TRAINING.fullmatch(name))
         }
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Extra state that the network keeps."""
+        return {name: self.content[key] for name, key in self.keys.items() if name in self.matched and is_extra(name)}
+
+
+def is_extra(name: str) -> bool:
+    """Whether a name in a state dict is that of a module's extra state."""
+    return name.rpartition(".")[2] == EXTRA_STATE
 
 
 def find_state(
@@ -90,40 +111,55 @@ def find_state(
     weights_key
         Which one, where there are several: `State.entry` of it, or the beginning of that; `TOP` for a bare one.
     expected
-        Published names of the entries of each network it may be, in the order of preference. Without any, the file has
+        Published names of the entries of each network it may be, in the order of preference; a mapping tells which are
+        parameters (True), and averages of these alone are then noticed. Without any, the file has
         to hold one state dict, and prefixes that wrappers add to every key are dropped.
 
     Raises
     ------
     CheckpointError
-        If there is none, or more than one; the message lists them.
+        If there is none, or more than one; the message lists them. Also if there seem to be averages beside the one.
     """
     mappings = list(_mappings(content, ()))
     if not mappings:
         raise CheckpointError(f"{source}: no state dict, bare or inside; save one and give that file: {SAVE_STATE}")
     named = _Named(weights_key)
     candidates: list[_Candidate] = []
+    covering: list[_Candidate] | None = None
     for names in expected:
-        found = _fitting(mappings, names, named)
+        found, others = _fitting(mappings, names, named)
         # Of those that fit none, the nearest: the error then tells what is missing there and not everything.
         if found and (not candidates or len(found[0].matched) > len(candidates[0].matched)):
             candidates = found
         if found and len(found[0].matched) == len(names):
+            covering = [*found, *others]
             break
     bare = [_bare(path, mapping) for path, mapping in mappings if not _has_mappings(mapping)]
     candidates = _distinct(candidates or [each for each in bare if named.fits(each.label)])
     if len(candidates) != 1:
         there = ", ".join(each.label for each in candidates or bare)
+        if not there:
+            raise CheckpointError(
+                f"{source}: no state dict, only other tensors; save one and give that file: {SAVE_STATE}"
+            )
         what = (
             f"no weights under {weights_key!r}" if not candidates else "weights in more than one place, not all equal"
         )
         raise CheckpointError(f"{source}: {what}; choose one of them with ``weights_key``: {there}")
     chosen = candidates[0]
-    entries = chosen.entries
-    used = {chosen.keys[name] for name in entries}
+    if covering is not None and weights_key != chosen.label and (beside := _beside(content, chosen, covering, named)):
+        more = f" and {len(beside) - _MOST_LISTED} more" if len(beside) > _MOST_LISTED else ""
+        raise CheckpointError(
+            f"{source}: beside {chosen.label} there seem to be averaged weights, not as a whole state dict: "
+            f"{', '.join(beside[:_MOST_LISTED])}{more}; ``weights_key={chosen.label}`` takes {chosen.label}; for the "
+            f"averages, load them into the network that was trained and save its state dict: {SAVE_STATE}"
+        )
+    entries, extra = chosen.entries, chosen.extra
+    used = {chosen.keys[name] for name in (*entries, *extra)}
     return State(
         entry=None if chosen.label == TOP else chosen.label,
         entries=entries,
+        extra=extra,
         ignored=tuple(key for key in chosen.content if key not in used),
     )
 
@@ -169,9 +205,11 @@ def _bare(path: tuple[str, ...], content: Mapping[str, Any]) -> _Candidate:
 
 def _fitting(
     mappings: list[tuple[tuple[str, ...], Mapping[str, Any]]], expected: Collection[str], named: _Named
-) -> list[_Candidate]:
-    """Return the mappings and prefixes that hold the most of the expected names."""
+) -> tuple[list[_Candidate], list[_Candidate]]:
+    """Return the mappings and prefixes that hold the most of the expected names, and those with all parameters."""
+    parameters = {name for name, is_one in expected.items() if is_one} if isinstance(expected, Mapping) else set()
     best: list[_Candidate] = []
+    covering: list[_Candidate] = []
     for rename in (_current, _unwrapped):
         ours = rename(expected)
         found = [
@@ -183,9 +221,37 @@ def _fitting(
         most = max((len(each.matched) for each in (*best, *found)), default=0)
         if not best or most > len(best[0].matched):
             best = [each for each in found if len(each.matched) == most]
+        covering += [each for each in found if parameters and parameters <= each.matched]
         if most == len(expected):
             break
-    return best
+    return best, covering
+
+
+def _beside(content: object, chosen: _Candidate, covering: list[_Candidate], named: _Named) -> list[str]:
+    """Return where there are other values for all parameters, or tensors whose names say that they are averages."""
+    equal = [each for each in covering if _agree(each.entries, chosen.entries, each.matched)]
+    labels = {each.label: None for each in covering if not any(each.label == other.label for other in equal)}
+    known = {id(each.content[each.keys[name]]) for each in equal for name in each.matched}
+    # What would be loaded and fits nothing is told by whom it is loaded into.
+    known |= {id(value) for value in chosen.entries.values()}
+    for label, value in _averages(content, ()):
+        if named.fits(label) and id(value) not in known and not f"{chosen.label}.".startswith(f"{label}."):
+            labels[label] = None
+    return [label for label in labels if label != chosen.label]
+
+
+def _averages(content: object, path: tuple[str, ...]) -> Iterator[tuple[str, object]]:
+    """Yield tensors and arrays under names of averages, and the beginning of where they are up to such a name."""
+    if isinstance(content, (Tensor, np.ndarray)):
+        parts = ".".join(path).split(".")
+        for end, part in enumerate(parts, 1):
+            if content.ndim and _AVERAGES.intersection(word.lower() for word in _WORDS.findall(part)):
+                yield ".".join(parts[:end]), content
+                return
+    elif len(path) <= _DEPTH + 1 and isinstance(content, (Mapping, list, tuple)):
+        items = content.items() if isinstance(content, Mapping) else enumerate(content)
+        for key, value in items:
+            yield from _averages(value, (*path, str(key)))
 
 
 def _candidates(
@@ -248,8 +314,21 @@ def _distinct(candidates: list[_Candidate]) -> list[_Candidate]:
 
 
 def _equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        value is second[name]
-        or (value.dtype == second[name].dtype and not value.is_meta and bool(value.equal(second[name])))
-        for name, value in first.items()
+    return first.keys() == second.keys() and _agree(first, second, first)
+
+
+def _agree(first: dict[str, Tensor], second: dict[str, Tensor], names: Iterable[str]) -> bool:
+    """Whether both have the same values under those of the names that the first has."""
+    return all(
+        name in second
+        and (
+            first[name] is second[name]
+            or (
+                first[name].dtype == second[name].dtype
+                and not first[name].is_meta
+                and bool(first[name].equal(second[name]))
+            )
+        )
+        for name in names
+        if name in first
     )

@@ -12,6 +12,7 @@ from iqa_export.checkpoints import (
     Checkpoint,
     CheckpointError,
     KeyMap,
+    expected_keys,
     load_into,
     random_checkpoint,
     read_checkpoint,
@@ -186,6 +187,49 @@ def test_random_leaves_constants_of_the_network_alone():
     for name in ("order", "mask", "filter", "hidden"):
         assert torch.equal(network.state_dict()[name], own[name]), name
     assert not torch.equal(network.layer.weight, Buffers().layer.weight)
+
+
+class Gained(nn.Module):
+    """Its gain, which decides what it computes, is extra state."""
+
+    def __init__(self, gain=1.0):
+        super().__init__()
+        self.gain = gain
+
+    def get_extra_state(self):
+        return {"gain": self.gain}
+
+    def set_extra_state(self, state):
+        self.gain = state["gain"]
+
+
+def gained(gain=1.0) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, 1), Gained(gain))
+
+
+@pytest.mark.parametrize("gain", [3.0, torch.tensor(3.0)], ids=["number", "tensor"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_extra_state_of_the_network_is_loaded(tmp_path, gain, prefix):
+    torch.save({prefix + name: value for name, value in gained(gain).state_dict().items()}, tmp_path / "net.pth")
+    checkpoint = read_checkpoint(tmp_path / "net.pth", expected=[expected_keys(gained(), KeyMap())])
+    assert checkpoint.ignored == ()
+    network = gained()
+    load_into(network, checkpoint, KeyMap())
+    assert network[1].gain == 3.0
+
+
+def test_extra_state_that_is_missing_or_not_taken(tmp_path):
+    state = gained().state_dict()
+    del state["1._extra_state"]
+    for value, message in (
+        (None, r"1 missing \(1\._extra_state\)"),
+        (7, r"does not take .*1\._extra_state.*TypeError"),
+    ):
+        torch.save(state | ({} if value is None else {"1._extra_state": value}), tmp_path / "net.pth")
+        checkpoint = read_checkpoint(tmp_path / "net.pth", expected=[expected_keys(gained(), KeyMap())])
+        with pytest.raises(CheckpointError, match=message):
+            load_into(gained(), checkpoint, KeyMap())
+    load_into(gained(), random_checkpoint(gained(), 0, KeyMap()), KeyMap())
 
 
 def test_random_fills_every_tensor():

@@ -122,10 +122,69 @@ def test_of_what_does_not_fit_the_nearest_is_named(tmp_path):
         load_into(Network(), checkpoint, KeyMap())
 
 
-@pytest.mark.parametrize("content", [{}, {"loss": 0.5}, [torch.ones(1)], torch.ones(1), {"optimizer": {"state": {}}}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"loss": 0.5},
+        [torch.ones(1)],
+        torch.ones(1),
+        {"optimizer": {"state": {}}},
+        {"optimizer": {"state": {}}, "epoch": torch.tensor(3)},
+    ],
+)
 def test_no_state_dict(content):
     with pytest.raises(CheckpointError, match="no state dict"):
         find_state(content, "net.pth", expected=EXPECTED)
+
+
+PARAMETERS = {name: value + 1 for name, value in RAW.items() if name in dict(Network().named_parameters())}
+AVERAGES = {
+    "parameters alone": ({"model": RAW, "ema_shadow": PARAMETERS}, "model", "ema_shadow"),
+    "parameters under another name": ({"model": RAW, "slow": PARAMETERS}, "model", "slow"),
+    "a list": (
+        {"model": RAW, "ema": {"decay": 0.999, "shadow_params": [*PARAMETERS.values()], "collected_params": None}},
+        "model",
+        "ema",
+    ),
+    "names without dots": (
+        {
+            "state_dict": prefixed("model.")
+            | {f"model_ema.{name.replace('.', '')}": value for name, value in AVERAGED.items()}
+            | {"model_ema.decay": torch.tensor(0.999)}
+        },
+        "state_dict.model",
+        "state_dict.model_ema",
+    ),
+    "arrays": (
+        {"model": RAW, "modelEMA": {name: value.numpy() for name, value in AVERAGED.items()}},
+        "model",
+        "modelEMA",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AVERAGES)
+def test_averages_in_other_forms_are_told(case):
+    content, raw, averaged = AVERAGES[case]
+    with pytest.raises(CheckpointError) as caught:
+        find_state(content, "net.pth", expected=EXPECTED)
+    assert f"beside {raw} " in str(caught.value)
+    assert f": {averaged}; ``weights_key={raw}``" in str(caught.value)
+    assert holds(find_state(content, "net.pth", expected=EXPECTED, weights_key=raw).entries, RAW)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"model": RAW, "ema": {name: value for name, value in RAW.items() if "running" not in name}},
+        {"state_dict_ema": RAW | {"criterion.weight": torch.ones(2)}},
+        {"model": RAW, "ema_updates": torch.tensor(3), "ema": {"decay": 0.999}},
+    ],
+    ids=["equal", "averages alone", "counters"],
+)
+def test_what_says_no_more_is_not_asked_about(content):
+    assert holds(find_state(content, "net.pth", expected=EXPECTED).entries, RAW)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of the old normalisations, by PyTorch
