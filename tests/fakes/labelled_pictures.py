@@ -7,9 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from iqa_training.datasets.items import Entry, Item
 from iqa_training.distortions import distort
+from iqa_training.recipes.base import Batch, Recipe
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "calibration" / "iqa_calibration" / "photographs"
 CONTENTS = ("dogs", "fig", "meadow", "sunset")
@@ -59,3 +61,9 @@ def degraded_photographs(
             degraded = distort(pristine, kind, severity, np.random.default_rng(0))
             items.append(Item(degraded, pristine if references else None, label, name, kind))
     return Pictures(items)
+
+
+def fixed_batch(recipe: Recipe, source: Pictures) -> Batch:
+    """Make the training examples of two pictures, always the same."""
+    examples = [recipe.example(source, index, np.random.default_rng(index)) for index in (0, 3)]
+    return {name: torch.from_numpy(np.stack([example[name] for example in examples])) for name in examples[0]}

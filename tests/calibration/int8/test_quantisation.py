@@ -242,7 +242,7 @@ def test_names_to_keep_stay_float(target):
     assert {"body.weight", "mlp.weight"} <= stored.keys()
     assert "stem.weight/integers" in stored
     assert [list(node.input) for node in model.graph.node if node.name == "mlp_again"] == [["h", "turned"]]
-    with pytest.raises(UsageError, match="'nothing'"):
+    with pytest.raises(UsageError, match="keep_float=nothing"):
         quantised(target, keep_float=["nothing"])
 
 

@@ -19,9 +19,8 @@ from iqa_runtime.contract import ExtraOutput, PatchPlan
 from iqa_runtime.errors import FileError, UsageError
 from iqa_training.configuration import LoopConfig
 from iqa_training.datasets.items import Item
-from iqa_training.loop import fit
 from iqa_training.recipes import build_recipe
-from iqa_training.recipes.base import Batch, Recipe
+from iqa_training.recipes.base import Recipe
 from iqa_training.recipes.dri import (
     DriQualityRecipe,
     DriRepresentationRecipe,
@@ -32,7 +31,7 @@ from iqa_training.recipes.dri import (
 )
 from iqa_training.recipes.dri_triples import cut_patches, cut_region, draw_triple
 from iqa_training.run.state import Run
-from labelled_pictures import Pictures, degraded_photographs
+from labelled_pictures import Pictures, degraded_photographs, fixed_batch
 
 CROP = 64
 SIDE = 192
@@ -73,33 +72,9 @@ def representation(tmp_path_factory) -> Path:
     return file
 
 
-def fixed_batch(recipe: Recipe, source: Pictures) -> Batch:
-    examples = [recipe.example(source, index, np.random.default_rng(index)) for index in (0, 3)]
-    return {name: torch.from_numpy(np.stack([example[name] for example in examples])) for name in examples[0]}
-
-
 def run_of(recipe: Recipe, source: Pictures, folder: Path, **loop) -> Run:
     settings = LoopConfig(**{"epochs": 1, "batch": 2, "weight_decay": 0.1, "clip": 1.0} | loop)
     return Run(recipe=recipe, train=source, validation=source, loop=settings, seed=0, folder=folder)
-
-
-def trained(recipe: Recipe, source: Pictures, folder: Path, **loop) -> tuple[float, float, set[str], set[str]]:
-    """Fit; return the loss of a fixed batch before and after, and the names of parameters that moved and did not."""
-    batch = fixed_batch(recipe, source)
-    before = {name: tensor.detach().clone() for name, tensor in recipe.network.named_parameters()}
-    losses = []
-
-    def measure() -> None:
-        recipe.network.eval()
-        with torch.no_grad():
-            losses.append(recipe.losses(batch)["total"].item())
-
-    measure()
-    settings = LoopConfig(**{"batch": 2, "clip": 1.0} | loop)
-    fit(Run(recipe=recipe, train=source, validation=source, loop=settings, seed=0, folder=folder))
-    measure()
-    moved = {name for name, tensor in recipe.network.named_parameters() if not torch.equal(tensor, before[name])}
-    return losses[0], losses[1], moved, set(before) - moved
 
 
 def without_inert(names: set[str]) -> set[str]:
@@ -170,12 +145,10 @@ def test_first_stage_weighs_its_halves(pictures):
 def test_warm_up(pictures, tmp_path, representation):
     recipe = SmallRestoration(RestorationSettings(), {"representation": representation})
     statistics = recipe.network.extractor.trunk.bn1.running_mean.clone()
-    before, after, moved, still = trained(
-        recipe, pictures, tmp_path, epochs=3, learning_rate=2e-3, freeze_normalisation=False, validate_every=3
-    )
-    assert after < before
-    frozen = {name for name in still | moved if name.startswith(("extractor.", "fuse.", "head."))}
-    assert without_inert(still) == frozen
+    run = run_of(recipe, pictures, tmp_path, learning_rate=2e-3, freeze_normalisation=False)
+    frozen = ("extractor.", "fuse.", "head.")
+    _, untaught = check_descent(run, "adamw", {**dict.fromkeys(frozen, 0), "": 2e-3})
+    assert without_inert(untaught) == {name for name, _ in recipe.network.named_parameters() if name.startswith(frozen)}
     assert torch.equal(recipe.network.extractor.trunk.bn1.running_mean, statistics)
     # Everything but the predictor is kept, and the next recipe goes on from it.
     written = read_checkpoint(tmp_path / "best.safetensors")
@@ -193,11 +166,9 @@ def test_warm_up(pictures, tmp_path, representation):
 def test_second_stage(pictures, tmp_path, representation):
     recipe = SmallQuality(QualitySettings(), {"representation": representation})
     judge = {name: tensor.clone() for name, tensor in recipe._judge.state_dict().items()}
-    before, after, _, still = trained(
-        recipe, pictures, tmp_path, epochs=3, learning_rate=1e-3, encoder_learning_rate=1e-4, validate_every=3
-    )
-    assert after < before
-    assert without_inert(still) == set()
+    run = run_of(recipe, pictures, tmp_path, learning_rate=1e-3, encoder_learning_rate=1e-4)
+    _, untaught = check_descent(run, "adamw", {"extractor.": 1e-4, "": 1e-3})
+    assert without_inert(untaught) == set()
     assert all(torch.equal(tensor, judge[name]) for name, tensor in recipe._judge.state_dict().items())
     system = SmallDri()
     exported = system.build("base")
