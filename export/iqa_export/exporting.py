@@ -36,6 +36,7 @@ from iqa_export.parity import (
     ParityError,
     compare,
     compare_plain,
+    explain_batches,
     run_as_written,
     run_onnx,
     run_otherwise,
@@ -359,7 +360,7 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
         ignored=request.checkpoint.ignored,
         graphs=tuple(GraphReport.of_file(path, macs) for path, macs in _sizes(written)),
         gmac_as_written=oracle.gmac * samples.crops_per_item,
-        parity=tuple(rows),
+        parity=explain_batches(rows),
         seconds=time.perf_counter() - started,
     )
     return report, np.concatenate([observed, *plain_scores])

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
+import numpy as np
 import torch
 from onnx import ModelProto
 from torch import nn
@@ -25,6 +26,8 @@ OPSET = 20
 """The first with Gelu as one node, and the last that TensorRT 10.3, the oldest we build for, parses."""
 NEWEST_OPSET = 23
 _EXAMPLE_BATCH = 2
+_EPSILON_ROUNDING = 1e-7
+"""Relative, of a number in float32."""
 _MAX_BATCH = 1024
 _MOST_BYTES = 2**31 - 2**24
 """Of weights in one ONNX file, which protobuf limits to two gigabytes; some are left to the graph itself."""
@@ -57,8 +60,8 @@ def to_onnx(
     Raises
     ------
     ExportError
-        If the network cannot be traced or has an operator that ONNX has not, is larger than a file may be, or returns
-        something else.
+        If the network cannot be traced or has an operator that ONNX has not, is larger than a file may be, computes in
+        float64 with numbers that float32 has not, or returns something else.
     """
     model: ModelProto = to_program(module, inputs, outputs, opset=opset).model_proto
     fold(model)
@@ -101,9 +104,40 @@ def to_program(
             )
         except Exception as error:  # the exporter's own and whatever a network raises while it is traced
             raise explained(error, wrapped, examples, shapes, said.getvalue()) from error
-    if program is None:
+    if program is None or program.exported_program is None:
         raise RuntimeError("torch.onnx.export returned no program")
+    _check_doubles(program.exported_program)
     return program
+
+
+def _check_doubles(program: torch.export.ExportedProgram) -> None:
+    """Refuse numbers of float64 that are others in float32, which the exporter writes: 1e-50 is zero there.
+
+    Raises
+    ------
+    ExportError
+        It names the operator and the module.
+    """
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if node.op != "call_function" or not isinstance(value, torch.Tensor) or value.dtype is not torch.float64:
+            continue
+        names = [argument.name for argument in node.target._schema.arguments]
+        for name, number in (dict(zip(names, node.args, strict=False)) | node.kwargs).items():
+            if not isinstance(number, float):
+                continue
+            # An epsilon may be rounded, as that of a layer normalisation is, but not to nothing.
+            rounding = _EPSILON_ROUNDING * abs(number) if name == "eps" else 0.0
+            with np.errstate(over="ignore"):
+                written = float(np.float32(number))
+            if written != number and not abs(written - number) <= rounding:
+                users = [node, *node.users] if node.target is torch.ops.aten.scalar_tensor.default else [node]
+                path = [path for path, _ in (users[-1].meta.get("nn_module_stack") or {}).values()]
+                where = path[-1].removeprefix("module").removeprefix(".") if path else ""
+                raise ExportError(
+                    f"{users[-1].target} in {where or 'the network'} computes in float64 with {number!r}, which the "
+                    f"graph would have as {written!r}; compute in float32, with a number that it has"
+                )
 
 
 class _Positional(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +214,16 @@ def compare(
             )
         )
     return rows
+
+
+def explain_batches(rows: Sequence[OutputParity]) -> tuple[OutputParity, ...]:
+    """Add a question to the faults of outputs that pass one item at a time."""
+    alone = {(row.output, row.samples) for row in rows if row.passed and row.batch == 1}
+    hint = "; one item at a time it agrees: does the network use other items of the batch?"
+    return tuple(
+        replace(row, fault=row.fault + hint) if row.fault and (row.output, row.samples) in alone else row
+        for row in rows
+    )
 
 
 def compare_plain(

@@ -1,5 +1,7 @@
 """No constant of a network is lost on the way into its graph, however near to nothing it is."""
 
+import re
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -12,6 +14,7 @@ from iqa_calibration.graphs.finishing import strip_sources
 from iqa_calibration.graphs.folding import fold
 from iqa_export.checkpoints import load_into, random_checkpoint
 from iqa_export.onnx_export import to_onnx, to_program
+from iqa_export.outputs import ExportError
 from iqa_export.systems import BUILT_IN, GraphChoice, find_system
 from iqa_runtime.contract import TensorInput
 
@@ -70,6 +73,27 @@ def test_flat_pictures_score_as_in_pytorch(form, epsilon):
     np.testing.assert_allclose(actual, network(pictures)[0], rtol=ROUNDING)
 
 
+class Double(nn.Module):
+    def __init__(self, form, number):
+        super().__init__()
+        self.form, self.number = form, number
+
+    def forward(self, image):
+        mean = image.double().mean((1, 2, 3))
+        return ((mean**self.number if self.form == "power" else mean * self.number + mean).float(),)
+
+
+@pytest.mark.parametrize("form", ["power", "scaled"])
+@pytest.mark.parametrize("number", [1e-50, 1 + 1e-9, 1e60])
+def test_numbers_of_float64_that_would_be_lost_are_refused(form, number):
+    with pytest.raises(ExportError, match=f"aten.* in the network computes in float64 with {re.escape(repr(number))}"):
+        to_onnx(Double(form, number), [IMAGE], ["score"])
+
+
+def test_numbers_of_float64_that_float32_has_are_kept():
+    assert 0.375 in constants_of(to_onnx(Double("scaled", 0.375), [IMAGE], ["score"]))
+
+
 @pytest.mark.parametrize(("name", "variant", "task"), CASES)
 def test_every_constant_of_a_system_is_in_its_graph(name, variant, task):
     system = find_system(name)
@@ -107,7 +131,7 @@ def constants_that_inputs_meet(graph: fx.Graph) -> set[np.float32]:
 def constants_of(model: onnx.ModelProto) -> set[np.float32]:
     found = {np.float32(attribute.f) for node in model.graph.node for attribute in node.attribute}
     for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT and np.prod(tensor.dims) == 1:
+        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE) and np.prod(tensor.dims) == 1:
             found.add(np.float32(numpy_helper.to_array(tensor).item()))
     return found | {np.float32(number) for node in model.graph.node for number in _lists(node)}
 

@@ -375,6 +375,11 @@ def test_what_a_network_may_not_do(tmp_path, case):
         assert "Traceback" in (tmp_path / "small.error.txt").read_text(encoding="utf-8")
 
 
+def test_items_that_are_mixed_are_explained(tmp_path):
+    with pytest.raises(ParityError, match="does the network use other items of the batch"):
+        export(request(tmp_path, system=Returning(lambda score, _: score + score.mean())))
+
+
 class Published(Small):
     """Only the network as published drops the axis of the batch."""
 
