@@ -116,7 +116,10 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="Write the rows here. Default: standard output.", rich_help_panel=_ROWS),
     ] = None,
-    null: Annotated[bool, typer.Option("-0", "--null", help="The list on standard input is separated by NUL.")] = False,
+    null: Annotated[
+        bool,
+        typer.Option("-0", "--null", help="The list on standard input is separated by NUL.", rich_help_panel=_SCORING),
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with --output: skip what has a score there.", rich_help_panel=_ROWS),
