@@ -100,7 +100,7 @@ def export(
     try:
         from iqa_export import exporting
         from iqa_export.onnx_export import OPSET, check_opset
-        from iqa_export.systems import GraphChoice, find_system
+        from iqa_export.systems import GraphChoice, blamed, find_system
     except ImportError as error:
         raise DependencyError(f'{error}; install the exporter: pip install "iqa-deploy[cpu,export]"') from error
     from iqa_runtime.scoring.patch_plans import parse_patch_plan
@@ -116,41 +116,44 @@ def export(
         check_type(name, switch, "True or False", bool)
     check_type("crops", crops, "a PatchPlan or its text", str, PatchPlan)
     system = find_system(model)
-    if task is not None and task not in get_args(Task):
-        raise UsageError(f"``task={task}``: there is {', '.join(get_args(Task))}")
-    if variant is not None and variant not in system.tasks:
-        raise UsageError(f"``variant={variant}``: {system.name} has {', '.join(system.tasks)}")
-    opset = check_opset(OPSET if opset is None else opset)
-    if weights is None and weights_key is not None:
-        raise UsageError(f"``weights_key={weights_key}``: it tells what to take from ``weights``; give them")
-    if weights is None:
-        variant, weights = _bundled(system, variant)
-    checkpoint = exporting.load_checkpoint(system, os.fspath(weights), variant, weights_key=weights_key)
-    chosen = variant or exporting.choose_variant(system, checkpoint.entries.keys(), task)
-    extras = {"restored": restored, "distortion_feature": distortion_feature}
-    choice = GraphChoice(
-        variant=chosen,
-        task=system.tasks[chosen][0] if task is None else task,
-        segment=segment,
-        maps=maps,
-        extras=tuple(name for name, wanted in extras.items() if wanted),
-    )
-    target = Path() if output is None else Path(output)
-    if target.is_dir():
-        target /= f"{system.name}-{choice.variant}-{choice.task}.onnx"
-    request = exporting.Request(
-        system=system,
-        choice=choice,
-        checkpoint=checkpoint,
-        output=target,
-        patch_plan=parse_patch_plan(crops, system.patch_plan) if isinstance(crops, str) else crops or system.patch_plan,
-        cache_reference=cache_reference,
-        reference_image=None if reference_image is None else Path(reference_image),
-        opset=opset,
-    )
-    if not checkpoint.trained:
-        warnings.warn(f"untrained: {checkpoint.file} are random weights; scores will mean nothing", stacklevel=2)
-    return exporting.export(request)
+    with blamed(system):
+        if task is not None and task not in get_args(Task):
+            raise UsageError(f"``task={task}``: there is {', '.join(get_args(Task))}")
+        if variant is not None and variant not in system.tasks:
+            raise UsageError(f"``variant={variant}``: {system.name} has {', '.join(system.tasks)}")
+        opset = check_opset(OPSET if opset is None else opset)
+        if weights is None and weights_key is not None:
+            raise UsageError(f"``weights_key={weights_key}``: it tells what to take from ``weights``; give them")
+        if weights is None:
+            variant, weights = _bundled(system, variant)
+        checkpoint = exporting.load_checkpoint(system, os.fspath(weights), variant, weights_key=weights_key)
+        chosen = variant or exporting.choose_variant(system, checkpoint.entries.keys(), task)
+        extras = {"restored": restored, "distortion_feature": distortion_feature}
+        choice = GraphChoice(
+            variant=chosen,
+            task=system.tasks[chosen][0] if task is None else task,
+            segment=segment,
+            maps=maps,
+            extras=tuple(name for name, wanted in extras.items() if wanted),
+        )
+        target = Path() if output is None else Path(output)
+        if target.is_dir():
+            target /= f"{system.name}-{choice.variant}-{choice.task}.onnx"
+        request = exporting.Request(
+            system=system,
+            choice=choice,
+            checkpoint=checkpoint,
+            output=target,
+            patch_plan=parse_patch_plan(crops, system.patch_plan)
+            if isinstance(crops, str)
+            else crops or system.patch_plan,
+            cache_reference=cache_reference,
+            reference_image=None if reference_image is None else Path(reference_image),
+            opset=opset,
+        )
+        if not checkpoint.trained:
+            warnings.warn(f"untrained: {checkpoint.file} are random weights; scores will mean nothing", stacklevel=2)
+        return exporting.export(request)
 
 
 def _bundled(system: System, variant: str | None) -> tuple[str, Path]:

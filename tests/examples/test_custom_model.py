@@ -152,3 +152,25 @@ def test_a_package_whose_network_cannot_be_measured_is_listed_with_the_others(re
         with pytest.warns(UserWarning, match="thing small cannot be measured: ZeroDivisionError"):
             listing.show_systems(console)
     assert "tiny" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "def build(self, variant): return 1 / 0",
+        "def build(self, variant): return 3",
+        "def key_map(self, variant): return None",
+        "def as_written(self, network, choice): raise KeyError('x')",
+        "def deployed(self, network, choice): raise SystemExit(3)",
+    ],
+)
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:untrained:UserWarning")
+def test_a_package_that_fails_in_an_export_is_named(registered, tmp_path, method):
+    import iqa_export
+    from iqa_runtime.errors import UsageError
+
+    registered(f"class Thing(TinySystem):\n    name = 'thing'\n    {method}")
+    with pytest.raises(UsageError, match=r"the package of thing_of_a_test\.Thing fails: .*; mend it"):
+        iqa_export.export("thing", weights="random:0", output=tmp_path / "o.onnx")
+    assert not (tmp_path / "o.onnx").exists()

@@ -5,7 +5,10 @@ A package registers its own by an entry point of the group ``iqa_deploy.models``
 
 from __future__ import annotations
 
+import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
@@ -15,9 +18,9 @@ from iqa_export.systems.declarations import contract_faults, faults
 from iqa_export.systems.dri import DriSystem
 from iqa_export.systems.mfe import MfeSystem
 from iqa_export.systems.yoto import YotoSystem
-from iqa_runtime.errors import UsageError
+from iqa_runtime.errors import IqaError, UsageError, one_line
 
-__all__ = ["BUILT_IN", "ENTRY_POINT_GROUP", "GraphChoice", "System", "all_systems", "find_system"]
+__all__ = ["BUILT_IN", "ENTRY_POINT_GROUP", "GraphChoice", "System", "all_systems", "blamed", "find_system"]
 
 BUILT_IN: tuple[type[System], ...] = (YotoSystem, CvrkdSystem, DriSystem, MfeSystem)
 ENTRY_POINT_GROUP = "iqa_deploy.models"
@@ -59,6 +62,29 @@ def _loaded(entry: EntryPoint, known: dict[str, System]) -> tuple[str, System | 
     except BaseException as error:  # another package's code may raise anything, sys.exit() among it
         lines = str(error).strip().splitlines()
         return f"{type(error).__name__}: {lines[0] if lines else 'it says nothing more'}", None
+
+
+@contextmanager
+def blamed(system: System) -> Iterator[None]:
+    """Say of what a system of another package raises that it is that package's; what ours raise stays as it is.
+
+    Raises
+    ------
+    UsageError
+        In the place of whatever is no error of iqa-deploy; it names the module and the line.
+    """
+    try:
+        yield
+    except (IqaError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # another package's code may raise anything, sys.exit() among it
+        if type(system) in BUILT_IN:
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise UsageError(
+            f"``model={system.name}``: the package of {type(system).__module__}.{type(system).__qualname__} fails: "
+            f"{type(error).__name__}: {one_line(error)} ({place.filename}:{place.lineno}); mend it"
+        ) from error
 
 
 def find_system(name: str) -> System:
