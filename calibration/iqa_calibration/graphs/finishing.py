@@ -8,6 +8,7 @@ from hashlib import sha256
 from math import prod
 from pathlib import Path
 
+import msgspec
 import onnx
 from onnx import ModelProto, NodeProto
 
@@ -51,9 +52,9 @@ def embed_contract(model: ModelProto, contract: Contract) -> Contract:
     digest = artefact_digest(model.SerializeToString(), mark)
     if digest is None:
         raise ArtefactError("the contract cannot be found in the serialised model")
-    contract = replace(contract, sha256=digest)
-    entry.value = contract_to_json(contract)
-    return contract
+    entry.value = contract_to_json(replace(contract, sha256=digest))
+    # Free fields come back as JSON has them, lists for tuples.
+    return msgspec.json.decode(entry.value, type=Contract)
 
 
 def save(model: ModelProto, path: Path) -> None:
