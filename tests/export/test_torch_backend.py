@@ -89,7 +89,7 @@ def test_nearly_all_layers_are_those_of_the_artefact(name):
     source = find_artefact(name)
     contract, graph = read_contract(source), Graph(source.read_bytes())
     with PyTorchBackend(open_graph(source), GraphSpec.of_artefact(contract), device="cpu", threads=1) as backend:
-        layers, known = backend.layer_tensors(), graph.source(1).shapes
+        layers, known = backend.layer_tensors(), graph.source().shapes
         common = [tensor for tensor in graph.floats if tensor in layers and layers[tensor] == known.get(tensor)]
         item = noise(contract)
         actual = backend.run_layers(item, common)
@@ -97,7 +97,7 @@ def test_nearly_all_layers_are_those_of_the_artefact(name):
     assert len(common) >= PAIRED_SHARE * len(graph.floats)
     assert all(tensor.startswith("val_") for tensor in set(graph.floats) - set(common)), "the exporter's own names"
     assert {"score", *(output.name for output in contract.maps)} <= set(common)
-    expected = graph.source(1).prepare(common)(item)
+    expected = graph.source().prepare(common)(item)
     for tensor in common:
         difference = np.linalg.norm(np.float64(actual[tensor]) - expected[tensor])
         assert difference <= LAYER_SHARE * np.linalg.norm(expected[tensor]), tensor

@@ -213,12 +213,13 @@ def export_request(system, extras, output) -> Request:
 def test_export_of_another_configuration(tmp_path):
     system = SmallDri()
     report = export(export_request(system, ("restored",), tmp_path / "small.onnx"))
-    assert [(row.output, row.batch, row.passed) for row in report.parity] == [
-        ("score", 1, True),
-        ("restored", 1, True),
-        ("score", 4, True),
-        ("restored", 4, True),
-    ]
+    assert report.passed
+    assert {(row.output, row.batch) for row in report.parity} == {
+        ("score", 1),
+        ("restored", 1),
+        ("score", 4),
+        ("restored", 4),
+    }
     contract = read_contract(tmp_path / "small.onnx")
     assert contract.extras == system.extra_outputs
     assert contract.patch_plan == system.patch_plan
