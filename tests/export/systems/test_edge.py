@@ -158,6 +158,6 @@ def test_single_segment_is_refused():
 
 @pytest.mark.parametrize("task", ["nr", "fr"])
 def test_recorded_results_are_of_the_packaged_weights(task):
-    """The model card quotes these files; other weights need another judgement, another export of the same ones does not."""
+    """The model card quotes these files; other weights need another judgement, another export of them does not."""
     recorded = json.loads((RESULTS / f"edge-{task}.human-scores.json").read_text())
     assert recorded["artefact"]["weights"] == read_contract(find_artefact(f"edge-{task}")).weights.sha256
