@@ -36,8 +36,8 @@ moves most tokens. Of a few scores, none is exempt.
 ILL_CONDITIONED = 10.0
 """How many times further from PyTorch a graph may be, on a crop that is no photograph, than PyTorch is from itself in
 float64 or on a crop an ulp away, where that is more than `TOLERANCE` allows: of a flat crop some networks divide
-rounding by rounding. Ways to round differ by a few times what one is off (our choice, wide because nothing there is a score); what
-lost a constant mostly divides by zero, and what is no number is never excused."""
+rounding by rounding. Ways to round differ by a few times what one is off (our choice, wide because nothing there is a
+score); what lost a constant mostly divides by zero, and what is no number is never excused."""
 _NEIGHBOURS, _SEED = 3, 0
 
 
