@@ -6,13 +6,11 @@ PyTorch, where more is known (`iqa_export.deploy.batchnorm`); this is for those 
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from iqa_calibration.graphs.structure import Structure, attribute
+from iqa_calibration.graphs.structure import Structure, attribute, replace_nodes
 
 _OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1}
 
@@ -21,12 +19,15 @@ def fold_batch_normalization(model: ModelProto) -> None:
     """Fold, in place, each normalisation in evaluation mode that alone reads a convolution of constant weights."""
     graph = model.graph
     structure = Structure(model)
-    uses = Counter(name for node in graph.node for name in node.input)
-    kept = []
+    kept, absorbed = [], set()
     for node in graph.node:
         convolution = structure.nodes.get(structure.producers.get(node.input[0], "")) if node.input else None
         folded = None
-        if node.op_type == "BatchNormalization" and convolution is not None and uses[node.input[0]] == 1:
+        if (
+            node.op_type == "BatchNormalization"
+            and convolution is not None
+            and len(structure.readers[node.input[0]]) == 1
+        ):
             folded = _folded(structure, convolution, node)
         if folded is None or convolution is None or node.input[0] in structure.outputs:
             kept.append(node)
@@ -38,11 +39,9 @@ def fold_batch_normalization(model: ModelProto) -> None:
         joined = helper.make_node(convolution.op_type, [convolution.input[0], *names], [node.output[0]])
         joined.name = convolution.name
         joined.attribute.extend(convolution.attribute)
-        kept = [each for each in kept if each is not convolution]
+        absorbed.add(node.input[0])
         kept.append(joined)
-    nodes = list(kept)
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_nodes(graph, [node for node in kept if absorbed.isdisjoint(node.output)])
 
 
 def _folded(

@@ -12,7 +12,7 @@ import msgspec
 import onnx
 from onnx import ModelProto, NodeProto
 
-from iqa_calibration.graphs.structure import item_shapes
+from iqa_calibration.graphs.structure import attribute, item_shapes
 from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.artefacts.onnx_metadata import artefact_digest
 from iqa_runtime.contract import METADATA_KEY, SCHEMA_VERSION, Contract
@@ -104,8 +104,7 @@ def _node_macs(node: NodeProto, shapes: dict[str, tuple[int, ...]]) -> int | Non
     if node.op_type == "MatMul":
         return prod(out) * left[-1]
     if node.op_type == "Gemm":
-        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-        return prod(out) * left[0 if transposed else 1]
+        return prod(out) * left[0 if attribute(node, "transA", 0) else 1]
     if node.op_type == "Conv":
         return prod(out) * prod(right[1:])
     return prod(left) * prod(right[1:])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from iqa_calibration.graphs.runner import Runner
-from iqa_calibration.graphs.structure import attribute
+from iqa_calibration.graphs.structure import attribute, replace_nodes
 
 Shape = tuple[int | str, ...]
 
@@ -91,7 +91,7 @@ def _constants_to_initializers(graph: GraphProto) -> None:
             kept.append(node)
         else:
             graph.initializer.append(tensor)
-    _replace_nodes(graph, kept)
+    replace_nodes(graph, kept)
 
 
 def _constant_of(node: NodeProto) -> TensorProto | None:
@@ -175,7 +175,7 @@ class _Simplifier:
                 same[node.output[0]] = equal
             else:
                 kept.append(helper.make_node("Identity", [equal], [node.output[0]], name=node.name))
-        _replace_nodes(self.graph, kept)
+        replace_nodes(self.graph, kept)
 
     def _drop_bias(self, node: NodeProto) -> None:
         index = _OPTIONAL_BIAS.get(node.op_type)
@@ -334,7 +334,7 @@ def _evaluate(model: ModelProto) -> None:
     folded = [node for node in nodes if small.issuperset(name for name in node.output if name)]
     done = {name for node in folded for name in node.output if name}
     graph.initializer.extend(numpy_helper.from_array(np.asarray(values[name]), name) for name in wanted if name in done)
-    _replace_nodes(graph, [node for node in graph.node if not done.issuperset(node.output)])
+    replace_nodes(graph, [node for node in graph.node if not done.issuperset(node.output)])
 
 
 def _share(graph: GraphProto) -> None:
@@ -359,7 +359,7 @@ def _share(graph: GraphProto) -> None:
             kept.append(node)
         else:
             same |= dict(zip(node.output, twin.output, strict=True))
-    _replace_nodes(graph, kept)
+    replace_nodes(graph, kept)
 
 
 def _remove_dead(graph: GraphProto) -> None:
@@ -370,7 +370,7 @@ def _remove_dead(graph: GraphProto) -> None:
         if not needed.isdisjoint(node.output):
             kept.append(node)
             needed.update(_reads(node))
-    _replace_nodes(graph, kept[::-1])
+    replace_nodes(graph, kept[::-1])
     constants = [tensor for tensor in graph.initializer if tensor.name in needed]
     del graph.initializer[:]
     graph.initializer.extend(constants)
@@ -390,9 +390,3 @@ def _reads(node: NodeProto) -> Iterator[str]:
             for inner in graph.node:
                 yield from _reads(inner)
             yield from (output.name for output in graph.output)
-
-
-def _replace_nodes(graph: GraphProto, nodes: list[NodeProto]) -> None:
-    kept = list(nodes)
-    del graph.node[:]
-    graph.node.extend(kept)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from iqa_runtime.errors import ArtefactError
 
@@ -111,6 +112,13 @@ def opset_of(model: ModelProto) -> int:
         if entry.domain in ("", "ai.onnx"):
             return int(entry.version)
     raise ArtefactError("the graph names no ONNX operator set; export the model again")
+
+
+def replace_nodes(graph: GraphProto, nodes: Iterable[NodeProto]) -> None:
+    """Let a graph consist of these nodes, some of which may be its own."""
+    nodes = list(nodes)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:

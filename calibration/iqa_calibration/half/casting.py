@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, version_converter
 
-from iqa_calibration.graphs.structure import Structure, opset_of
+from iqa_calibration.graphs.structure import Structure, opset_of, replace_nodes
 from iqa_runtime.errors import ArtefactError
 
 Kind = Literal["fp16", "bf16"]
@@ -223,6 +223,5 @@ def _assembled(model: ModelProto, nodes: list[NodeProto], constants: dict[str, T
     kept = [tensor for tensor in (*graph.initializer, *constants.values()) if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    del graph.node[:]
-    graph.node.extend(node for node in nodes if node.op_type != "Constant" or node.output[0] in used)
+    replace_nodes(graph, (node for node in nodes if node.op_type != "Constant" or node.output[0] in used))
     return result

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from iqa_calibration.graphs.structure import Structure, opset_of
+from iqa_calibration.graphs.structure import Structure, opset_of, replace_nodes
 from iqa_calibration.int8.observers import Range
 from iqa_calibration.int8.placement import Placement, Read, channel_axis, place
 from iqa_runtime.errors import UsageError
@@ -151,8 +151,7 @@ class _Writer:
             if read.intersection(node.output):
                 kept.append(node)
                 read.update(node.input)
-        del graph.node[:]
-        graph.node.extend(reversed(kept))
+        replace_nodes(graph, reversed(kept))
         graph.initializer.extend(entry for entry in self._model.graph.initializer if entry.name in read)
         graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in self._initialisers.items())
         return result
