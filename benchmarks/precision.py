@@ -43,8 +43,9 @@ from iqa_calibration.jobs.forms import Form
 from iqa_calibration.jobs.job import Request, calibrate
 from iqa_export.checkpoints import load_into
 from iqa_export.exporting import Request as ExportRequest
-from iqa_export.exporting import export, load_checkpoint
+from iqa_export.exporting import export
 from iqa_export.systems import GraphChoice, find_system
+from iqa_export.weights import load_checkpoint
 from iqa_runtime.artefacts.opening import open_artefact, read_contract
 from iqa_runtime.backends import Backend, GraphSpec, choose_backend
 from iqa_runtime.benchmark.host import describe_host

@@ -101,6 +101,7 @@ def export(
         from iqa_export import exporting
         from iqa_export.onnx_export import OPSET, check_opset
         from iqa_export.systems import GraphChoice, blamed, find_system
+        from iqa_export.weights import choose_variant, load_checkpoint
     except ImportError as error:
         raise DependencyError(f'{error}; install the exporter: pip install "iqa-deploy[cpu,export]"') from error
     from iqa_runtime.scoring.patch_plans import parse_patch_plan
@@ -126,8 +127,8 @@ def export(
             raise UsageError(f"``weights_key={weights_key}``: it tells what to take from ``weights``; give them")
         if weights is None:
             variant, weights = _bundled(system, variant)
-        checkpoint = exporting.load_checkpoint(system, os.fspath(weights), variant, weights_key=weights_key)
-        chosen = variant or exporting.choose_variant(system, checkpoint.entries.keys(), task)
+        checkpoint = load_checkpoint(system, os.fspath(weights), variant, weights_key=weights_key)
+        chosen = variant or choose_variant(system, checkpoint.entries.keys(), task)
         extras = {"restored": restored, "distortion_feature": distortion_feature}
         choice = GraphChoice(
             variant=chosen,

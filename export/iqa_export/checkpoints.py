@@ -19,6 +19,7 @@ from iqa_export.state_dicts import find_state, is_extra
 from iqa_runtime.contract import FileDigest
 
 __all__ = [
+    "RANDOM_PREFIX",
     "Checkpoint",
     "CheckpointError",
     "KeyMap",
@@ -27,6 +28,9 @@ __all__ = [
     "random_checkpoint",
     "read_checkpoint",
 ]
+
+RANDOM_PREFIX = "random:"
+"""Of what stands for the file of random weights; the seed follows."""
 
 _COUNTER = "num_batches_tracked"
 """Of batch normalisation: no evaluation reads it, and old files lack it."""
@@ -166,7 +170,7 @@ def random_checkpoint(network: nn.Module, seed: int, key_map: KeyMap) -> Checkpo
     digest = hashlib.sha256()
     for key in sorted(entries):
         digest.update(key.encode() + entries[key].reshape(-1).view(torch.uint8).numpy().tobytes())
-    return Checkpoint(entries, f"random:{seed}", digest.hexdigest(), trained=False)
+    return Checkpoint(entries, f"{RANDOM_PREFIX}{seed}", digest.hexdigest(), trained=False)
 
 
 def load_into(network: nn.Module, checkpoint: Checkpoint, key_map: KeyMap) -> None:

@@ -7,9 +7,8 @@ graph, or a constant. Systems without a reference have only the first.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,9 @@ from torch import nn
 
 from iqa_calibration.graphs import finishing
 from iqa_calibration.graphs.reading_back import check_scores, check_signature
+from iqa_calibration.graphs.runner import Runner
 from iqa_calibration.graphs.structure import opset_of
-from iqa_export.checkpoints import (
-    Checkpoint,
-    CheckpointError,
-    expected_keys,
-    load_into,
-    random_checkpoint,
-    read_checkpoint,
-)
+from iqa_export.checkpoints import Checkpoint, load_into
 from iqa_export.onnx_export import OPSET, to_onnx
 from iqa_export.outputs import ExportError, check_outputs
 from iqa_export.parity import (
@@ -54,7 +47,6 @@ from iqa_runtime.files.overwriting import check_output, replaced_at_once, write_
 from iqa_runtime.images.loading import load_image
 from iqa_runtime.scoring.patch_plans import positions
 
-RANDOM_PREFIX = "random:"
 PARITY_BATCHES = (1, 4)
 
 
@@ -88,65 +80,6 @@ class Request:
     cache_reference: bool = False
     reference_image: Path | None = None
     opset: int = OPSET
-
-
-def load_checkpoint(system: System, weights: str, variant: str | None, *, weights_key: str | None = None) -> Checkpoint:
-    """Read a checkpoint, or make one of random values.
-
-    Parameters
-    ----------
-    system, variant
-        The network they are for; None for any variant.
-    weights
-        A file, or ``random:SEED`` for the system's (first) variant.
-    weights_key
-        Which of several state dicts in the file, such as ``params_ema`` or ``ema_model``; see `Checkpoint.entry`.
-
-    Raises
-    ------
-    UsageError
-        If the seed is no number, or random values are to have a key.
-    FileError, CheckpointError
-        If the file cannot be used; also if it holds several state dicts that fit and `weights_key` is None.
-    """
-    if not weights.startswith(RANDOM_PREFIX):
-        # One network after the other, only as far as is needed: to build one takes seconds.
-        names = [variant] if variant else system.tasks
-        expected = (expected_keys(system.build(name), system.key_map(name)) for name in names)
-        return read_checkpoint(Path(weights), weights_key=weights_key, expected=expected)
-    if weights_key is not None:
-        raise UsageError(f"``weights_key={weights_key}``: {weights} is no file and holds no entries; leave it out")
-    seed = weights.removeprefix(RANDOM_PREFIX)
-    if not (seed.isascii() and seed.isdigit() and int(seed) < 2**32):
-        raise UsageError(f"``weights={weights}``: SEED is a number from 0 to {2**32 - 1}, as in random:0")
-    chosen = variant or next(iter(system.tasks))
-    return random_checkpoint(system.build(chosen), int(seed), system.key_map(chosen))
-
-
-def choose_variant(system: System, keys: Collection[str], task: str | None) -> str:
-    """Tell the variant from a checkpoint's keys, or where they don't tell, from the task.
-
-    Raises
-    ------
-    CheckpointError
-        If the keys are none of the system's.
-    UsageError
-        If no variant does the task.
-    """
-    variant = system.variant_of(keys)
-    if variant is not None:
-        return variant
-    fitting = [name for name, tasks in system.tasks.items() if task is None or task in tasks]
-    if not fitting:
-        known = sorted({known for tasks in system.tasks.values() for known in tasks})
-        raise UsageError(f"``task={task}``: {system.name} does {', '.join(known)}")
-    expected = system.key_map(fitting[0]).published(next(iter(system.build(fitting[0]).state_dict())))
-    if expected not in keys:
-        raise CheckpointError(
-            f"the checkpoint has no entry {expected!r}, so it is none of {system.title}'s; check ``model`` and "
-            "``weights``"
-        )
-    return fitting[0]
 
 
 def export(request: Request) -> Report:
@@ -275,20 +208,14 @@ def _write_artefact(request: Request, module: nn.Module, contract: Contract, pat
         raise UsageError(
             f"{request.system.name}: {where} of its contract: {complaint}; correct what the system declares"
         )
-    check_outputs(module, GraphSpec.of_artefact(contract))
-    outputs = _output_names(contract)
-    model = to_onnx(module, contract.inputs, outputs, opset=request.opset)
+    spec = GraphSpec.of_artefact(contract)
+    check_outputs(module, spec)
+    model = to_onnx(module, contract.inputs, spec.output_names, opset=request.opset)
     macs = finishing.count_macs(model)
     contract = replace(contract, opset=opset_of(model), gmac=macs / 1e9 if macs else None)
     contract = finishing.embed_contract(model, contract)
     finishing.save(model, path)
     return contract, macs
-
-
-def _output_names(contract: Contract) -> list[str]:
-    maps = [output.name for output in contract.maps]
-    extras = [output.name for output in contract.extras]
-    return [contract.score.name, *maps, *extras]
 
 
 def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
@@ -336,21 +263,23 @@ def _stated(checkpoint: Checkpoint, key: str, unstated: str) -> str:
 def _check(request: Request, network: nn.Module, written: _Written, started: float) -> tuple[Report, NDArray[Any]]:
     """Run the network as published and the graphs on the same samples; also return every score of a graph."""
     system, choice, contract = request.system, request.choice, written.contract
-    names = _output_names(contract)
+    names = GraphSpec.of_artefact(contract).output_names
     as_written = system.as_written(network, choice)
-    samples = _Samples(sample_inputs(contract), request, written)
-    plain = _Samples(plain_inputs(contract), request, written)
+    encoder = None if written.encoder is None else Runner(written.encoder)
+    samples = _Samples(sample_inputs(contract), request, written, encoder)
+    plain = _Samples(plain_inputs(contract), request, written, encoder)
     oracle = run_as_written(as_written, samples.as_written, names)
     expected = samples.per_item(oracle.outputs)
     extremes = plain.per_item(run_as_written(as_written, plain.as_written, names).outputs)
-    otherwise, rows = partial(plain.otherwise, as_written, names), list[OutputParity]()
-    scores, plain_scores = [], []
+    # An item far off is asked about for each output and batch size, and runs the network four times.
+    otherwise, rows = cache(partial(plain.otherwise, as_written, names)), list[OutputParity]()
+    graph, scores, plain_scores = Runner(written.artefact), [], []
     for batch in PARITY_BATCHES:
-        outputs = run_onnx(written.artefact, samples.feeds, batch)
+        outputs = run_onnx(graph, samples.feeds, batch)
         scores.append(outputs[0])
         rows += compare(names, expected, outputs, batch)
         scales = [row.largest if np.isfinite(row.largest) else 0.0 for row in rows[-len(names) :]]
-        outputs = run_onnx(written.artefact, plain.feeds, batch)
+        outputs = run_onnx(graph, plain.feeds, batch)
         rows += compare_plain(names, extremes, outputs, batch, scales, otherwise)
         plain_scores.append(outputs[0][np.isfinite(outputs[0])])
     observed = np.concatenate(scores)
@@ -377,12 +306,14 @@ class _Samples:
         Inputs of the network as published; where the reference is baked, `crops_per_item` of them make an item.
     """
 
-    def __init__(self, samples: dict[str, NDArray[Any]], request: Request, written: _Written) -> None:
+    def __init__(
+        self, samples: dict[str, NDArray[Any]], request: Request, written: _Written, encoder: Runner | None
+    ) -> None:
         images = samples["image"]
         self.feeds, self.as_written, self.crops_per_item = samples, list(samples.values()), 1
         self._items, self._baked = len(images), written.baked is not None
-        if written.encoder is not None:
-            features = run_onnx(written.encoder, {"reference": samples["reference"]}, batch=1)[0]
+        if encoder is not None:
+            features = run_onnx(encoder, {"reference": samples["reference"]}, batch=1)[0]
             self.feeds = {"image": images, "reference_features": features}
         elif written.baked is not None:
             item = [int(size) for size in request.system.crop_input("image").shape[1:]]

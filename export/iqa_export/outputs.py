@@ -106,7 +106,7 @@ def _check_batch(module: nn.Module, spec: GraphSpec, batch: int) -> None:
             if batch > 1
             else f"the network takes two crops and fails on a batch of one: {said}; {SQUEEZE_HINT}"
         ) from error
-    outputs = as_outputs(result, [output.name for output in spec.outputs])
+    outputs = as_outputs(result, spec.output_names)
     for output, value in zip(spec.outputs, outputs, strict=True):
         _check(output, value, batch)
 

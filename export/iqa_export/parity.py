@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -148,17 +147,14 @@ def _run_item(
     return [(output.float() if output.dtype is torch.bfloat16 else output).numpy() for output in outputs]
 
 
-def run_onnx(path: Path, inputs: dict[str, NDArray[Any]], batch: int) -> list[NDArray[np.float32]]:
-    """Run a graph on ONNX Runtime's CPU provider, in a session with the options that ship, `batch` items a run.
+def run_onnx(runner: Runner, inputs: dict[str, NDArray[Any]], batch: int) -> list[NDArray[np.float32]]:
+    """Run a graph on all samples, `batch` of them a run.
 
     Raises
     ------
-    ArtefactError
-        If ONNX Runtime cannot load the graph.
     ParityError
-        If it cannot run it in batches of this size.
+        If ONNX Runtime cannot run it in batches of this size.
     """
-    runner = Runner(path)
     count = len(next(iter(inputs.values())))
     try:
         runs = [

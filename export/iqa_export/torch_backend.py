@@ -16,7 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from iqa_export.checkpoints import Checkpoint, expected_keys, load_into, random_checkpoint, read_checkpoint
+from iqa_export.checkpoints import (
+    RANDOM_PREFIX,
+    Checkpoint,
+    expected_keys,
+    load_into,
+    random_checkpoint,
+    read_checkpoint,
+)
 from iqa_export.systems import GraphChoice, System, find_system
 from iqa_export.torch_layers import TracedLayers
 from iqa_runtime.artefacts.contract_json import contract_from_json
@@ -94,7 +101,7 @@ class PyTorchBackend(Backend):
         # On a GPU, PyTorch would round the inputs of convolutions to ten bits of mantissa.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             values = network(*tensors)
-        found = dict(zip(self._outputs(), values, strict=True))
+        found = dict(zip(self.spec.output_names, values, strict=True))
         return [found[name].cpu().numpy() for name in outputs]
 
     def _run_layers(self, inputs: dict[str, NDArray[Any]], names: list[str]) -> list[NDArray[Any]]:
@@ -105,18 +112,12 @@ class PyTorchBackend(Backend):
     def _release(self) -> None:
         self._network = self._traced = None
 
-    def _outputs(self) -> list[str]:
-        """Name the outputs of the graph, in order."""
-        contract = self._contract
-        maps = [output.name for output in contract.maps]
-        return [contract.score.name, *maps, *(output.name for output in contract.extras)]
-
     def _published(self) -> tuple[System, nn.Module, GraphChoice]:
         """Return the network with its weights, and which of its graphs the artefact is."""
         contract = self._contract
         system = find_system(contract.model)
         network = system.build(contract.variant).requires_grad_(False)
-        load_into(network, self._weights(system), system.key_map(contract.variant))
+        load_into(network, self._weights(system, network), system.key_map(contract.variant))
         choice = GraphChoice(
             variant=contract.variant,
             task=contract.task,
@@ -131,16 +132,17 @@ class PyTorchBackend(Backend):
         if self._traced is None:
             system, network, choice = self._published()
             module = system.deployed(network, choice)
-            self._traced = TracedLayers(module, self._contract.inputs, self._outputs(), opset=self._contract.opset)
+            self._traced = TracedLayers(
+                module, self._contract.inputs, self.spec.output_names, opset=self._contract.opset
+            )
         return self._traced
 
-    def _weights(self, system: System) -> Checkpoint:
+    def _weights(self, system: System, network: nn.Module) -> Checkpoint:
         """Find the weights the artefact was made of."""
         wanted = self._contract.weights
-        variant = self._contract.variant
-        network, key_map = system.build(variant), system.key_map(variant)
-        if wanted.file.startswith("random:"):
-            checkpoint = random_checkpoint(network, int(wanted.file.removeprefix("random:")), key_map)
+        key_map = system.key_map(self._contract.variant)
+        if wanted.file.startswith(RANDOM_PREFIX):
+            checkpoint = random_checkpoint(network, int(wanted.file.removeprefix(RANDOM_PREFIX)), key_map)
         else:
             file = self._file_of_weights(system, self._contract)
             checkpoint = read_checkpoint(file, weights_key=wanted.entry, expected=[expected_keys(network, key_map)])

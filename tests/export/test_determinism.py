@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iqa_export.exporting import Request, export, load_checkpoint
+from iqa_export.exporting import Request, export
 from iqa_export.systems import GraphChoice, find_system
+from iqa_export.weights import load_checkpoint
 from iqa_runtime import Scorer
 
 PHOTOGRAPHS = sorted((Path(__file__).parents[2] / "examples" / "photographs").glob("*.jpg"))

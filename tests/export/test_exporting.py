@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from iqa_export.checkpoints import Checkpoint, CheckpointError, KeyMap, random_checkpoint
-from iqa_export.exporting import Request, choose_variant, export, load_checkpoint
+from iqa_export.exporting import Request, export
 from iqa_export.outputs import ExportError
 from iqa_export.parity import ParityError
 from iqa_export.samples import sample_photographs
 from iqa_export.systems import GraphChoice, System, find_system
+from iqa_export.weights import load_checkpoint
 from iqa_runtime import Scorer, read_contract
 from iqa_runtime.contract import MapOutput, PatchPlan, ScoreOutput
 from iqa_runtime.errors import ArtefactError, FileError, UsageError
@@ -520,23 +521,3 @@ def test_output_that_cannot_be_written(tmp_path):
 def test_cache_and_bake_exclude_each_other(tmp_path, photograph):
     with pytest.raises(UsageError, match="choose"):
         export(request(tmp_path, task="fr", cache_reference=True, reference_image=photograph))
-
-
-@pytest.mark.parametrize("weights", ["random:", "random:-1", "random:x", f"random:{2**32}"])
-def test_seeds_that_are_none(weights):
-    with pytest.raises(UsageError, match="SEED"):
-        load_checkpoint(Small(), weights, None)
-
-
-def test_variant_is_told_by_keys_or_task():
-    yoto, cvrkd = find_system("yoto"), find_system("cvrkd")
-    assert choose_variant(yoto, {"encoder.patch_embed.proj.weight"}, None) == "swin_t"
-    assert choose_variant(yoto, {"encoder.conv1.weight"}, "fr") == "resnet50"
-    keys = {"feature_extractor.conv1.weight"}
-    assert choose_variant(cvrkd, keys, None) == "student"
-    assert choose_variant(cvrkd, keys, "fr") == "teacher"
-    with pytest.raises(UsageError, match="``task=nr``"):
-        choose_variant(cvrkd, keys, "nr")
-    for system in (yoto, cvrkd):
-        with pytest.raises(CheckpointError, match=f"none of {system.title}'s"):
-            choose_variant(system, {"other.weight"}, None)

@@ -49,12 +49,11 @@ def _scores(
     backend: Backend, cropper: Cropper, contract: Contract, pictures: list[NDArray[np.uint8]]
 ) -> NDArray[np.floating]:
     """Score one crop of each picture; a reference that need not be aligned is the next one."""
-    outputs = [output.name for output in backend.spec.outputs]
     scores = []
     for picture, other in zip(pictures, pictures[1:] + pictures[:1], strict=True):
         reference = picture if contract.task == "fr" else other
         subject = cropper.subject(picture, reference if contract.needs_reference else None)
-        scores.append(backend.infer(cropper.item(subject, 0), outputs)[contract.score.name])
+        scores.append(backend.infer(cropper.item(subject, 0), backend.spec.output_names)[contract.score.name])
     return np.concatenate(scores)
 
 

@@ -34,6 +34,11 @@ class GraphSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs, in order."""
+        return [output.name for output in self.outputs]
+
     @staticmethod
     def of_artefact(contract: Contract) -> GraphSpec:
         """Return what the contract promises of the artefact's own graph."""

@@ -16,13 +16,14 @@ from iqa_export.deploy.mfe import (
     deploy_mfe,
 )
 from iqa_export.deploy.van import FoldedVanBlock, fold_van
-from iqa_export.exporting import Request, export, load_checkpoint
+from iqa_export.exporting import Request, export
 from iqa_export.listing import measure
 from iqa_export.models.fusion import AdaptiveFusion, AttentionalFusion
 from iqa_export.models.mfe import HighFrequencyModule, Inception, Mfe, MfeConfig
 from iqa_export.models.van import SIZES, Van, VanBlock
 from iqa_export.systems import GraphChoice
 from iqa_export.systems.mfe import MfeSystem
+from iqa_export.weights import load_checkpoint
 from iqa_runtime import read_contract
 from iqa_runtime.errors import UsageError
 

@@ -7,13 +7,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from iqa_export.checkpoints import Checkpoint, CheckpointError, KeyMap, load_into, random_checkpoint
 from iqa_export.deploy.dri import deploy
-from iqa_export.exporting import Request, export, load_checkpoint
+from iqa_export.exporting import Request, export
 from iqa_export.models.dri import HALF, Dri, DualRepresentationExtractor, Projector, weighted_mean
 from iqa_export.models.dri_config import DriConfig
 from iqa_export.parity import TOLERANCE
 from iqa_export.samples import crop_items, sample_photographs
 from iqa_export.systems import GraphChoice, find_system
 from iqa_export.systems.dri import DriSystem
+from iqa_export.weights import load_checkpoint
 from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.contract import ExtraOutput, PatchPlan
 from iqa_runtime.errors import UsageError
