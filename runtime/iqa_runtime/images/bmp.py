@@ -49,7 +49,13 @@ class _Bmp:
 def inspect_bmp(data: bytes) -> ImageHeader:
     """Read the header and check that the pixel rows it announces, or its run lengths, are in the file."""
     bmp = _read_headers(data)
-    header = ImageHeader(format="BMP", width=bmp.width, height=bmp.height, alpha="straight" if bmp.masks[3] else "none")
+    header = ImageHeader(
+        format="BMP",
+        width=bmp.width,
+        height=bmp.height,
+        alpha="straight" if bmp.masks[3] else "none",
+        parsed=bmp,
+    )
     if bmp.compression in (_RLE8, _RLE4):
         try:
             for _ in _runs(data, bmp.offset, bmp.bits):
@@ -61,7 +67,7 @@ def inspect_bmp(data: bytes) -> ImageHeader:
     return header
 
 
-def decode_bmp(data: bytes, _header: ImageHeader) -> NDArray[np.uint8]:
+def decode_bmp(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     """Decode a file that `inspect_bmp` has accepted to uint8 H x W x 3 RGB.
 
     Raises
@@ -69,7 +75,7 @@ def decode_bmp(data: bytes, _header: ImageHeader) -> NDArray[np.uint8]:
     ImageError
         If a pixel has a colour that is not in the palette, or run lengths leave the picture.
     """
-    bmp = _read_headers(data)
+    bmp: _Bmp = header.parsed
     if bmp.compression in (_RLE8, _RLE4):
         rows = _paint(data, bmp)
     else:

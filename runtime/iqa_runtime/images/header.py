@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from iqa_runtime.errors import ImageError
 
@@ -31,6 +31,8 @@ class ImageHeader:
         Whether there is transparency other than `transparent_gray`, and whether colours are already multiplied by it.
     transparent_gray
         The one stored gray value that means full transparency (PNG ``tRNS``), or None.
+    parsed
+        What the decoder of the format needs of all that was read, so that no file is parsed twice.
     """
 
     format: str
@@ -40,6 +42,7 @@ class ImageHeader:
     depth: int = 8
     alpha: Alpha = "none"
     transparent_gray: int | None = None
+    parsed: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:

@@ -34,10 +34,16 @@ def inspect_jpeg(data: bytes) -> ImageHeader:
         raise ImageError(
             "a four-channel JPEG without the Adobe marker that tells inks from inverted inks; save it as RGB"
         )
-    return ImageHeader(format="JPEG", width=frame.width, height=frame.height, orientation=file.orientation)
+    return ImageHeader(
+        format="JPEG",
+        width=frame.width,
+        height=frame.height,
+        orientation=file.orientation,
+        parsed=(file, frame),
+    )
 
 
-def decode_jpeg(data: bytes, _header: ImageHeader) -> NDArray[np.uint8]:
+def decode_jpeg(_data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     """Decode a file that `inspect_jpeg` has accepted.
 
     OpenCV says on stderr alone that coded data is damaged and returns the picture. So simplejpeg decodes, which has the
@@ -54,7 +60,7 @@ def decode_jpeg(data: bytes, _header: ImageHeader) -> NDArray[np.uint8]:
     ImageError
         If the coded data is damaged.
     """
-    file, frame = read_markers(data)
+    file, frame = header.parsed
     if not _is_common(frame):
         return _decode_rare(file, frame)
     if len(frame.sampling) < 4:

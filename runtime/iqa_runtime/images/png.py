@@ -70,7 +70,7 @@ def decode_png(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
 
     if data[_COLOR_TYPE] == _PNG_PALETTE:
         return _decode_palette(data, header)
-    pixels = data[:8] + b"".join(chunk for kind, chunk in _chunks(data) if kind in _PIXEL_CHUNKS)
+    pixels = b"".join([data[:8], *(chunk for _, chunk in _chunks(data))])
     if header.depth <= 8 and header.alpha == "none" and header.transparent_gray is None:
         return decode_with_opencv(pixels, "PNG", header.width, header.height, cv2.IMREAD_COLOR_RGB)
     return to_rgb(decode_with_opencv(pixels, "PNG", header.width, header.height, cv2.IMREAD_UNCHANGED), header)

@@ -12,31 +12,30 @@ from numpy.typing import NDArray
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, Alpha, ImageHeader
 from iqa_runtime.images.pixels import WHITE, in_bands, mix_inks, over_white
-from iqa_runtime.images.tiff_blocks import COMPRESSIONS, Page, check_extent, samples_of
-from iqa_runtime.images.tiff_directory import Directory, Form, Tag, read_directory, read_start
+from iqa_runtime.images.tiff_blocks import COMPRESSIONS, JPEG, PALETTE, YCBCR, Page, check_extent, samples_of
+from iqa_runtime.images.tiff_directory import Directory, Form, Tag, first_value, read_directory, read_start
+from iqa_runtime.images.tiff_samples import BT601
 
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: thumbnails and masks that belong to another page
 _MAX_DIRECTORIES = 64  # more than any real file has
-_WHITE_IS_ZERO, _GRAY, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
-_COLORS = {_WHITE_IS_ZERO: 1, _GRAY: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
+_WHITE_IS_ZERO, _GRAY, _RGB, _CMYK = 0, 1, 2, 5
+_COLORS = {_WHITE_IS_ZERO: 1, _GRAY: 1, _RGB: 3, PALETTE: 1, _CMYK: 4, YCBCR: 3}
 _UNSIGNED, _FLOAT, _VOID = 1, 3, 4
 _DEPTHS = {  # bits per sample by SampleFormat and PhotometricInterpretation
     _UNSIGNED: {
         _WHITE_IS_ZERO: {1, 2, 4, 8, 10, 12, 14, 16},
         _GRAY: {1, 2, 4, 8, 10, 12, 14, 16},
         _RGB: {2, 4, 8, 10, 12, 14, 16},
-        _PALETTE: {1, 2, 4, 8},
+        PALETTE: {1, 2, 4, 8},
         _CMYK: {8, 16},
-        _YCBCR: {8},
+        YCBCR: {8},
     },
     _FLOAT: {kind: {16, 32, 64} for kind in (_WHITE_IS_ZERO, _GRAY, _RGB)},
 }
 _ALPHA: dict[int, Alpha] = {1: "premultiplied", 2: "straight"}  # by ExtraSamples
-_JPEG = 7
 _MAX_SAMPLES = 32  # channels of a pixel; more would be measurements, not a picture
 _CMYK_INKS = 1
 _FULL_RANGE = (0, 255, 128, 255, 128, 255)  # ReferenceBlackWhite
-_BT601 = (0.299, 0.587, 0.114)  # YCbCrCoefficients
 
 
 def inspect_tiff(data: bytes) -> ImageHeader:
@@ -56,13 +55,13 @@ def inspect_tiff(data: bytes) -> ImageHeader:
     """
     form, position = read_start(data)
     directory, position = read_directory(data, form, position, set(Tag))
-    if directory.get(Tag.SUBFILE, (0,))[0] & (_REDUCED | _MASK) or Tag.DNG_VERSION in directory:
+    if first_value(directory, Tag.SUBFILE, 0) & (_REDUCED | _MASK) or Tag.DNG_VERSION in directory:
         raise ImageError("a camera raw file: its first TIFF page is a thumbnail; develop it to TIFF, PNG or JPEG")
     for _ in range(_MAX_DIRECTORIES):
         if position == 0:
             break
         other, position = read_directory(data, form, position, {Tag.SUBFILE})
-        if not other.get(Tag.SUBFILE, (0,))[0] & (_REDUCED | _MASK):
+        if not first_value(other, Tag.SUBFILE, 0) & (_REDUCED | _MASK):
             raise ImageError("a TIFF of several pages; a score is of one image: save the page as a file of its own")
     else:
         raise ImageError(f"corrupt TIFF: its pages have no end; {DAMAGED}")
@@ -71,15 +70,16 @@ def inspect_tiff(data: bytes) -> ImageHeader:
         format="TIFF",
         width=page.width,
         height=page.height,
-        orientation=directory.get(Tag.ORIENTATION, (1,))[0],
+        orientation=first_value(directory, Tag.ORIENTATION, 1),
         depth=min(page.bits, 16),
         alpha=page.alpha,
+        parsed=page,
     )
     check_extent(page, len(data))
     return header
 
 
-def decode_tiff(data: bytes, _header: ImageHeader) -> NDArray[np.uint8]:
+def decode_tiff(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     """Decode a file that `inspect_tiff` has accepted.
 
     Returns
@@ -92,9 +92,7 @@ def decode_tiff(data: bytes, _header: ImageHeader) -> NDArray[np.uint8]:
     ImageError
         If a strip or tile does not decode to the size of its pixels.
     """
-    form, position = read_start(data)
-    directory, _ = read_directory(data, form, position, set(Tag))
-    page = _describe(directory, form)
+    page: Page = header.parsed
     samples = samples_of(data, page)
     if page.samples == page.colors == 3:
         return samples
@@ -104,7 +102,7 @@ def decode_tiff(data: bytes, _header: ImageHeader) -> NDArray[np.uint8]:
 def _rgb_of(samples: NDArray[np.uint8], page: Page) -> NDArray[np.uint8]:
     """Turn some rows of channels into RGB, or gray of one channel."""
     color = samples[..., : page.colors]
-    if page.photometric == _PALETTE:
+    if page.photometric == PALETTE:
         # Some writers store 8 bits instead of 16; libtiff takes them for what they are.
         stored = np.array(page.directory[Tag.COLOR_MAP], np.uint16).reshape(3, -1).T
         palette = stored >> 8 if stored.max() > WHITE else stored
@@ -125,17 +123,17 @@ def _describe(directory: Directory, form: Form) -> Page:
         (width,), (height,), photometric = directory[Tag.WIDTH], directory[Tag.HEIGHT], directory[Tag.PHOTOMETRIC][0]
     except (KeyError, ValueError):
         raise ImageError(f"corrupt TIFF: size or colour interpretation is missing; {DAMAGED}") from None
-    samples = directory.get(Tag.SAMPLES, (1,))[0]
+    samples = first_value(directory, Tag.SAMPLES, 1)
     depths = set(directory.get(Tag.BITS, (1,)))
     # Samples of no stated format are unsigned, as libtiff takes them.
     formats = {_UNSIGNED if kind == _VOID else kind for kind in directory.get(Tag.SAMPLE_FORMAT, (_UNSIGNED,))}
-    compression = directory.get(Tag.COMPRESSION, (1,))[0]
+    compression = first_value(directory, Tag.COMPRESSION, 1)
     if not formats <= set(_DEPTHS) or len(formats) > 1:
         raise ImageError("a TIFF of signed or complex samples; save it with 8 or 16 bits per channel")
     if compression not in COMPRESSIONS:
         raise ImageError(f"a TIFF of compression {compression}, which is not read; save it with LZW or Deflate")
     colors = _COLORS.get(photometric, 0)
-    has_extra = photometric != _YCBCR and (photometric != _PALETTE or depths == {8})
+    has_extra = photometric != YCBCR and (photometric != PALETTE or depths == {8})
     if (
         len(depths) > 1
         or not depths <= _DEPTHS[min(formats)].get(photometric, set())
@@ -175,15 +173,15 @@ def _describe(directory: Directory, form: Form) -> Page:
 def _check_kind(page: Page) -> None:
     """Check what belongs to single kinds of image."""
     directory = page.directory
-    if page.photometric == _PALETTE and len(directory.get(Tag.COLOR_MAP, ())) != 3 << page.bits:
+    if page.photometric == PALETTE and len(directory.get(Tag.COLOR_MAP, ())) != 3 << page.bits:
         raise ImageError(f"corrupt TIFF: its palette has not {1 << page.bits} colours; {DAMAGED}")
-    if page.photometric == _CMYK and directory.get(Tag.INK_SET, (_CMYK_INKS,))[0] != _CMYK_INKS:
+    if page.photometric == _CMYK and first_value(directory, Tag.INK_SET, _CMYK_INKS) != _CMYK_INKS:
         raise ImageError("a TIFF of inks other than cyan, magenta, yellow and black; save it as RGB")
     if page.photometric == _WHITE_IS_ZERO and page.alpha == "premultiplied":
         raise ImageError("a TIFF whose gray is inverted and multiplied by its alpha; save it as RGB")
-    if page.compression == _JPEG and (page.bits != 8 or page.photometric == _PALETTE):
+    if page.compression == JPEG and (page.bits != 8 or page.photometric == PALETTE):
         raise ImageError("a TIFF whose JPEG data is of a palette, or not of 8 bits; save it with another compression")
-    if page.photometric == _YCBCR and page.compression != _JPEG:
+    if page.photometric == YCBCR and page.compression != JPEG:
         _check_ycbcr(directory)
     if page.predictor != 1 and page.subsampling != (1, 1):
         # TIFF 6.0 defines differences between samples of neighbouring pixels, not between those of units.
@@ -192,7 +190,7 @@ def _check_kind(page: Page) -> None:
 
 def _check_ycbcr(directory: Directory) -> None:
     """Check that luminance and chrominance are the usual ones, those of JPEG."""
-    for tag, usual in ((Tag.YCBCR_COEFFICIENTS, _BT601), (Tag.REFERENCE_BLACK_WHITE, _FULL_RANGE)):
+    for tag, usual in ((Tag.YCBCR_COEFFICIENTS, BT601), (Tag.REFERENCE_BLACK_WHITE, _FULL_RANGE)):
         values = directory.get(tag)
         found = (
             tuple(round(a / max(b, 1), 3) for a, b in zip(values[::2], values[1::2], strict=False)) if values else usual

@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, Alpha
 from iqa_runtime.images.jpeg import decode_jpeg_block, read_tables
-from iqa_runtime.images.tiff_directory import Directory, Form, Tag
+from iqa_runtime.images.tiff_directory import Directory, Form, Tag, first_value
 from iqa_runtime.images.tiff_lzw import decode_lzw
 from iqa_runtime.images.tiff_samples import Samples, rgb_of_units, rgb_of_ycbcr, unpack
 
-_NONE, _LZW, _JPEG, _PACKBITS = 1, 5, 7, 32773
+_NONE, _LZW, JPEG, _PACKBITS = 1, 5, 7, 32773
 _DEFLATE, _OLD_DEFLATE, _LZMA, _ZSTD = 8, 32946, 34925, 50000
-COMPRESSIONS = {_NONE, _LZW, _JPEG, _PACKBITS, _DEFLATE, _OLD_DEFLATE, _LZMA, _ZSTD}
-_PREDICTED = COMPRESSIONS - {_NONE, _JPEG, _PACKBITS}  # the tag has no meaning for others
-_PALETTE, _YCBCR, _SEPARATE, _LOW_BIT_FIRST = 3, 6, 2, 2
+COMPRESSIONS = {_NONE, _LZW, JPEG, _PACKBITS, _DEFLATE, _OLD_DEFLATE, _LZMA, _ZSTD}
+_PREDICTED = COMPRESSIONS - {_NONE, JPEG, _PACKBITS}  # the tag has no meaning for others
+PALETTE, YCBCR = 3, 6  # PhotometricInterpretation
+_SEPARATE, _LOW_BIT_FIRST = 2, 2
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _LZMA_MEMORY = 1 << 28  # bytes its decoder may take; its largest preset takes 65 MB
 _MAX_TABLES = 1 << 12  # bytes of JPEG tables; four of each kind take less than 3000
@@ -68,7 +69,7 @@ class Page:
 
     def first(self, tag: Tag, default: int) -> int:
         """Return the first value of a tag."""
-        return self.directory.get(tag, (default,))[0]
+        return first_value(self.directory, tag, default)
 
     @property
     def is_separate(self) -> bool:
@@ -78,7 +79,7 @@ class Page:
     @property
     def subsampling(self) -> tuple[int, int]:
         """How many pixels share a chrominance, across and down."""
-        if self.photometric != _YCBCR or self.compression == _JPEG:
+        if self.photometric != YCBCR or self.compression == JPEG:
             return 1, 1
         across, down = (self.directory.get(Tag.YCBCR_SUBSAMPLING, (2, 2)) * 2)[:2]
         if not {across, down} <= {1, 2, 4} or (self.is_separate and (across, down) != (1, 1)):
@@ -175,7 +176,7 @@ def samples_of(data: bytes, page: Page) -> NDArray[np.uint8]:
             part[..., block.plane] = pixels[: part.shape[0], : part.shape[1], 0]
         else:
             part[:] = pixels[: part.shape[0], : part.shape[1]]
-    if page.photometric == _YCBCR and page.is_separate:
+    if page.photometric == YCBCR and page.is_separate:
         return rgb_of_ycbcr(samples)
     return samples
 
@@ -221,9 +222,9 @@ def _decode_block(data: bytes, block: Block, page: Page, tables: bytes) -> NDArr
     """Decode one strip or tile to its pixels, at least its height x its width x channels."""
     coded = data[block.offset : block.offset + block.length]
     channels = 1 if page.is_separate else page.samples
-    if page.compression == _JPEG:
+    if page.compression == JPEG:
         size = block.width, block.height, block.full_height
-        is_ycbcr = page.photometric == _YCBCR and channels == 3
+        is_ycbcr = page.photometric == YCBCR and channels == 3
         return decode_jpeg_block(coded, tables, size, channels=channels, ycbcr=is_ycbcr)
     if page.first(Tag.FILL_ORDER, 1) == _LOW_BIT_FIRST:
         coded = coded.translate(_MIRRORED)
@@ -240,9 +241,9 @@ def _decode_block(data: bytes, block: Block, page: Page, tables: bytes) -> NDArr
     rows = np.frombuffer(decoded, np.uint8, wanted).reshape(-(-block.height // down), -1)
     if (across, down) != (1, 1):
         return rgb_of_units(rows, across, down)
-    layout = Samples(page.form.order, page.bits, page.is_float, is_index=page.photometric == _PALETTE)
+    layout = Samples(page.form.order, page.bits, page.is_float, is_index=page.photometric == PALETTE)
     pixels = unpack(rows, layout, block.width, channels, page.predictor)
-    return rgb_of_ycbcr(pixels) if page.photometric == _YCBCR and not page.is_separate else pixels
+    return rgb_of_ycbcr(pixels) if page.photometric == YCBCR and not page.is_separate else pixels
 
 
 def _decompress(coded: bytes, compression: int, wanted: int, most: int) -> bytes:

@@ -70,6 +70,11 @@ _MAX_ENTRIES = 4096  # as libtiff allows
 Directory = dict[int, tuple[int, ...]]
 
 
+def first_value(directory: Directory, tag: int, default: int) -> int:
+    """Return the first value of a tag."""
+    return directory.get(tag, (default,))[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """How numbers are stored: the struct byte order, and whether places are counted in 64 bits (BigTIFF)."""

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED
+from iqa_runtime.images.pixels import WHITE
 
 _HORIZONTAL, _FLOATING = 2, 3  # predictors; 1 is none
-_LARGEST = 255
 # As libtiff computes them, in 16.16 fixed point (tif_color.c): the parts of R, G, G, B that chrominance makes up.
 _HALF, _ONE = 1 << 15, 1 << 16
-_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
+BT601 = _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
 _CHROMA = np.arange(256) - 128
 _RED_OF_CR = (int((2 - 2 * _RED) * _ONE + 0.5) * _CHROMA + _HALF) >> 16
 _GREEN_OF_CR = -int(_RED * (2 - 2 * _RED) / _GREEN * _ONE + 0.5) * _CHROMA
@@ -92,13 +92,13 @@ def _unpack_bits(rows: NDArray[np.uint8], layout: Samples, count: int) -> NDArra
         if layout.bits > 8:
             return np.packbits(bits.reshape(len(rows), count, layout.bits)[..., :8], axis=2)[..., 0]
         values = bits
-    return values if layout.is_index else values * np.uint8(_LARGEST // ((1 << layout.bits) - 1))
+    return values if layout.is_index else values * np.uint8(WHITE // ((1 << layout.bits) - 1))
 
 
 def _from_unit_range(values: NDArray[Any]) -> NDArray[np.uint8]:
     if not ((values >= 0) & (values <= 1)).all():
         raise ImageError("a TIFF of floating-point samples outside 0 to 1; scale it, or save it with 8 or 16 bits")
-    return np.rint(values.astype(np.float64) * _LARGEST).astype(np.uint8)
+    return np.rint(values.astype(np.float64) * WHITE).astype(np.uint8)
 
 
 def rgb_of_units(rows: NDArray[np.uint8], across: int, down: int) -> NDArray[np.uint8]:
@@ -120,4 +120,4 @@ def rgb_of_ycbcr(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     luminance, blue, red = (pixels[..., channel] for channel in range(3))
     green = (_GREEN_OF_CR[red] + _GREEN_OF_CB[blue]) >> 16
     mixed = np.stack([luminance + _RED_OF_CR[red], luminance + green, luminance + _BLUE_OF_CB[blue]], axis=2)
-    return mixed.clip(0, _LARGEST).astype(np.uint8)
+    return mixed.clip(0, WHITE).astype(np.uint8)
