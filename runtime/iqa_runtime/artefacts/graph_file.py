@@ -29,7 +29,8 @@ class GraphFile:
 
     def __init__(self, path: Path, content: bytes, engine: EngineFile | None = None) -> None:
         self.path = path
-        self.sha256 = sha256(content).hexdigest()
+        # A plan was held to the digest in its description.
+        self.sha256 = sha256(content).hexdigest() if engine is None else engine.plan.sha256.lower()
         self.size = len(content)
         self.engine = engine
         self._content: bytes | None = content

@@ -92,7 +92,7 @@ def open_artefact(artefact: str | os.PathLike[str], *, trust: str | os.PathLike[
     key = None if trust is None else Path(trust)
     if is_engine(path):
         graph = open_graph(path, trust=key)
-        contract = _contract_of_engine(graph)
+        contract = _contract_of_engine(path, graph.engine)
     else:
         _check_no_key(path, key)
         content = _read_onnx(path)
@@ -137,7 +137,7 @@ def read_contract(artefact: str | os.PathLike[str], *, trust: str | os.PathLike[
     if is_engine(path):
         from iqa_runtime.artefacts.engine_file import read_engine_file
 
-        return _contract_of_engine(GraphFile(path, b"", read_engine_file(path, trust=key)))
+        return _contract_of_engine(path, read_engine_file(path, trust=key))
     _check_no_key(path, key)
     return _contract_inside(path, _read_onnx(path))
 
@@ -178,11 +178,10 @@ def _contract_inside(path: Path, content: bytes) -> Contract:
     return contract
 
 
-def _contract_of_engine(graph: GraphFile) -> Contract:
-    contract = None if graph.engine is None else graph.engine.contract
-    if contract is None:
-        raise _encoder_alone(graph.path)
-    return contract
+def _contract_of_engine(path: Path, described: EngineFile | None) -> Contract:
+    if described is None or described.contract is None:
+        raise _encoder_alone(path)
+    return described.contract
 
 
 def _encoder_alone(path: Path) -> ArtefactError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeGuard
 
 from iqa_runtime.arguments import check_type
 from iqa_runtime.artefacts.graph_file import GraphFile
@@ -162,8 +162,7 @@ def choose_backend(
     DependencyError
         If another package's backend cannot be imported.
     """
-    is_class = isinstance(backend, type) and issubclass(backend, Backend)
-    if not is_class:
+    if not _is_backend(backend):
         check_type("backend", backend, "the name of a backend, or a subclass of Backend", str)
     check_type("device", device, "text, such as cpu or cuda:0", str)
     check_type("precision", precision, "float32 or bfloat16", str)
@@ -198,9 +197,13 @@ def choose_backend(
     return Choice(getattr(import_module(entry.module), entry.class_name), computed, device, complaint)
 
 
+def _is_backend(value: object) -> TypeGuard[type[Backend]]:
+    return isinstance(value, type) and issubclass(value, Backend)
+
+
 def _given(artefact: Artefact, backend: str | type[Backend] | None) -> type[Backend] | None:
     """Return the class of a backend that is none of ours: given as such, or by the name of an entry point."""
-    if isinstance(backend, type) and issubclass(backend, Backend):
+    if _is_backend(backend):
         return backend
     if backend is None or backend in _BACKENDS:
         return None
@@ -220,9 +223,9 @@ def _given(artefact: Artefact, backend: str | type[Backend] | None) -> type[Back
         raise DependencyError(
             f"backend {added.name!r} ({added.value}): {type(error).__name__}: {reason}; mend its package"
         ) from error
-    if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
-        raise DependencyError(f"backend {added.name!r} ({added.value}) is no subclass of Backend; mend its package")
-    return loaded
+    if _is_backend(loaded):
+        return loaded
+    raise DependencyError(f"backend {added.name!r} ({added.value}) is no subclass of Backend; mend its package")
 
 
 def _reading(artefact: Artefact, name: str | None) -> list[str]:

@@ -48,8 +48,11 @@ def open_closed_streams() -> None:
             setattr(sys, name, stream)
 
 
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+def _catchable(*names: str) -> list[int]:
+    """Return those of these signals that there are here; none outside of the main thread, which alone may catch."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 @contextmanager
@@ -59,8 +62,7 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
     def stop(number: int, _: object) -> NoReturn:
         raise Terminated(number)
 
-    numbers = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)] if _is_main_thread() else []
-    ours = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    ours = [number for number in _catchable(*_ENDING) if signal.getsignal(number) == signal.SIG_DFL]
     for number in ours:
         signal.signal(number, stop)
     try:
@@ -74,8 +76,7 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
 def undisturbed() -> Iterator[None]:
     """Put off Ctrl-C and its like until the block has ended."""
     came: list[int] = []
-    names = ("SIGINT", *_ENDING)
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)] if _is_main_thread() else []
+    numbers = _catchable("SIGINT", *_ENDING)
     before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
     for number in before:
         signal.signal(number, lambda number, _: came.append(number))
