@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iqa_runtime.arguments import check_given, check_number, check_path, check_type
-from iqa_runtime.errors import DependencyError, UsageError
+from iqa_runtime.errors import UsageError, needing
 
 if TYPE_CHECKING:
     from iqa_calibration.int8.placement import Target
@@ -106,15 +106,11 @@ def calibrate(
     >>> report.passed, report.file.file  # doctest: +SKIP
     (True, 'yoto.int8.onnx')
     """
-    try:
+    with needing("what calibration needs", extras="cpu,calibration"):
         from iqa_calibration.images.sets import DEFAULT_COUNT, find_photographs
         from iqa_calibration.jobs.forms import Form
         from iqa_calibration.jobs.job import Request
         from iqa_calibration.jobs.job import calibrate as run
-    except ImportError as error:
-        raise DependencyError(
-            f'{error}; install what calibration needs: pip install "iqa-deploy[cpu,calibration]"'
-        ) from error
     from iqa_calibration.photographs import packaged_photographs
     from iqa_runtime.cpu import available_cpus
     from iqa_runtime.scorer import MAX_THREADS

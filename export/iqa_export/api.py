@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 from iqa_runtime.arguments import check_given, check_path, check_type
 from iqa_runtime.artefacts.files import PLAN_SUFFIX, is_engine
 from iqa_runtime.contract import PatchPlan, Task
-from iqa_runtime.errors import DependencyError, UsageError
+from iqa_runtime.errors import UsageError, needing
 
 if TYPE_CHECKING:
     from iqa_export.report import Report
@@ -97,13 +97,11 @@ def export(
     >>> report.contract.score.high, report.passed  # doctest: +SKIP
     (1.0, True)
     """
-    try:
+    with needing("the exporter", extras="cpu,export"):
         from iqa_export import exporting
         from iqa_export.onnx_export import OPSET, check_opset
         from iqa_export.systems import GraphChoice, blamed, find_system
         from iqa_export.weights import choose_variant, load_checkpoint
-    except ImportError as error:
-        raise DependencyError(f'{error}; install the exporter: pip install "iqa-deploy[cpu,export]"') from error
     from iqa_runtime.scoring.patch_plans import parse_patch_plan
 
     texts = {"weights_key": weights_key, "variant": variant, "task": task, "segment": segment}

@@ -3,6 +3,11 @@
 Every message says what went wrong, where, and what to do about it, so that a caller can show it as it is.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class IqaError(Exception):
     """Base of every error that iqa-deploy raises on purpose."""
@@ -35,3 +40,18 @@ class DependencyError(IqaError, ImportError):
 def one_line(error: BaseException) -> str:
     """Return what another library's exception says, for a message of ours: on one line, its type where it is silent."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def needing(what: str, *, extras: str) -> Iterator[None]:
+    """Say of imports that fail within which extras bring `what`.
+
+    Raises
+    ------
+    DependencyError
+        In the place of an `ImportError`.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise DependencyError(f'{error}; install {what}: pip install "iqa-deploy[{extras}]"') from error

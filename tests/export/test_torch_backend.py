@@ -118,6 +118,6 @@ def test_layers_are_compared_by_the_command(tmp_path):
 
 
 def test_an_engine_is_not_for_it():
-    engine = SimpleNamespace()
+    engine = SimpleNamespace(plan=SimpleNamespace(sha256=""))
     with pytest.raises(UsageError, match="'pytorch' reads ONNX files, no engines"):
         choose_backend(unread(tiny_contract(32), "x.plan", engine), "pytorch")

@@ -14,7 +14,7 @@ from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.opening import Artefact
 from iqa_runtime.commands.options import ARTEFACT_HELP, BackendOptions
 from iqa_runtime.commands.shared import make_app, progress, run_app, with_groups
-from iqa_runtime.errors import DependencyError, FileError, IqaError
+from iqa_runtime.errors import FileError, IqaError, needing
 from iqa_runtime.files.inputs import expand_inputs, pair_references
 from iqa_runtime.files.overwriting import Named, check_targets
 from iqa_runtime.scorer import Scorer
@@ -71,15 +71,13 @@ def compare_command(
 ) -> None:
     """Compare two artefacts by the scores of the same images and, on request, tensor by tensor."""
     # Here and not above, so that --help and usage errors don't wait for onnx.
-    try:
+    with needing("calibration", extras="cpu,calibration"):
         from rich.console import Console
 
         from iqa_calibration.comparing.layers import compare_layers
         from iqa_calibration.comparing.report import CompareReport
         from iqa_calibration.comparing.scores import compare_scores
         from iqa_calibration.comparing.sources import check_sides, open_both
-    except ImportError as error:
-        raise DependencyError(f'{error}; install calibration: pip install "iqa-deploy[cpu,calibration]"') from error
 
     files = (
         find_artefact(first, reference=reference is not None),

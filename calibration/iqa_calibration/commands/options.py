@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from iqa_runtime.errors import DependencyError, UsageError
+from iqa_runtime.errors import UsageError, needing
 
 if TYPE_CHECKING:
     from iqa_calibration.jobs.forms import Form, ReducedPrecision
@@ -110,12 +110,8 @@ class PrecisionOptions:
         """
         if self.precision is None:
             return None
-        try:
+        with needing("what calibration needs", extras="cpu,calibration"):
             from iqa_calibration.jobs.forms import Form
-        except ImportError as error:
-            raise DependencyError(
-                f'{error}; install what calibration needs: pip install "iqa-deploy[cpu,calibration]"'
-            ) from error
         return Form.choose(
             self.precision,
             target=self.target,

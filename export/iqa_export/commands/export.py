@@ -16,7 +16,7 @@ from iqa_export.commands.engine import EngineChoice, check_engine, write_engine
 from iqa_export.commands.options import EngineBuildOptions, EngineSwitch, GraphOptions, NetworkOptions
 from iqa_runtime.artefacts.files import PLAN_SUFFIX, is_engine
 from iqa_runtime.commands.shared import in_flags, make_app, progress, run_app, say, with_groups
-from iqa_runtime.errors import DependencyError, FileError, UsageError
+from iqa_runtime.errors import FileError, UsageError, needing
 from iqa_runtime.files.overwriting import check_output
 
 if TYPE_CHECKING:
@@ -157,10 +157,8 @@ def _exported(network: NetworkOptions, graph: GraphOptions, output: Path | None)
 def _list() -> None:
     from rich.console import Console
 
-    try:
+    with needing("the exporter", extras="cpu,export"):
         from iqa_export.listing import show_systems
-    except ImportError as error:
-        raise DependencyError(f'{error}; install the exporter: pip install "iqa-deploy[cpu,export]"') from error
     show_systems(Console())
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.cuda.protocol import Gpu, Multiprocessors, driver_title
-from iqa_runtime.errors import BackendError, DependencyError, UsageError
+from iqa_runtime.errors import BackendError, DependencyError, UsageError, one_line
 
 
 def host_context() -> Any | None:
@@ -243,6 +243,6 @@ def _import_driver() -> ModuleType:
         return import_module("pycuda.driver")
     except Exception as error:  # without a driver or its libraries it fails to load
         raise DependencyError(
-            f'pycuda.driver cannot be imported ({" ".join(str(error).split())}); pip install "iqa-deploy[tensorrt]", '
+            f'pycuda.driver cannot be imported ({one_line(error)}); pip install "iqa-deploy[tensorrt]", '
             "whose cuda-python needs no compiler"
         ) from error

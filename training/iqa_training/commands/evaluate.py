@@ -20,7 +20,7 @@ from iqa_runtime.commands.shared import (
     say,
     with_groups,
 )
-from iqa_runtime.errors import DependencyError, FileError, IqaError, UsageError
+from iqa_runtime.errors import FileError, IqaError, UsageError, needing
 from iqa_runtime.files.overwriting import Named, check_targets
 
 _NAME = "iqa-eval"
@@ -63,7 +63,7 @@ def eval_command(
 ) -> int:
     """Judge an artefact on a data set with human scores: SRCC, PLCC, KRCC, RMSE, by distortion type, with intervals."""
     # Here and not above, so that --help and usage errors don't wait for SciPy and matplotlib.
-    try:
+    with needing("training", extras="cpu,train"):
         from rich.console import Console
 
         from iqa_training.datasets import read_dataset, select
@@ -71,8 +71,6 @@ def eval_command(
         from iqa_training.evaluation.plots import write_scatter
         from iqa_training.evaluation.report import Artefact, Images, Report, write_scores
         from iqa_training.evaluation.statistics import RESAMPLES
-    except ImportError as error:
-        raise DependencyError(f'{error}; install training: pip install "iqa-deploy[cpu,train]"') from error
     from iqa_runtime.scorer import Scorer
 
     chosen_types = None if types is None else _names("--types", types)

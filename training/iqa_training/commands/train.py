@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from iqa_runtime.commands.shared import make_app, progress, run_app, say
-from iqa_runtime.errors import DependencyError, UsageError
+from iqa_runtime.errors import UsageError, needing
 
 _NAME = "iqa-train"
 
@@ -42,10 +42,8 @@ def train_command(
 ) -> None:
     """Train a network by a recipe of the four papers; the best checkpoint goes on to iqa-export --weights."""
     # Here and not above, so that --help and usage errors don't wait for torch.
-    try:
+    with needing("training", extras="cpu,train"):
         from iqa_training.run.job import train
-    except ImportError as error:
-        raise DependencyError(f'{error}; install training: pip install "iqa-deploy[cpu,train]"') from error
     with progress() as tell:
         trained = train(
             recipe,
