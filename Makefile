@@ -87,7 +87,7 @@ sanitize: $(SANITIZERS:%=build/sanitize/%)
 		build/sanitize/$$sanitizer $(SANITIZE_CASES) $(SANITIZE_SEED) || exit 1; \
 	done
 
-build/sanitize/%: tests/runtime/neon/check_rows.c $(wildcard csrc/patches*)
+build/sanitize/%: tests/runtime/kernels/neon/check_rows.c $(wildcard csrc/patches*)
 	mkdir -p $(@D)
 	$(SANITIZE_CC) -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer -fsanitize=$* \
 		-fno-sanitize-recover=all -Icsrc -o $@ $(filter %.c,$^) -lm -pthread

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from iqa_runtime.contract import Contract, PatchPlan
 from iqa_runtime.errors import ImageError, IqaError, UsageError
 from iqa_runtime.images.loading import Source, load_image
-from iqa_runtime.kernels_numpy import cut
+from iqa_runtime.kernels.patches_numpy import cut
 from iqa_runtime.scoring.patch_plans import format_patch_plan, positions
 from iqa_runtime.scoring.references import Reference, ReferenceStore
 

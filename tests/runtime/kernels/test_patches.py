@@ -21,14 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from iqa_runtime import kernels, kernels_numpy
+from iqa_runtime import kernels
 from iqa_runtime.errors import UsageError
-from iqa_runtime.kernels import extract_patches, instruction_set
+from iqa_runtime.kernels import extract_patches, instruction_set, patches, patches_numpy
 
 COMPILED = ("avx512", "avx2", "neon", "scalar")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-SOURCES = Path(__file__).parents[2] / "csrc"
+SOURCES = Path(__file__).parents[3] / "csrc"
 HARNESS = Path(__file__).parent / "neon" / "check_rows.c"
 
 
@@ -83,9 +83,9 @@ def test_reflection_is_that_of_numpy_and_opencv(height: int, width: int, reach: 
 
 def test_reflected_indices_bounce_as_often_as_needed() -> None:
     np.testing.assert_array_equal(
-        kernels_numpy.reflect(np.arange(-5, 9), 4), [1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2]
+        patches_numpy.reflect(np.arange(-5, 9), 4), [1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2]
     )
-    np.testing.assert_array_equal(kernels_numpy.reflect(np.arange(-2, 3), 1), 0)
+    np.testing.assert_array_equal(patches_numpy.reflect(np.arange(-2, 3), 1), 0)
 
 
 @pytest.mark.parametrize("name", [*COMPILED, "numpy"])
@@ -157,7 +157,7 @@ def test_formula_and_table_give_the_same_bits(name: str) -> None:
     usual, meeting = IMAGENET, ((math.nextafter(51 / 255, 1),) * 3, (1.0,) * 3)
     for (mean, std), by_formula in ((usual, True), (meeting, False)):
         with forced(name):
-            table = kernels._table(mean, std, np.dtype(np.float32))
+            table = patches._table(mean, std, np.dtype(np.float32))
             assert compiled.formula_is_exact(table, mean, std, False, name) is by_formula
             actual = extract_patches(image, np.array([[3, 4]]), (33, 35), mean, std)
         with forced("numpy"):
@@ -174,7 +174,7 @@ def test_lookup_is_rare(name: str, dtype: type) -> None:
         exact = 0
         for _ in range(200):
             mean, std = tuple(generator.uniform(0, 1, 3)), tuple(generator.uniform(0.1, 1, 3))
-            table = kernels._table(mean, std, np.dtype(dtype))
+            table = patches._table(mean, std, np.dtype(dtype))
             exact += compiled.formula_is_exact(table, mean, std, False, name)
     assert exact >= 198
 

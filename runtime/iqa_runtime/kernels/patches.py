@@ -1,14 +1,11 @@
 """Crops of an image as the normalised float planes a network takes, in one pass.
 
-The compiled kernels run with the best instruction set of the processor; without them the NumPy twin,
-`iqa_runtime.kernels_numpy`, does the same work more slowly. All of them give the same bits. The environment variable
-``IQA_KERNELS`` picks one by name (``avx512``, ``avx2``, ``neon``, ``scalar``, ``numpy``), for tests and measurements.
+See `iqa_runtime.kernels.patches_numpy` for the twin.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -16,16 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from iqa_runtime import kernels_numpy
 from iqa_runtime.errors import UsageError
-
-try:
-    from iqa_runtime import _kernels
-except ImportError:
-    # setup.py lets the build go on without a compiler; the twin covers that.
-    _compiled: tuple[str, ...] = ()
-else:
-    _compiled = _kernels.instruction_sets()
+from iqa_runtime.kernels import patches_numpy
+from iqa_runtime.kernels.arrays import aligned_empty, check_image, described, described_shape
+from iqa_runtime.kernels.selection import instruction_set
 
 MAX_SIDE = 65_536
 """Longest side of a crop, in pixels."""
@@ -36,40 +27,7 @@ MAX_POSITION = 2**31 - 1
 MAX_THREADS = 64
 """Most threads one call may use."""
 
-_CACHE_LINE = 64
-_ENVIRONMENT = "IQA_KERNELS"
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
-
-
-def aligned_empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
-    """Return an uninitialised C-contiguous array that begins at a cache line, so that rows are written line by line.
-
-    NumPy's own begin 16 bytes behind one; the kernels take 7 % longer to fill those (AVX-512, AMD Zen 5, in cache).
-    """
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + _CACHE_LINE, np.uint8)
-    begin = -memory.ctypes.data % _CACHE_LINE
-    return memory[begin : begin + size].view(dtype).reshape(shape)
-
-
-def instruction_set() -> str:
-    """Return the name of what runs: ``avx512``, ``avx2``, ``neon``, ``scalar``, or ``numpy`` for the twin.
-
-    Raises
-    ------
-    UsageError
-        If the environment variable ``IQA_KERNELS`` names one that this processor or installation doesn't have.
-    """
-    available = (*_compiled, "numpy")
-    forced = os.environ.get(_ENVIRONMENT)
-    if not forced:
-        return available[0]
-    if forced not in available:
-        raise UsageError(
-            f"{_ENVIRONMENT}={forced}: not available here; unset the variable or use one of {', '.join(available)}"
-        )
-    return forced
 
 
 def extract_patches(
@@ -123,7 +81,7 @@ def extract_patches(
     """
     chosen = instruction_set()
     dtype = _checked_dtype(dtype)
-    _check_image(image)
+    check_image(image)
     _check_positions(positions)
     height, width = _checked_size(size)
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
@@ -138,8 +96,10 @@ def extract_patches(
         _check_out(out, shape, dtype, image, positions)
 
     if chosen == "numpy":
-        kernels_numpy.extract_patches(image, positions, means, stds, swap_channels, out)
+        patches_numpy.extract_patches(image, positions, means, stds, swap_channels, out)
     else:
+        from iqa_runtime import _kernels
+
         _kernels.extract_patches(
             image,
             np.ascontiguousarray(positions),
@@ -163,7 +123,7 @@ def _table(mean: tuple[float, ...], std: tuple[float, ...], dtype: np.dtype[Any]
         raise UsageError(f"std is {std}; use finite numbers above 0")
     grays = np.repeat(np.arange(256, dtype=np.uint8)[:, np.newaxis], 3, axis=1)
     with np.errstate(over="ignore"):
-        table = np.ascontiguousarray(kernels_numpy.normalise(grays, mean, std).astype(dtype).T)
+        table = np.ascontiguousarray(patches_numpy.normalise(grays, mean, std).astype(dtype).T)
     if not np.isfinite(table).all():
         raise UsageError(f"mean {mean} and std {std} lead to values beyond the range of {dtype}")
     table.flags.writeable = False  # it is shared by all later calls
@@ -200,21 +160,9 @@ def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def _check_image(image: NDArray[np.uint8]) -> None:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        raise UsageError(f"image is {_described(image)}; use an array of uint8")
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise UsageError(f"image is {_described(image)}; use height x width x 3, each side at least 1 pixel")
-    if image.strides[2] != 1 or (image.strides[1] != 3 and image.shape[1] > 1):
-        raise UsageError(
-            f"image has strides {image.strides}; the bytes of a row must lie side by side: "
-            "pass numpy.ascontiguousarray(image), and swap_channels=True instead of image[..., ::-1]"
-        )
-
-
 def _check_positions(positions: NDArray[np.int64]) -> None:
     if not isinstance(positions, np.ndarray) or positions.dtype != np.int64 or positions.shape[1:] != (2,):
-        raise UsageError(f"positions are {_described(positions)}; use an N x 2 array of int64: top, left")
+        raise UsageError(f"positions are {described(positions)}; use an N x 2 array of int64: top, left")
     if positions.size and not -MAX_POSITION <= positions.min() <= positions.max() <= MAX_POSITION:
         raise UsageError(f"positions reach from {positions.min()} to {positions.max()}; stay within ±{MAX_POSITION}")
 
@@ -227,7 +175,7 @@ def _check_out(
     positions: NDArray[np.int64],
 ) -> None:
     if not isinstance(out, np.ndarray) or out.dtype != dtype or out.shape != shape:
-        raise UsageError(f"out is {_described(out)}; it must be {_described_shape(shape, dtype)}")
+        raise UsageError(f"out is {described(out)}; it must be {described_shape(shape, dtype)}")
     if not out.flags.carray:
         raise UsageError("out must be C-contiguous, aligned and writeable")
     # Bounds suffice: whoever weaves the output into the gaps of the image's rows is better told to stop.
@@ -241,13 +189,5 @@ def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     except (ValueError, MemoryError) as error:
         size = math.prod(shape) * dtype.itemsize / 2**30
         raise UsageError(
-            f"crops of {_described_shape(shape, dtype)} take {size:.1f} GiB, more than there is; extract fewer a call"
+            f"crops of {described_shape(shape, dtype)} take {size:.1f} GiB, more than there is; extract fewer a call"
         ) from error
-
-
-def _described(value: object) -> str:
-    return _described_shape(value.shape, value.dtype) if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-
-
-def _described_shape(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
-    return f"{' x '.join(map(str, shape)) or '0-dimensional'} {dtype}"

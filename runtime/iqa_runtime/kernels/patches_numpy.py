@@ -1,6 +1,6 @@
-"""The NumPy twin of the kernels: the definition of what they compute, and the fallback where they aren't compiled.
+"""The NumPy twin of the patch kernel: the definition of what it computes, and the fallback where it isn't compiled.
 
-Arguments are those of `iqa_runtime.kernels.extract_patches`, which checks them; nothing is checked here.
+Arguments are those of `iqa_runtime.kernels.patches.extract_patches`, which checks them; nothing is checked here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,13 @@
+"""What is done to pixels, in C and in NumPy.
+
+The compiled kernels run with the best instruction set of the processor; without them their NumPy twins
+(``<kernel>_numpy``), which define what is computed, do the same work more slowly. All of them give the same bits. The
+environment variable ``IQA_KERNELS`` picks one by name (``avx512``, ``avx2``, ``neon``, ``scalar``, ``numpy``), for
+tests and measurements.
+"""
+
+from iqa_runtime.kernels.arrays import aligned_empty
+from iqa_runtime.kernels.patches import MAX_POSITION, MAX_SIDE, MAX_THREADS, extract_patches
+from iqa_runtime.kernels.selection import instruction_set
+
+__all__ = ["MAX_POSITION", "MAX_SIDE", "MAX_THREADS", "aligned_empty", "extract_patches", "instruction_set"]
