@@ -81,16 +81,18 @@ SANITIZE_CASES ?= 3000
 SANITIZE_SEED ?= 1
 SANITIZERS := address undefined thread
 
-sanitize: $(SANITIZERS:%=build/sanitize/%)
-	for sanitizer in $(SANITIZERS); do \
-		printf '%s: ' $$sanitizer; \
-		build/sanitize/$$sanitizer $(SANITIZE_CASES) $(SANITIZE_SEED) || exit 1; \
+sanitize: $(foreach kernel,patches resize,$(SANITIZERS:%=build/sanitize/$(kernel)-%))
+	for program in $^; do \
+		printf '%s: ' $$program; \
+		$$program $(SANITIZE_CASES) $(SANITIZE_SEED) || exit 1; \
 	done
 
-build/sanitize/%: tests/runtime/kernels/neon/check_rows.c $(wildcard csrc/patches*)
+NATIVE := tests/runtime/kernels/native
+build/sanitize/%: $(NATIVE)/*.c $(NATIVE)/*.h $(KERNELS)
 	mkdir -p $(@D)
-	$(SANITIZE_CC) -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer -fsanitize=$* \
-		-fno-sanitize-recover=all -Icsrc -o $@ $(filter %.c,$^) -lm -pthread
+	$(SANITIZE_CC) -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer \
+		-fsanitize=$(lastword $(subst -, ,$*)) -fno-sanitize-recover=all -Icsrc -o $@ \
+		$(NATIVE)/check_$(firstword $(subst -, ,$*)).c $(filter %.c,$(KERNELS)) -lm -pthread
 
 sbom: $(READY) build/supply/.ready
 	rm -rf build/wheel build/sbom

@@ -1,16 +1,11 @@
 """The compiled kernels. Arguments are checked by `iqa_runtime.kernels`, which is the module to call."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
 
 import numpy as np
 
 
-cdef extern from "patches.h" nogil:
-    enum:
-        IQA_FLOAT32
-        IQA_FLOAT16
-        IQA_MAX_THREADS
-
+cdef extern from "instruction_sets.h" nogil:
     ctypedef struct iqa_instruction_set:
         const char *name
         bint (*supported)() noexcept
@@ -18,6 +13,15 @@ cdef extern from "patches.h" nogil:
     ctypedef struct iqa_image:
         const uint8_t *pixels
         Py_ssize_t height, width, row_stride
+
+    const iqa_instruction_set *const *iqa_instruction_sets
+
+
+cdef extern from "patches.h" nogil:
+    enum:
+        IQA_FLOAT32
+        IQA_FLOAT16
+        IQA_MAX_THREADS
 
     ctypedef struct iqa_crops:
         const int64_t *positions
@@ -30,15 +34,30 @@ cdef extern from "patches.h" nogil:
         bint swap_channels
         int dtype
 
-    const iqa_instruction_set *const *iqa_instruction_sets
-
     int iqa_extract(const iqa_instruction_set *instruction_set, const iqa_image *image, const iqa_crops *crops,
                     const iqa_output *output, void *out, Py_ssize_t threads) noexcept
 
     bint iqa_formula_is_exact(const iqa_instruction_set *instruction_set, const iqa_output *output) noexcept
 
 
+cdef extern from "resize.h" nogil:
+    enum:
+        IQA_WEIGHT_BITS
+        IQA_TAPS
+
+    ctypedef struct iqa_side:
+        const int32_t *first
+        const int32_t *count
+        const int32_t *weights
+        Py_ssize_t size, taps
+
+    int iqa_resize(const iqa_instruction_set *instruction_set, const iqa_image *image, const iqa_side *rows,
+                   const iqa_side *columns, uint8_t *out) noexcept
+
+
 MAX_THREADS = IQA_MAX_THREADS
+WEIGHT_BITS = IQA_WEIGHT_BITS
+TAPS = IQA_TAPS
 
 
 cdef const iqa_instruction_set *find(str name) except NULL:
@@ -120,3 +139,41 @@ def formula_is_exact(table, tuple mean, tuple std, bint swap_channels, str instr
     """Return whether SIMD arithmetic reproduces `table`, so that its values needn't be looked up one by one."""
     cdef iqa_output output = describe(table, mean, std, swap_channels)
     return iqa_formula_is_exact(find(instruction_set), &output)
+
+
+cdef iqa_side describe_side(arrays) except *:
+    cdef const int32_t[::1] first = arrays[0]
+    cdef const int32_t[::1] count = arrays[1]
+    cdef const int32_t[:, ::1] weights = arrays[2]
+    cdef iqa_side side
+    side.first = &first[0]
+    side.count = &count[0]
+    side.weights = &weights[0, 0]
+    side.size = weights.shape[0]
+    side.taps = weights.shape[1]
+    return side
+
+
+def resize(const uint8_t[:, :, :] image, rows, columns, uint8_t[:, :, ::1] out, str instruction_set):
+    """Fill `out` (h, w, 3); `rows` and `columns` are (first, count, weights), or None for a side that stays."""
+    cdef const iqa_instruction_set *chosen = find(instruction_set)
+    cdef iqa_image source
+    cdef iqa_side down, across
+    cdef const iqa_side *down_or_none = NULL
+    cdef const iqa_side *across_or_none = NULL
+    cdef int failed
+
+    source.pixels = &image[0, 0, 0]
+    source.height = image.shape[0]
+    source.width = image.shape[1]
+    source.row_stride = image.strides[0]
+    if rows is not None:
+        down = describe_side(rows)
+        down_or_none = &down
+    if columns is not None:
+        across = describe_side(columns)
+        across_or_none = &across
+    with nogil:
+        failed = iqa_resize(chosen, &source, down_or_none, across_or_none, &out[0, 0, 0])
+    if failed:
+        raise MemoryError("no memory for the rows of a resized picture")

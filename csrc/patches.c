@@ -1,4 +1,4 @@
-/* Instruction sets, the constants of the formula, reflection, threads, and the scalar rows. */
+/* The constants of the formula, reflection, threads, and the scalar rows. */
 #include "patches.h"
 
 #include <math.h>
@@ -9,45 +9,13 @@
 #include <pthread.h>
 #define IQA_THREADS 1
 #endif
-#ifdef IQA_X86
-#include <cpuid.h>
-#endif
 #if defined(__GNUC__) || defined(__clang__)
 #define PREFETCH(address) __builtin_prefetch(address)
 #else
 #define PREFETCH(address) ((void)(address))
 #endif
 
-static int always(void) { return 1; }
-static const iqa_instruction_set scalar = {"scalar", always, {iqa_row_scalar_f32, iqa_row_scalar_f16}};
-
-#ifdef IQA_X86
-static int has_avx2(void) {
-    /* Not every compiler's __builtin_cpu_supports knows F16C; that the system saves the registers comes with AVX2. */
-    unsigned int eax, ebx, ecx, edx;
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) &&
-           (ecx & bit_F16C);
-}
-static int has_avx512(void) {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
-}
-static const iqa_instruction_set avx2 = {"avx2", has_avx2, {iqa_row_avx2_f32, iqa_row_avx2_f16}};
-static const iqa_instruction_set avx512 = {"avx512", has_avx512, {iqa_row_avx512_f32, iqa_row_avx512_f16}};
-#endif
-#ifdef IQA_NEON
-static const iqa_instruction_set neon = {"neon", always, {iqa_row_neon_f32, iqa_row_neon_f16}};
-#endif
-
-const iqa_instruction_set *const iqa_instruction_sets[] = {
-#ifdef IQA_X86
-    &avx512, &avx2,
-#endif
-#ifdef IQA_NEON
-    &neon,
-#endif
-    &scalar, NULL};
+static iqa_row *const scalar_rows[2] = {iqa_row_scalar_f32, iqa_row_scalar_f16};
 
 void iqa_row_scalar_f32(const iqa_normalisation *n, const uint8_t *pixels, ptrdiff_t width, void *const planes[3]) {
     for (int c = 0; c < 3; c++) {
@@ -121,12 +89,12 @@ static iqa_row *prepare(iqa_normalisation *n, const iqa_instruction_set *instruc
         std[c] = output->std[plane];
     }
     iqa_row *row = instruction_set->rows[output->dtype];
-    return fit_formula(n, row, mean, std, output->dtype) ? row : scalar.rows[output->dtype];
+    return fit_formula(n, row, mean, std, output->dtype) ? row : scalar_rows[output->dtype];
 }
 
 int iqa_formula_is_exact(const iqa_instruction_set *instruction_set, const iqa_output *output) {
     iqa_normalisation normalisation;
-    return prepare(&normalisation, instruction_set, output) != scalar.rows[output->dtype];
+    return prepare(&normalisation, instruction_set, output) != scalar_rows[output->dtype];
 }
 
 /* The row or column of an image side that position `first + step` shows, 0 <= step. Reducing `first` before the sum

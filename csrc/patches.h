@@ -10,15 +10,7 @@
 #ifndef IQA_PATCHES_H
 #define IQA_PATCHES_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define IQA_X86 1
-#endif
-#if defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
-#define IQA_NEON 1
-#endif
+#include "instruction_sets.h"
 
 enum { IQA_FLOAT32 = 0, IQA_FLOAT16 = 1 };
 enum { IQA_MAX_THREADS = 64 };
@@ -28,30 +20,10 @@ enum { IQA_MAX_THREADS = 64 };
  * With d = pixel - centre, the formula is fma(d, scale, fma(d, scale_low, bias)). centre is 255 mean, cut to so few
  * bits that d is exact; scale + scale_low is 1 / (255 std) to 48 bits; bias is what the cut lost. So the outer fma
  * rounds a value that is right to about 2^-48, once, even where pixel / 255 and mean nearly cancel. */
-typedef struct {
+typedef struct iqa_normalisation {
     const void *table[3]; /* 256 outputs of each channel: float, or the bits of a half as uint16_t */
     float centre[3], scale[3], scale_low[3], bias[3];
 } iqa_normalisation;
-
-/* Normalises a row of interleaved pixels; planes[c] takes channel c: float, or uint16_t with the bits of halves.
- * It reads 3 * width bytes and not one more. */
-typedef void iqa_row(const iqa_normalisation *normalisation, const uint8_t *pixels, ptrdiff_t width,
-                     void *const planes[3]);
-
-typedef struct {
-    const char *name;
-    int (*supported)(void); /* by this processor and its operating system */
-    iqa_row *rows[2];       /* indexed by IQA_FLOAT32 and IQA_FLOAT16 */
-} iqa_instruction_set;
-
-/* The compiled-in instruction sets, best first, scalar last; ends with NULL. */
-extern const iqa_instruction_set *const iqa_instruction_sets[];
-
-typedef struct {
-    const uint8_t *pixels;
-    ptrdiff_t height, width; /* at least 1 */
-    ptrdiff_t row_stride;    /* in bytes, may be negative or 0 */
-} iqa_image;
 
 typedef struct {
     const int64_t *positions; /* (count, 2): top, left; any value, outside the image by reflection */

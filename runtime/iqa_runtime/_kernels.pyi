@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_THREADS: int
+TAPS: int
+WEIGHT_BITS: int
 
 def instruction_sets() -> tuple[str, ...]: ...
 def extract_patches(
@@ -24,3 +26,10 @@ def formula_is_exact(
     swap_channels: bool,
     instruction_set: str,
 ) -> bool: ...
+def resize(
+    image: NDArray[np.uint8],
+    rows: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]] | None,
+    columns: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]] | None,
+    out: NDArray[np.uint8],
+    instruction_set: str,
+) -> None: ...

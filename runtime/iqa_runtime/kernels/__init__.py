@@ -8,6 +8,16 @@ tests and measurements.
 
 from iqa_runtime.kernels.arrays import aligned_empty
 from iqa_runtime.kernels.patches import MAX_POSITION, MAX_SIDE, MAX_THREADS, extract_patches
+from iqa_runtime.kernels.resizing import MAX_RESIZED_SIDE, resize
 from iqa_runtime.kernels.selection import instruction_set
 
-__all__ = ["MAX_POSITION", "MAX_SIDE", "MAX_THREADS", "aligned_empty", "extract_patches", "instruction_set"]
+__all__ = [
+    "MAX_POSITION",
+    "MAX_RESIZED_SIDE",
+    "MAX_SIDE",
+    "MAX_THREADS",
+    "aligned_empty",
+    "extract_patches",
+    "instruction_set",
+    "resize",
+]

@@ -5,12 +5,10 @@ import importlib.machinery
 import math
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -28,8 +26,6 @@ from iqa_runtime.kernels import extract_patches, instruction_set, patches, patch
 COMPILED = ("avx512", "avx2", "neon", "scalar")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-SOURCES = Path(__file__).parents[3] / "csrc"
-HARNESS = Path(__file__).parent / "neon" / "check_rows.c"
 
 
 @contextlib.contextmanager
@@ -348,52 +344,3 @@ print(kernels.instruction_set(), kernels.extract_patches(image, np.zeros((1, 2),
     environment = {key: value for key, value in os.environ.items() if key != "IQA_KERNELS"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert done.stdout == "numpy 48.0\n", done.stderr
-
-
-# --- the C harness ---
-
-
-def run_harness(build: list[str], run: list[str], program: Path, cases: int) -> str:
-    sources = [str(HARNESS), *map(str, sorted(SOURCES.glob("patches*.c")))]
-    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", "-o", str(program)]
-    built = subprocess.run([*build, *flags, *sources, "-lm", "-pthread"], capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    done = subprocess.run([*run, str(program), str(cases)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def assert_formula_was_used(report: str) -> None:
-    matched = re.search(r"formula used in (\d+) of (\d+) SIMD calls", report)
-    assert matched is not None
-    used, calls = map(int, matched.groups())
-    assert calls > 0
-    assert used >= 0.99 * calls  # else the rows would be right, but looked up
-
-
-@pytest.mark.slow
-def test_neon_under_qemu(tmp_path: Path) -> None:
-    compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
-    if compiler is None or emulator is None:
-        pytest.skip("not run: needs gcc-aarch64-linux-gnu and qemu-user-static")
-    report = run_harness([compiler, "-O3", "-static"], [emulator], tmp_path / "check_rows", 1000)
-    assert report.startswith("neon scalar agree")
-    assert_formula_was_used(report)
-
-
-@pytest.mark.slow
-def test_no_sanitizer_complains(tmp_path: Path) -> None:
-    compiler = shutil.which("gcc")
-    sanitizers = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    if compiler is None:
-        pytest.skip("not run: needs gcc")
-    empty = tmp_path / "empty.c"
-    empty.write_text("int main(void) { return 0; }\n")
-    if subprocess.run(
-        [compiler, *sanitizers, str(empty), "-o", str(tmp_path / "empty")], capture_output=True
-    ).returncode:
-        pytest.skip("not run: gcc has no address and undefined-behaviour sanitizers here")
-    report = run_harness([compiler, *sanitizers], [], tmp_path / "check_rows", 3000)
-    assert "scalar agree" in report
-    if not report.startswith("scalar"):
-        assert_formula_was_used(report)

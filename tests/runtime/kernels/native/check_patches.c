@@ -2,7 +2,8 @@
  *
  * Built for AArch64 and run under qemu-user, it tests NEON without such a machine; built for the host with sanitizers, it
  * catches any access beyond the image or the output, which lie in blocks of their size, undefined behaviour, and races
- * of the threads of one call and of several at once. Usage: check_rows [CASES [SEED]] */
+ * of the threads of one call and of several at once. Usage: check_patches [CASES [SEED]] */
+#include "drawing.h"
 #include "patches.h"
 
 #include <inttypes.h>
@@ -10,20 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static uint64_t state = 0x9E3779B97F4A7C15u;
-
-/* xorshift64*: the same cases on every machine. */
-static uint64_t draw(void) {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return state * 0x2545F4914F6CDD1Du;
-}
-
-static ptrdiff_t between(ptrdiff_t low, ptrdiff_t high) {
-    return low + (ptrdiff_t)(draw() % (uint64_t)(high - low + 1));
-}
 
 static double uniform(double low, double high) { return low + (high - low) * (double)(draw() >> 11) * 0x1p-53; }
 
@@ -85,9 +72,7 @@ static int call_twice(const call *like) {
 }
 
 int main(int argc, char **argv) {
-    const int cases = argc > 1 ? atoi(argv[1]) : 1000;
-    if (argc > 2) state ^= strtoull(argv[2], NULL, 10) * 0xD1342543DE82EF95u;
-    if (state == 0) state = 1; /* xorshift would stay there */
+    const int cases = read_arguments(argc, argv, 1000);
     long checked = 0, exact = 0, simd = 0;
 
     for (int k = 0; k < cases; k++) {
