@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 from iqa_runtime.arguments import check_given, check_path, check_type
 from iqa_runtime.artefacts.files import PLAN_SUFFIX, is_engine
-from iqa_runtime.contract import PatchPlan, Task
+from iqa_runtime.contract import PatchPlan, Resize, Task
 from iqa_runtime.errors import UsageError, needing
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def export(
     segment: str | None = None,
     output: str | os.PathLike[str] | None = None,
     crops: str | PatchPlan | None = None,
+    resize: str | Resize | None = None,
     cache_reference: bool = False,
     reference_image: str | os.PathLike[str] | None = None,
     maps: bool = False,
@@ -60,6 +61,9 @@ def export(
     crops
         Patch plan of the contract: a `iqa_runtime.PatchPlan`, or its text as in
         `iqa_runtime.scoring.patch_plans.parse_patch_plan`; None for the system's.
+    resize
+        How pictures, references too, are resized before crops are cut: a `iqa_runtime.contract.Resize`, or its text as
+        in `iqa_runtime.scoring.resizing.parse_resize`, where ``none`` leaves them as they are; None for the system's.
     cache_reference
         Write a second graph that computes the features of a reference, and let the artefact take these.
     reference_image
@@ -103,6 +107,7 @@ def export(
         from iqa_export.systems import GraphChoice, blamed, find_system
         from iqa_export.weights import choose_variant, load_checkpoint
     from iqa_runtime.scoring.patch_plans import parse_patch_plan
+    from iqa_runtime.scoring.resizing import check_resize, parse_resize
 
     texts = {"weights_key": weights_key, "variant": variant, "task": task, "segment": segment}
     check_given("model", model)
@@ -114,6 +119,7 @@ def export(
     for name, switch in (switches | {"distortion_feature": distortion_feature}).items():
         check_type(name, switch, "True or False", bool)
     check_type("crops", crops, "a PatchPlan or its text", str, PatchPlan)
+    check_type("resize", resize, "a Resize or its text", str, Resize)
     system = find_system(model)
     with blamed(system):
         if task is not None and task not in get_args(Task):
@@ -135,6 +141,7 @@ def export(
             maps=maps,
             extras=tuple(name for name, wanted in extras.items() if wanted),
         )
+        resized = parse_resize(resize) if isinstance(resize, str) else resize and check_resize(resize)
         target = Path() if output is None else Path(output)
         if target.is_dir():
             target /= f"{system.name}-{choice.variant}-{choice.task}.onnx"
@@ -146,6 +153,7 @@ def export(
             patch_plan=parse_patch_plan(crops, system.patch_plan)
             if isinstance(crops, str)
             else crops or system.patch_plan,
+            resize=system.resize_of(choice) if resize is None else resized,
             cache_reference=cache_reference,
             reference_image=None if reference_image is None else Path(reference_image),
             opset=opset,

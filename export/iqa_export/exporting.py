@@ -41,11 +41,12 @@ from iqa_runtime import __version__
 from iqa_runtime.artefacts.contract_rules import complaints
 from iqa_runtime.artefacts.files import REFERENCE_ENCODER_SUFFIX
 from iqa_runtime.backends import GraphSpec
-from iqa_runtime.contract import BakedReference, Contract, FileDigest, PatchPlan, TensorInput, Weights
+from iqa_runtime.contract import BakedReference, Contract, FileDigest, PatchPlan, Resize, TensorInput, Weights
 from iqa_runtime.errors import UsageError
 from iqa_runtime.files.overwriting import check_output, replaced_at_once, write_at_once
-from iqa_runtime.images.loading import load_image
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, load_image
 from iqa_runtime.scoring.patch_plans import positions
+from iqa_runtime.scoring.resizing import at_judged_size, with_resize
 
 PARITY_BATCHES = (1, 4)
 
@@ -64,6 +65,8 @@ class Request:
         Path of the artefact; a second graph and the report go beside it.
     patch_plan
         The patch plan of the contract.
+    resize
+        How pictures, references too, are resized before crops are cut; None if they stay as they are.
     cache_reference
         Write a second graph that computes the features of a reference, and let the artefact take these.
     reference_image
@@ -77,6 +80,7 @@ class Request:
     checkpoint: Checkpoint
     output: Path
     patch_plan: PatchPlan
+    resize: Resize | None = None
     cache_reference: bool = False
     reference_image: Path | None = None
     opset: int = OPSET
@@ -182,6 +186,8 @@ def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Writte
 def _write_baked(request: Request, network: nn.Module, photograph: Path, artefact: Path) -> _Written:
     system, choice, plan = request.system, request.choice, request.patch_plan
     pixels = load_image(photograph)
+    height, width = pixels.shape[:2]
+    pixels = at_judged_size(pixels, request.resize, DEFAULT_PIXEL_LIMIT)
     encoder, _ = system.reference_split(network, choice)
     count = len(positions(plan, *pixels.shape[:2]))
     crops = system.baked_crops(choice.task, count)
@@ -192,7 +198,6 @@ def _write_baked(request: Request, network: nn.Module, photograph: Path, artefac
     items = crop_items(pixels, system.crop_input("reference"), plan)
     with torch.no_grad():
         features = torch.cat([encoder.eval()(torch.from_numpy(item[None])) for item in items])
-    height, width = pixels.shape[:2]
     file = FileDigest.of_file(photograph)
     contract = replace(
         _contract(request, (system.crop_input("image", crops),)),
@@ -220,7 +225,7 @@ def _write_artefact(request: Request, module: nn.Module, contract: Contract, pat
 
 def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
     system, choice, checkpoint = request.system, request.choice, request.checkpoint
-    return Contract(
+    contract = Contract(
         model=system.name,
         variant=choice.variant,
         task=choice.task,
@@ -247,6 +252,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
         ),
         exporter=f"iqa-deploy {__version__}",
     )
+    return with_resize(contract, request.resize)
 
 
 def _licence(request: Request) -> str:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from iqa_calibration.photographs import packaged_photographs
 from iqa_runtime.contract import Contract, PatchPlan, TensorInput
 from iqa_runtime.errors import UsageError
-from iqa_runtime.images.loading import load_image
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, load_image
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import positions
+from iqa_runtime.scoring.resizing import at_judged_size
 
 NOISE_ITEMS = 2
 _SEED = 20
@@ -69,19 +70,23 @@ def sample_inputs(contract: Contract) -> dict[str, NDArray[Any]]:
         cached features takes ``reference`` through its encoder; one with a baked reference has no use for it.
     """
     image = _image(contract)
+
+    def items(pictures: list[NDArray[np.uint8]]) -> NDArray[Any]:
+        return _items([at_judged_size(pixels, image.resize, DEFAULT_PIXEL_LIMIT) for pixels in pictures], image)
+
     random = np.random.RandomState(_SEED)
     photographs = sample_photographs()
     noise = [random.randint(0, 256, (*photographs[0].shape,)).astype(np.uint8) for _ in range(NOISE_ITEMS)]
     images = photographs + noise
     if contract.task == "nr":
-        return {"image": _items(images, image)}
+        return {"image": items(images)}
     if contract.task == "nar":
-        return {"image": _items(images, image), "reference": _items(images[1:] + images[:1], image)}
+        return {"image": items(images), "reference": items(images[1:] + images[:1])}
     distorted = [
         np.clip(pixels + _NOISE_LEVEL * random.standard_normal(pixels.shape), 0, 255).astype(np.uint8)
         for pixels in images
     ]
-    return {"image": _items(distorted, image), "reference": _items(images, image)}
+    return {"image": items(distorted), "reference": items(images)}
 
 
 def crop_items(pixels: NDArray[np.uint8], tensor: TensorInput, plan: PatchPlan) -> NDArray[Any]:

@@ -30,7 +30,8 @@ class Score:
         False if the weights are random: the value then only shows that the pipeline runs.
     artefact
         What decided the score beside the pictures: the first twelve digits of the SHA-256 of the artefact's file, the
-        patch plan, and ``bfloat16`` if that was computed in, such as ``3f2a9c01d47e:five``.
+        patch plan, the size if it is not the artefact's own, and ``bfloat16`` if that was computed in, such as
+        ``3f2a9c01d47e:five``.
     backend
         What ran it: the backend and what that ran on, such as ``openvino CPU (float32)``.
     width, height
@@ -44,9 +45,10 @@ class Score:
         Work done for this image: decoding (of a reference that was not at hand, too), cropping, and its runs of the
         model. The work of several images overlaps, so sums may exceed the time on the clock.
     map
-        Quality over the image, float32, height x width, NaN where no crop lies; None unless asked for.
+        Quality over the image at the size it was judged at, float32, height x width, NaN where no crop lies; None
+        unless asked for.
     restored
-        The image as the network would restore it, uint8, H x W x 3, RGB; None unless asked for.
+        The image as the network would restore it, at that size, uint8, H x W x 3, RGB; None unless asked for.
     error
         Why there is no value; None if there is one.
     """

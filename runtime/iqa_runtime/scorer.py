@@ -16,7 +16,7 @@ import numpy as np
 from iqa_runtime.arguments import check_given, check_number, check_path, check_type
 from iqa_runtime.artefacts.opening import Artefact, open_artefact
 from iqa_runtime.backends import Backend, GraphSpec, choose_backend
-from iqa_runtime.contract import Contract, FileDigest, PatchPlan
+from iqa_runtime.contract import Contract, FileDigest, PatchPlan, Resize
 from iqa_runtime.cpu import available_cpus
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, Source
@@ -24,6 +24,7 @@ from iqa_runtime.results import Score
 from iqa_runtime.scoring.patch_plans import check_patch_plan, format_patch_plan, parse_patch_plan
 from iqa_runtime.scoring.pipeline import Pipeline
 from iqa_runtime.scoring.preparation import Preparer, prefetch
+from iqa_runtime.scoring.resizing import check_resize, format_resize, parse_resize, with_resize
 
 MAX_THREADS = 1024
 """More than the cores of any host: beyond it, a mistyped number would only take memory."""
@@ -70,6 +71,9 @@ class Scorer:
     crops
         Patch plan instead of the contract's: a `PatchPlan`, or its text as in
         `iqa_runtime.scoring.patch_plans.parse_patch_plan`.
+    resize
+        How pictures and references are resized before crops are cut, instead of the contract's way: a `Resize`, or its
+        text as in `iqa_runtime.scoring.resizing.parse_resize`, where ``none`` leaves them as they are.
     maps
         Whether results have a quality map.
     restored
@@ -114,6 +118,7 @@ class Scorer:
         threads: int | None = None,
         batch_size: int | None = None,
         crops: str | PatchPlan | None = None,
+        resize: str | Resize | None = None,
         maps: bool = False,
         restored: bool = False,
         pixel_limit: int = DEFAULT_PIXEL_LIMIT,
@@ -124,6 +129,7 @@ class Scorer:
         check_given("pixel_limit", pixel_limit)
         check_number("pixel_limit", pixel_limit)
         check_type("crops", crops, "a PatchPlan or its text", str, PatchPlan)
+        check_type("resize", resize, "a Resize or its text", str, Resize)
         check_type("maps", maps, "True or False", bool)
         check_type("restored", restored, "True or False", bool)
         check_path("trust", trust)
@@ -144,6 +150,7 @@ class Scorer:
                 "threads": threads,
                 "batch_size": batch_size,
                 "crops": crops,
+                "resize": resize,
                 "maps": maps,
                 "restored": restored,
                 "pixel_limit": pixel_limit,
@@ -162,7 +169,10 @@ class Scorer:
             spec = GraphSpec.of_reference_encoder(self._contract)
             self._encoder = choice.create(artefact.encoder, spec, threads=self._threads)
         self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
-        self._preparer = Preparer(self._contract, self._patch_plan, pixel_limit=pixel_limit)
+        self._resize = _choose_resize(self._contract, resize)
+        self._resized_otherwise = resize is not None
+        resized = with_resize(self._contract, self._resize)
+        self._preparer = Preparer(resized, self._patch_plan, pixel_limit=pixel_limit)
         self._pipeline = Pipeline(
             self._contract,
             self._backend,
@@ -211,13 +221,19 @@ class Scorer:
     @property
     def artefact_key(self) -> str:
         """What decides scores beside the pictures, in short: the `artefact` of every `Score`."""
+        resized = [format_resize(self._resize)] if self._resized_otherwise else []
         computed_in = [] if self._precision == "float32" else [self._precision]
-        return ":".join([self._file.sha256[:_KEY_DIGITS], format_patch_plan(self._patch_plan), *computed_in])
+        return ":".join([self._file.sha256[:_KEY_DIGITS], format_patch_plan(self._patch_plan), *resized, *computed_in])
 
     @property
     def patch_plan(self) -> PatchPlan:
         """The patch plan in use."""
         return self._patch_plan
+
+    @property
+    def resize(self) -> Resize | None:
+        """How pictures are resized before crops are cut; None if they stay as they are."""
+        return self._resize
 
     @property
     def backend_name(self) -> str:
@@ -366,6 +382,16 @@ def _choose_patch_plan(path: Path, contract: Contract, crops: str | PatchPlan | 
     if plan.size != contract.patch_plan.size:
         raise UsageError(f"``crops``: of {plan.size} pixels; this artefact takes {contract.patch_plan.size}")
     return plan
+
+
+def _choose_resize(contract: Contract, resize: str | Resize | None) -> Resize | None:
+    image = contract.input("image")
+    if resize is None:
+        return None if image is None else image.resize
+    if contract.baked_reference is not None:
+        raise UsageError("``resize``: the reference inside this artefact has its size; leave it out")
+    chosen = parse_resize(resize) if isinstance(resize, str) else resize
+    return None if chosen is None else check_resize(chosen)
 
 
 def _is_source(value: object) -> TypeGuard[Source]:

@@ -15,6 +15,7 @@ from fake_tensorrt_sources import write_artefact
 from iqa_export import exporting
 from iqa_export.commands.options import EngineBuildOptions, GraphOptions, NetworkOptions
 from iqa_runtime import PatchPlan, UsageError
+from iqa_runtime.contract import Resize
 
 
 @pytest.fixture
@@ -52,13 +53,21 @@ def test_a_request_is_what_was_typed(requests, tmp_path):
     iqa_export.export(
         "cvrkd", weights="random:1", variant="teacher", crops="random:20:3", reference_image=str(reference), opset=21
     )
-    iqa_export.export("yoto", weights="random:2", output=tmp_path, maps=True, crops=PatchPlan(kind="center", size=224))
+    iqa_export.export(
+        "yoto",
+        weights="random:2",
+        output=tmp_path,
+        maps=True,
+        crops=PatchPlan(kind="center", size=224),
+        resize="longer:640:box",
+    )
     baked, mapped = requests
     assert (baked.system.name, baked.choice.variant, baked.opset) == ("cvrkd", "teacher", 21)
     assert (baked.patch_plan.count, baked.patch_plan.seed) == (20, 3)
     assert (baked.reference_image, baked.output) == (reference, Path(f"cvrkd-teacher-{baked.choice.task}.onnx"))
     assert (mapped.output, mapped.choice.maps) == (tmp_path / "yoto-swin_t-nr.onnx", True)
     assert (mapped.patch_plan.kind, mapped.cache_reference) == ("center", False)
+    assert (baked.resize, mapped.resize) == (None, Resize(to="longer", size=640, filter="box"))
 
 
 def test_random_weights_are_told(requests, tmp_path):
@@ -83,6 +92,7 @@ def test_the_weights_of_the_package_are_told_where_nobody_named_the_variant(requ
         ("yoto", {"variant": "swin_t"}, "``weights`` is missing: .*``variant=edge`` needs none"),
         ("yoto", {"variant": "edge", "opset": 19}, "``opset=19``: choose 20 to 23"),
         ("yoto", {"variant": "edge", "crops": "spiral"}, "``crops=spiral``: no patch plan"),
+        ("yoto", {"variant": "edge", "resize": "512"}, "``resize=512``: no size"),
         ("yoto", {"variant": "edge", "output": "x.pth"}, "``output=x.pth``: the name must end in .onnx"),
         ("yoto", {"variant": "edge", "distortion_feature": True}, "``distortion_feature``: yoto has no such output"),
         (

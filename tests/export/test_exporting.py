@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from iqa_export.checkpoints import Checkpoint, CheckpointError, KeyMap, random_checkpoint
@@ -17,7 +18,7 @@ from iqa_export.samples import sample_photographs
 from iqa_export.systems import GraphChoice, System, find_system
 from iqa_export.weights import load_checkpoint
 from iqa_runtime import Scorer, read_contract
-from iqa_runtime.contract import MapOutput, PatchPlan, ScoreOutput
+from iqa_runtime.contract import MapOutput, PatchPlan, Resize, ScoreOutput
 from iqa_runtime.errors import ArtefactError, FileError, UsageError
 
 SCORE_SHARE = 1e-4
@@ -215,6 +216,29 @@ def test_every_form_with_a_reference_scores_alike(tmp_path, photograph):
     assert baked.baked_reference.file == "reference.png"
     assert (baked.baked_reference.width, baked.baked_reference.height) == (120, 90)
     assert baked.inputs[0].shape == ("batch", 5, 3, 32, 32)
+
+
+def test_every_form_resizes_alike(tmp_path, photograph):
+    reference = np.asarray(Image.open(photograph))
+    image = np.ascontiguousarray(np.clip(reference.astype(int) + 20, 0, 255).astype(np.uint8))
+    small = [
+        np.asarray(Image.fromarray(pixels).resize((60, 45), Image.Resampling.BOX)) for pixels in (image, reference)
+    ]
+    expected = pytorch_score(*small)
+    resize = Resize(to="shorter", size=45, filter="box", when="shrink")
+    for form, changes in {
+        "inputs": {},
+        "cached": {"cache_reference": True},
+        "baked": {"reference_image": photograph},
+    }.items():
+        output = tmp_path / f"{form}.onnx"
+        export(request(tmp_path, task="fr", output=output, resize=resize, **changes))
+        with Scorer(output) as scorer:
+            result = scorer.score(image) if form == "baked" else scorer.score(image, photograph)
+        assert result.value == pytest.approx(expected, rel=SCORE_SHARE), form
+        assert {tensor.resize for tensor in scorer.contract.inputs if tensor.layout != "features"} == {resize}
+    baked = read_contract(tmp_path / "baked.onnx").baked_reference
+    assert (baked.width, baked.height) == (120, 90), "what is compared is the picture's own size"
 
 
 def test_a_baked_reference_has_the_channel_order_of_the_network(tmp_path, photograph):

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from iqa_export.samples import (
     NOISE_ITEMS,
@@ -12,7 +13,7 @@ from iqa_export.samples import (
     sample_photographs,
 )
 from iqa_export.systems import find_system
-from iqa_runtime.contract import PatchPlan
+from iqa_runtime.contract import PatchPlan, Resize
 from iqa_runtime.errors import UsageError
 from iqa_runtime.kernels import extract_patches
 
@@ -54,6 +55,14 @@ def test_reference_is_aligned_where_the_task_says_so():
         assert 0.5 < np.corrcoef(image.ravel(), reference.ravel())[0, 1] < 0.9999
     unaligned = sample_inputs(FakeContract("nar", tensor))
     assert abs(np.corrcoef(unaligned["image"][0].ravel(), unaligned["reference"][0].ravel())[0, 1]) < 0.5
+
+
+def test_samples_have_the_size_that_pictures_are_judged_at():
+    tensor = find_system("yoto").crop_input("image")
+    how = Resize(to="exact", size=(224, 224), filter="bicubic")
+    resized = sample_inputs(FakeContract("nr", replace(tensor, resize=how)))["image"]
+    first = np.asarray(Image.fromarray(sample_photographs()[0]).resize((224, 224), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(resized[0], crop_items(first, tensor, PatchPlan(kind="center", size=224))[0])
 
 
 def test_items_are_the_kernels_crops():

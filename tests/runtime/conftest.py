@@ -22,6 +22,7 @@ from iqa_runtime.contract import (
     FileDigest,
     MapOutput,
     PatchPlan,
+    Resize,
     ScoreOutput,
     TensorInput,
     Weights,
@@ -44,11 +45,14 @@ class ArtefactFactory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def mean(self, name: str = "mean", *, dtype: str = "float32", **changes: Any) -> Path:
+    def mean(self, name: str = "mean", *, dtype: str = "float32", resize: Resize | None = None, **changes: Any) -> Path:
         """NR: the mean of the crop, 0 to 1."""
         nodes = [helper.make_node("ReduceMean", ["image", "axes"], ["score"], keepdims=0)]
         return self.write(
-            name, nodes, [_axes(1, 2, 3)], self.contract(inputs=(_crops("image", dtype=dtype),), **changes)
+            name,
+            nodes,
+            [_axes(1, 2, 3)],
+            self.contract(inputs=(_crops("image", dtype=dtype, resize=resize),), **changes),
         )
 
     def first_channel(self, name: str = "first_channel", **changes: Any) -> Path:

@@ -58,6 +58,14 @@ class GraphOptions:
             "system's plan.",
         ),
     ] = None
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="How pictures are resized first: shorter:N, longer:N, pixels:N or exact:WxH, then [:FILTER][:shrink]"
+            "[:draft]. Default: as the system says.",
+        ),
+    ] = None
     cache_reference: Annotated[
         bool, typer.Option("--cache-reference", help="Write X.onnx and X.reference.onnx: features once per reference.")
     ] = False

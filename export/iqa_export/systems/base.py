@@ -14,7 +14,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from iqa_export.checkpoints import KeyMap
-from iqa_runtime.contract import ExtraOutput, MapOutput, PatchPlan, ScoreOutput, Task, TensorInput
+from iqa_runtime.contract import ExtraOutput, MapOutput, PatchPlan, Resize, ScoreOutput, Task, TensorInput
 from iqa_runtime.errors import UsageError
 
 UNIT_SCORE = ScoreOutput(
@@ -134,6 +134,11 @@ class System(ABC):
         """Return the map outputs of a variant."""
         del variant
         return self.map_outputs
+
+    def resize_of(self, choice: GraphChoice) -> Resize | None:
+        """Return how pictures are resized before crops are cut, unless one asks for another size."""
+        del choice
+        return None
 
     def features_of(self, variant: str) -> tuple[int, ...] | None:
         """Return the shape of a variant's ``reference_features`` without the batch."""

@@ -101,10 +101,13 @@ def _about_input(place: str, tensor: TensorInput, plan: PatchPlan) -> Iterator[C
     if not all(_STD_RANGE[0] <= value <= _STD_RANGE[1] for value in tensor.std or ()):
         yield f"{place}.std", f"{list(tensor.std or ())} is not within {_STD_RANGE[0]:g} to {_STD_RANGE[1]:g}"
     if tensor.resize is not None:
-        yield from _about_resize(f"{place}.resize", tensor.resize)
+        yield from about_resize(f"{place}.resize", tensor.resize)
 
 
-def _about_resize(place: str, resize: Resize) -> Iterator[Complaint]:
+def about_resize(place: str, resize: Resize) -> Iterator[Complaint]:
+    """Yield what is wrong with how pictures are resized."""
+    if resize.to == "exact" and resize.when != "always":
+        yield f"{place}.when", "exact is always that size; shrink goes with shorter, longer and pixels"
     pair = isinstance(resize.size, tuple)
     if pair != (resize.to == "exact"):
         yield f"{place}.size", f"{resize.size}: exact takes height and width, {resize.to} one number"
@@ -128,6 +131,8 @@ def _about_reference(contract: Contract) -> Iterator[Complaint]:
     image, reference = contract.input("image"), contract.input("reference")
     if image is not None and reference is not None and image.shape != reference.shape:
         yield "$.inputs", f"image is {list(image.shape)}, reference {list(reference.shape)}"
+    if image is not None and reference is not None and image.resize != reference.resize:
+        yield "$.inputs", "image and reference are resized alike, or neither is"
     if baked is None:
         return
     unknown = baked.width == baked.height == 0 and contract.task == "nar"

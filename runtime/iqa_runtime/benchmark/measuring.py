@@ -28,6 +28,7 @@ from iqa_runtime.benchmark.timing import Spread, goes_on, repeat
 from iqa_runtime.contract import Contract, Precision
 from iqa_runtime.errors import UsageError
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, load_image
+from iqa_runtime.kernels import resize
 from iqa_runtime.scorer import Scorer
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import format_patch_plan
@@ -153,6 +154,7 @@ class _Bench:
     def stages(self, subject: Subject, encoded: bytes) -> Iterator[Stage]:
         """Yield decoding, cropping and the model on one image."""
         yield self._stage("decode", f"{len(encoded)} bytes to pixels", self._repeat(lambda: load_image(encoded)))
+        yield from self._resizing(subject, encoded)
         crops = [
             CropInput.of_contract(self._contract, tensor.name)
             for tensor in self._contract.inputs
@@ -176,6 +178,16 @@ class _Bench:
         yield self._stage("model", what, self._repeat(lambda: self._infer(feed)), self._traffic(feed))
         if isinstance(self._model, TensorRtBackend):
             yield from self._device_stages(self._model)
+
+    def _resizing(self, subject: Subject, encoded: bytes) -> Iterator[Stage]:
+        """Yield the stage that makes the picture the size it is judged at, if there is one."""
+        pixels, size = load_image(encoded), (subject.height, subject.width)
+        image = self._contract.input("image")
+        if image is None or image.resize is None or size == pixels.shape[:2]:
+            return
+        resampling = image.resize.filter
+        what = f"to {subject.width} x {subject.height}, {resampling}"
+        yield self._stage("resize", what, self._repeat(lambda: resize(pixels, size, resampling)))
 
     def batch(self, items: int) -> BatchRow:
         """Time the model at one batch size."""

@@ -13,6 +13,7 @@ from iqa_runtime.commands.heatmaps import render_heatmap
 from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.files.inputs import absolute_path
 from iqa_runtime.images.loading import load_image
+from iqa_runtime.kernels import resize
 from iqa_runtime.results import Score
 
 
@@ -56,6 +57,8 @@ class PictureWriter:
         """
         if self._maps and result.map is not None:
             pixels = load_image(image, pixel_limit=self._pixel_limit)
+            # Where the artefact resizes, the map is of the resized picture.
+            pixels = resize(pixels, (result.map.shape[0], result.map.shape[1]))
             better = result.higher_is_better
             heatmap = render_heatmap(pixels, result.map, result.range, higher_is_better=better)
             write_picture(self._maps / self._names[image], heatmap)

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn, cast
 
 import typer
 
-from iqa_runtime import Contract, IqaError, PatchPlan, Score, Scorer, UsageError, __version__, read_contract
+from iqa_runtime import Contract, IqaError, Score, Scorer, UsageError, __version__, read_contract
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.artefacts.opening import open_artefact
@@ -42,6 +42,7 @@ from iqa_runtime.files.locking import locked
 from iqa_runtime.files.overwriting import Named, check_targets, is_stream
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.patch_plans import format_patch_plan
+from iqa_runtime.scoring.resizing import format_resize
 
 _NAME = "iqa-run"
 _SCORING, _ROWS, _PICTURES, _INSTEAD = "Scoring", "Rows", "Pictures", "Instead of scoring"
@@ -89,6 +90,15 @@ def run(
             metavar="PLAN",
             help="Where crops lie: five, center, grid[:STRIDE], random:COUNT[:SEED] or uniform:COUNT. Default: the "
             "artefact's plan.",
+            rich_help_panel=_SCORING,
+        ),
+    ] = None,
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="How pictures are resized first, such as shorter:512, longer:1024:lanczos:shrink or none. Default: as "
+            "the artefact says.",
             rich_help_panel=_SCORING,
         ),
     ] = None,
@@ -151,7 +161,7 @@ def run(
     try:
         artefact = str(find_artefact(artefact, reference=reference is not None))
         if check or info:
-            if (check and info) or inputs or output or reference or crops or resume or maps or restored:
+            if (check and info) or inputs or output or reference or crops or resize or resume or maps or restored:
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
             return _show_contract(artefact, form, backend.trust) if info else _check(artefact, backend, batch_size)
         with ExitStack() as lock:
@@ -164,6 +174,7 @@ def run(
                 **backend.arguments(),
                 batch_size=batch_size,
                 crops=crops,
+                resize=resize,
                 maps=maps is not None,
                 restored=restored is not None,
                 pixel_limit=pixel_limit,
@@ -229,7 +240,7 @@ def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: Pictu
     # Rows that go to the same terminal one by one show how far it is.
     rows_on_terminal = job.output is None and sys.stdout.isatty() and job.form is not Format.TABLE
     with (
-        _writer(job, _title(contract, scorer.patch_plan)) as writer,
+        _writer(job, _title(scorer)) as writer,
         progress(shown=not rows_on_terminal) as tell,
     ):
         advance = counter(tell, "scoring", len(job.left))
@@ -255,7 +266,7 @@ def _check_same_artefact(job: _Job, scorer: Scorer) -> None:
     found = {row["artefact"] for row in job.keep or []} - {scorer.artefact_key}
     if found:
         raise UsageError(
-            f"{job.output}: its rows are of another artefact or other crops ({min(found)}, this run is "
+            f"{job.output}: its rows are of another artefact, other crops or another size ({min(found)}, this run is "
             f"{scorer.artefact_key}); give another --output"
         )
 
@@ -282,9 +293,11 @@ def _writer(job: _Job, title: str) -> AbstractContextManager[RowWriter]:
     return open_writer(stream, job.form, title)
 
 
-def _title(contract: Contract, plan: PatchPlan) -> str:
+def _title(scorer: Scorer) -> str:
+    contract = scorer.contract
     untrained = "" if contract.weights.trained else " - UNTRAINED"
-    what = f"{contract.model} {contract.variant} {contract.task}, crops {format_patch_plan(plan)}"
+    resized = "" if scorer.resize is None else f" of pictures resized to {format_resize(scorer.resize)}"
+    what = f"{contract.model} {contract.variant} {contract.task}, crops {format_patch_plan(scorer.patch_plan)}{resized}"
     return f"{what}; {contract.score}{untrained}"
 
 

@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from iqa_runtime.contract import Contract, PatchPlan
 from iqa_runtime.errors import ImageError, IqaError, UsageError
 from iqa_runtime.images.loading import Source, load_image
+from iqa_runtime.kernels import resize
 from iqa_runtime.kernels.patches_numpy import cut
+from iqa_runtime.kernels.resizing import Region
 from iqa_runtime.scoring.patch_plans import format_patch_plan, positions
 from iqa_runtime.scoring.references import Reference, ReferenceStore
+from iqa_runtime.scoring.resizing import judged_size
 
 _SMALL_BYTES = 4 * 2**20
 """Of the crops of one image, as bytes of pixels: 27 crops of 224 x 224."""
@@ -66,9 +69,10 @@ class Subject:
     Attributes
     ----------
     image
-        uint8, RGB: the picture, or nothing but its crops, one below the other.
+        uint8, RGB: the picture at the size it is judged at, a part of it with all crops, or nothing but its crops, one
+        below the other.
     height, width
-        Of the picture.
+        Of the picture at the size it is judged at.
     positions
         Top left corners of the crops in the picture, shape (items, crops per item, 2).
     cuts
@@ -92,13 +96,13 @@ class Subject:
 
         What waits for the model is then small. Nothing changes where the crops together are larger than the picture.
         """
-        corners = self.positions.reshape(-1, 2)
+        corners = self.cuts.reshape(-1, 2)
         if len(corners) * side * side * self.image.shape[2] >= self.image.nbytes:
             return self
         image = np.concatenate([cut(self.image, top, left, side, side) for top, left in corners.tolist()])
         cuts = np.zeros_like(corners)
         cuts[:, 0] = side * np.arange(len(corners))
-        return replace(self, image=image, cuts=cuts.reshape(self.positions.shape))
+        return replace(self, image=image, cuts=cuts.reshape(self.cuts.shape))
 
 
 @dataclass(slots=True)
@@ -135,12 +139,9 @@ class Preparer:
         self._contract = contract
         self._patch_plan = patch_plan
         self._pixel_limit = pixel_limit
-        self._references = ReferenceStore(pixel_limit)
-        resized = [tensor.name for tensor in contract.inputs if tensor.resize is not None]
-        if resized:
-            raise UsageError(
-                f"input {resized[0]!r} wants resized pictures, which this version cannot make; install a newer"
-            )
+        image = contract.input("image")
+        self._resize = None if image is None else image.resize
+        self._references = ReferenceStore(pixel_limit, self._resize)
         if patch_plan.kind != "grid":  # the other kinds give the same number of crops for every image
             self._place(patch_plan.size, patch_plan.size)
 
@@ -166,7 +167,7 @@ class Preparer:
         try:
             image = load_image(source, pixel_limit=self._pixel_limit)
             prepared.height, prepared.width = image.shape[:2]
-            prepared.subject = self._subject(image, reference)
+            prepared.subject = self._subject(image, reference, crops_alone=crops_alone)
             if crops_alone:
                 prepared.subject = prepared.subject.crops_alone(self._patch_plan.size)
         except IqaError as error:
@@ -181,16 +182,21 @@ class Preparer:
         prepared.seconds = perf_counter() - began
         return prepared
 
-    def _subject(self, image: NDArray[np.uint8], source: Source | None) -> Subject:
+    def _subject(self, image: NDArray[np.uint8], source: Source | None, *, crops_alone: bool) -> Subject:
         height, width = image.shape[:2]
         self._check_baked_size(height, width)
-        placed = self._place(height, width)
+        size = judged_size(self._resize, height, width, self._pixel_limit)
+        placed = cuts = self._place(*size)
+        if self._resize is not None and size != (height, width):
+            region = _region_of(placed, self._patch_plan.size, size) if crops_alone else (0, 0, *size)
+            image = resize(image, size, self._resize.filter, region=region)
+            cuts = placed - np.array(region[:2])
         subject = Subject(
             image=image,
-            height=height,
-            width=width,
+            height=size[0],
+            width=size[1],
             positions=placed,
-            cuts=placed,
+            cuts=cuts,
             reference=None,
             reference_positions=placed[:0],
         )
@@ -199,10 +205,9 @@ class Preparer:
         if source is None:
             raise UsageError("this artefact compares with a reference image and none was given for this image")
         reference = self._references.get(source)
-        other_height, other_width = reference.image.shape[:2]
         if self._contract.task == "fr":
-            _check_equal_sizes(f"{width} x {height}", f"{other_width} x {other_height}", "its reference")
-        other_placed = self._place(other_height, other_width)
+            _check_equal_sizes(f"{width} x {height}", f"{reference.width} x {reference.height}", "its reference")
+        other_placed = self._place(*reference.image.shape[:2])
         if placed.shape != other_placed.shape:
             raise UsageError(
                 f"crops {format_patch_plan(self._patch_plan)}: {placed.size // 2} of the image, "
@@ -228,6 +233,16 @@ class Preparer:
             baked_height, baked_width = self._contract.image_size
             baked = f"{baked_width} x {baked_height}"
             _check_equal_sizes(f"{width} x {height}", baked, "the reference in this artefact")
+
+
+def _region_of(placed: NDArray[np.int64], side: int, size: tuple[int, int]) -> Region:
+    """Return the part of a picture that all its crops are in: all of a side over whose end a crop hangs."""
+    corners = placed.reshape(-1, 2)
+    begins, ends = corners.min(axis=0), corners.max(axis=0) + side
+    inside = (begins >= 0) & (ends <= size)
+    top, left = np.where(inside, begins, 0).tolist()
+    bottom, right = np.where(inside, ends, size).tolist()
+    return top, left, bottom - top, right - left
 
 
 def _name(prepared: Prepared) -> str:

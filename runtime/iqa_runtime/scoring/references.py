@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend
+from iqa_runtime.contract import Resize
 from iqa_runtime.forking import tell_after_fork
 from iqa_runtime.images.loading import Source, load_image
 from iqa_runtime.scoring.crops import CropInput
+from iqa_runtime.scoring.resizing import at_judged_size
 
 DECODED_REFERENCES = 4
 """Decoded references kept: one serves a whole run, a few serve pairs that come grouped by reference."""
@@ -28,10 +30,18 @@ FEATURE_BYTES = 256 * 2**20
 
 
 class Reference:
-    """A decoded reference image, H x W x 3 RGB."""
+    """A decoded reference image.
 
-    def __init__(self, image: NDArray[np.uint8]) -> None:
-        self.image = image
+    Parameters
+    ----------
+    image
+        H x W x 3 RGB, at the size it is judged at.
+    height, width
+        Of the picture in its file, in pixels.
+    """
+
+    def __init__(self, image: NDArray[np.uint8], height: int, width: int) -> None:
+        self.image, self.height, self.width = image, height, width
 
     @cached_property
     def digest(self) -> bytes:
@@ -48,10 +58,13 @@ class ReferenceStore:
     ----------
     pixel_limit
         Most pixels an image may have.
+    resize
+        How references are resized; None if they stay as they are.
     """
 
-    def __init__(self, pixel_limit: int) -> None:
+    def __init__(self, pixel_limit: int, resize: Resize | None) -> None:
         self._pixel_limit = pixel_limit
+        self._resize = resize
         self._lock = Lock()
         self._entries: OrderedDict[Hashable, Future[Reference]] = OrderedDict()
         tell_after_fork(self)
@@ -71,7 +84,7 @@ class ReferenceStore:
         """
         key = _source_key(source)
         if key is None:
-            return Reference(load_image(source, pixel_limit=self._pixel_limit))
+            return self._load(source)
         with self._lock:
             known = self._entries.get(key)
             future = known or self._entries.setdefault(key, Future())
@@ -80,12 +93,16 @@ class ReferenceStore:
                 self._entries.popitem(last=False)
         if known is None:
             try:
-                future.set_result(Reference(load_image(source, pixel_limit=self._pixel_limit)))
+                future.set_result(self._load(source))
             except BaseException as error:
                 future.set_exception(error)
                 with self._lock:
                     self._entries.pop(key, None)
         return future.result()
+
+    def _load(self, source: Source) -> Reference:
+        image = load_image(source, pixel_limit=self._pixel_limit)
+        return Reference(at_judged_size(image, self._resize, self._pixel_limit), *image.shape[:2])
 
 
 def _source_key(source: Source) -> Hashable | None:

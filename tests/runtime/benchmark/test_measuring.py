@@ -20,6 +20,7 @@ from iqa_runtime.benchmark.measuring import measure_artefact
 from iqa_runtime.benchmark.report import BenchReport
 from iqa_runtime.benchmark.timing import Spread
 from iqa_runtime.commands.bench import main
+from iqa_runtime.contract import Resize
 from iqa_runtime.errors import FileError, UsageError
 
 pytest.importorskip("onnxruntime")
@@ -59,6 +60,12 @@ def test_the_report_says_what_was_measured(artefacts: Any, picture: Path) -> Non
     assert [stage.name for stage in report.stages] == ["image", "decode", "patches", "model"]
     assert [row.items for row in report.batches] == [1, 3]
     assert report.crops_per_image == 5
+
+
+def test_resizing_is_a_stage_where_the_artefact_resizes(artefacts: Any, picture: Path) -> None:
+    shrunk = artefacts.mean(resize=Resize(to="shorter", size=40, filter="box", when="shrink"))
+    report = measure(shrunk, image=picture)
+    assert [stage.name for stage in report.stages] == ["image", "decode", "resize", "patches", "model"]
 
 
 def test_without_a_gpu_the_default_is_small_batches_and_no_peak_of_stages(artefacts: Any, picture: Path) -> None:

@@ -221,7 +221,7 @@ def test_resume_refuses_rows_of_another_artefact_or_other_crops(artefacts, name)
     other_crops = run(artefacts.mean(), "shots", "--crops", "center", "--output", name, "--resume")
     for result in (untrained, other_crops):
         assert (result.exit_code, Path(name).read_text()) == (2, before)
-        assert "another artefact or other crops" in result.stderr
+        assert "another artefact, other crops or another size" in result.stderr
     assert run(artefacts.mean(), "shots", "--crops", "five", "--output", name, "--resume").exit_code == 0
 
 

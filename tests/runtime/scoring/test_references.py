@@ -151,7 +151,7 @@ def test_a_buffer_filled_again_is_another_reference(artefacts: Any, noise: Noise
 
 def test_few_references_stay_decoded(noise: Noise, save_png: SavePng, tmp_path: Path, decodings: list[Any]) -> None:
     paths = [save_png(tmp_path / f"{index}.png", noise(8, 8, index)) for index in range(DECODED_REFERENCES + 1)]
-    store = ReferenceStore(pixel_limit=1000)
+    store = ReferenceStore(pixel_limit=1000, resize=None)
     for path in paths:
         assert store.get(path) is store.get(path)
     for path in paths[1:]:
@@ -178,7 +178,7 @@ def test_the_feature_store_is_bounded_and_right_all_the_same(
         for wanted, encoded in ((range(9), 9), (range(5, 9), 0), ((0, 8), 1), ((8, 0), 0)):
             before = len(counting.encodings)
             out = np.empty((len(wanted), 1, side, side), np.float32)
-            store.fill(out, Reference(image), corners[list(wanted)])
+            store.fill(out, Reference(image, *image.shape[:2]), corners[list(wanted)])
             np.testing.assert_allclose(out[:, 0], [expected[index] for index in wanted], rtol=ROUNDING)
             assert len(counting.encodings) - before == encoded
 

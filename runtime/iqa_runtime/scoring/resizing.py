@@ -1,0 +1,140 @@
+"""The size a picture is judged at: what a contract's `Resize` makes of it, and how that is written in a command."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.artefacts.contract_rules import about_resize
+from iqa_runtime.contract import Contract, Resize
+from iqa_runtime.errors import ImageError, UsageError
+from iqa_runtime.kernels import MAX_RESIZED_SIDE, resize
+
+NOTHING = "none"
+"""How it is written that a picture stays as it is."""
+
+_SPELLING = re.compile(
+    r"(?:(?P<to>shorter|longer|pixels):(?P<size>[0-9]{1,10})|exact:(?P<width>[0-9]{1,7})x(?P<height>[0-9]{1,7}))"
+    r"(?::(?P<filter>nearest|box|bilinear|hamming|bicubic|lanczos))?(?P<shrink>:shrink)?(?P<draft>:draft)?"
+)
+_EXAMPLES = "none, shorter:512, longer:1024:lanczos, pixels:200000, exact:512x384, shorter:512:bicubic:shrink:draft"
+
+
+def resized_size(how: Resize, height: int, width: int) -> tuple[int, int]:
+    """Return the height and width that a picture of `height` x `width` pixels is made.
+
+    Sides in proportion are cut to whole pixels, as torchvision's ``Resize`` does, and are 1 at least; ``pixels`` is
+    never exceeded.
+    """
+    if isinstance(how.size, tuple):
+        return how.size
+    wanted = how.size
+    if how.to == "pixels":
+        if how.when == "shrink" and height * width <= wanted:
+            return height, width
+        down, across = math.isqrt(wanted * height // width), math.isqrt(wanted * width // height)
+        return max(1, min(down, wanted)), max(1, min(across, wanted))
+    side = min(height, width) if how.to == "shorter" else max(height, width)
+    if how.when == "shrink" and side <= wanted:
+        return height, width
+    return max(1, wanted * height // side), max(1, wanted * width // side)
+
+
+def judged_size(how: Resize | None, height: int, width: int, pixel_limit: int) -> tuple[int, int]:
+    """Return the height and width at which a picture of `height` x `width` pixels is judged.
+
+    Raises
+    ------
+    ImageError
+        If it would be larger than the limit, because it is far longer than wide, or smaller than a few pixels.
+    """
+    if how is None:
+        return height, width
+    size = resized_size(how, height, width)
+    if max(size) > MAX_RESIZED_SIDE or size[0] * size[1] > max(pixel_limit, height * width):
+        raise ImageError(
+            f"{width} x {height} pixels, and {size[1]} x {size[0]} resized as this artefact wants it "
+            f"({format_resize(how)}), over the limit of {pixel_limit} pixels; crop it"
+        )
+    return size
+
+
+def at_judged_size(image: NDArray[np.uint8], how: Resize | None, pixel_limit: int) -> NDArray[np.uint8]:
+    """Return a picture, H x W x 3, at the size it is judged at; itself if that is its own.
+
+    Raises
+    ------
+    ImageError
+        As `judged_size`.
+    """
+    size = judged_size(how, image.shape[0], image.shape[1], pixel_limit)
+    return image if how is None or size == image.shape[:2] else resize(image, size, how.filter)
+
+
+def parse_resize(text: str) -> Resize | None:
+    """Read how to resize as it is written on a command line.
+
+    Parameters
+    ----------
+    text
+        ``none``; or ``shorter:SIZE``, ``longer:SIZE``, ``pixels:NUMBER`` or ``exact:WIDTHxHEIGHT``, then the filter
+        (``bicubic`` if it is left out), then ``shrink`` (never enlarge) and ``draft``, each after a colon.
+
+    Returns
+    -------
+    Resize or None
+        None for ``none``.
+
+    Raises
+    ------
+    UsageError
+        If the text is none of these or a number is out of range.
+    """
+    if text == NOTHING:
+        return None
+    match = _SPELLING.fullmatch(text)
+    if match is None:
+        raise UsageError(f"``resize={text}``: no size; write one such as {_EXAMPLES}")
+    fields: dict[str, Any] = match.groupdict()
+    size = int(fields["size"]) if fields["to"] else (int(fields["height"]), int(fields["width"]))
+    how = Resize(
+        to=fields["to"] or "exact",
+        size=size,
+        filter=fields["filter"] or "bicubic",
+        when="shrink" if fields["shrink"] else "always",
+        draft=fields["draft"] is not None,
+    )
+    return check_resize(how)
+
+
+def check_resize(how: Resize) -> Resize:
+    """Return `how` if it can be followed.
+
+    Raises
+    ------
+    UsageError
+        If a number is out of range, or does not go with the rest.
+    """
+    for _, complaint in about_resize("", how):
+        raise UsageError(f"``resize={format_resize(how)}``: {complaint}")
+    return how
+
+
+def format_resize(how: Resize | None) -> str:
+    """Write how pictures are resized the way `parse_resize` reads it."""
+    if how is None:
+        return NOTHING
+    size = f"{how.size[1]}x{how.size[0]}" if isinstance(how.size, tuple) else str(how.size)
+    shrink = ["shrink"] if how.when == "shrink" else []
+    return ":".join([how.to, size, how.filter, *shrink, *(["draft"] if how.draft else [])])
+
+
+def with_resize(contract: Contract, how: Resize | None) -> Contract:
+    """Return a contract whose pictures, references too, are resized so."""
+    inputs = (replace(tensor, resize=how) if tensor.layout != "features" else tensor for tensor in contract.inputs)
+    return replace(contract, inputs=tuple(inputs))
