@@ -11,6 +11,7 @@ from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, ImageHeader
 from iqa_runtime.images.jpeg_markers import Frame, JpegFile, read_markers, with_standard_markers
 from iqa_runtime.images.opencv import decode_with_opencv
+from iqa_runtime.images.tiff_directory import exif_orientation
 
 _TURBOJPEG_SAMPLINGS = {
     (1, 1),
@@ -38,7 +39,7 @@ def inspect_jpeg(data: bytes) -> ImageHeader:
         format="JPEG",
         width=frame.width,
         height=frame.height,
-        orientation=file.orientation,
+        orientation=exif_orientation(b"".join(file.exif)),
         parsed=(file, frame),
     )
 

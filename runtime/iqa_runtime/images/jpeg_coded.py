@@ -16,6 +16,25 @@ from iqa_runtime.images.jpeg_markers import COEFFICIENTS, DHT, SOS, Frame, Segme
 
 _RESTART = re.compile(rb"\xff+([\xd0-\xd7])")
 _SPARE = bytes(8)  # behind the data, so that the last code can be cut out like any other
+_LUMINANCE_AC = (
+    "0002010303020403050504040000017d01020300041105122131410613516107227114328191a1082342b1c11552d1f02433627282090a"
+    "161718191a25262728292a3435363738393a434445464748494a535455565758595a636465666768696a737475767778797a8384858687"
+    "88898a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae1e2e3e4e5e6e7"
+    "e8e9eaf1f2f3f4f5f6f7f8f9fa"
+)
+_CHROMINANCE_AC = (
+    "00020102040403040705040400010277000102031104052131061241510761711322328108144291a1b1c109233352f0156272d10a1624"
+    "34e125f11718191a262728292a35363738393a434445464748494a535455565758595a636465666768696a737475767778797a82838485"
+    "868788898a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae2e3e4e5e6"
+    "e7e8e9eaf2f3f4f5f6f7f8f9fa"
+)
+_STANDARD_TABLES = {
+    0x00: bytes.fromhex("00010501010101010100000000000000000102030405060708090a0b"),
+    0x01: bytes.fromhex("00030101010101010101010000000000000102030405060708090a0b"),
+    0x10: bytes.fromhex(_LUMINANCE_AC),
+    0x11: bytes.fromhex(_CHROMINANCE_AC),
+}
+"""Of Annex K.3: frames of Motion JPEG, as cameras send them, have no tables and mean these."""
 
 _Table = list[int]
 """By the next 16 bits: the code's length times 256 plus its symbol; 0 where no code begins so."""
@@ -42,7 +61,8 @@ def follow_scans(segments: list[Segment], frame: Frame) -> list[Segment]:
         If a code has no meaning, units are missing, or what follows the last one is more than filling: bytes that are
         all 0 or all 255.
     """
-    tables: dict[int, bytes] = {}
+    has_tables = any(segment.marker == DHT for segment in segments)
+    tables = {} if has_tables else dict(_STANDARD_TABLES)
     blocks = {component: frame.units([component]) * frame.progressive for component in frame.sampling}
     nonzero = {component: bytearray(COEFFICIENTS * count) for component, count in blocks.items()}
     followed = []

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import ADVICE, DAMAGED
-from iqa_runtime.images.tiff_directory import exif_orientation
 
 _MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 _ENTROPY_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -119,8 +118,8 @@ class JpegFile:
         None before its header is met.
     segments
         Tables, the frame header and scans, in the file's order.
-    orientation
-        EXIF orientation, 1 to 8.
+    exif
+        The EXIF blocks: one that is longer than a segment goes on in the next.
     jfif
         Whether there is a JFIF marker, which says YCbCr.
     adobe_transform
@@ -129,10 +128,9 @@ class JpegFile:
 
     frame: Frame | None = None
     segments: list[Segment] = field(default_factory=list)
-    orientation: int = 1
+    exif: list[bytes] = field(default_factory=list)
     jfif: bool = False
     adobe_transform: int | None = None
-    exif_seen: bool = False
     interval: int = 0
     scans: int = 0
 
@@ -216,8 +214,8 @@ def _read_segment(data: bytes, marker: int, start: int, end: int, file: JpegFile
             file.adobe_transform = _known_transform(file.adobe_transform, count)
     elif marker == DRI:
         (file.interval,) = struct.unpack_from(">H", data, start)
-    elif marker == _APP1 and not file.exif_seen and data.startswith(b"Exif\x00", start):
-        file.orientation, file.exif_seen = exif_orientation(data[start + 6 : end]), True
+    elif marker == _APP1 and not file.scans and data.startswith(b"Exif\x00", start):
+        file.exif.append(data[start + 6 : end])
     elif marker == APP0 and not file.scans and data.startswith(b"JFIF\x00", start) and end - start >= len(_JFIF):
         file.jfif = True
     elif marker == APP14 and not file.scans and data.startswith(b"Adobe", start) and end - start >= 12:

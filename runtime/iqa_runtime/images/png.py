@@ -18,6 +18,7 @@ from iqa_runtime.images.tiff_directory import exif_orientation
 _PNG_GRAY, _PNG_PALETTE = 0, 3
 _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _COLOR_TYPE = 25  # where it lies in the file
+_ANCILLARY = 0x20  # set in the first letter of a chunk that may be passed over
 
 
 def inspect_png(data: bytes) -> ImageHeader:
@@ -38,8 +39,12 @@ def inspect_png(data: bytes) -> ImageHeader:
             raise ImageError(f"corrupt PNG: wrong checksum in the chunk at byte {body - 8}; {DAMAGED}")
         if kind == b"acTL":
             raise ImageError("an animated PNG; a score is of one image: extract a frame")
+        if not kind[0] & _ANCILLARY and kind not in _PIXEL_CHUNKS:
+            raise ImageError(f"a PNG whose pixels depend on an unknown chunk, {kind!r}; save it again as PNG")
         if kind == b"tRNS" and color == _PNG_GRAY:
-            (transparent_gray,) = struct.unpack_from(">H", data, body)
+            # As libpng has it, the first of its length counts, if it comes before the pixels.
+            if transparent_gray is None and not has_pixels and length == 2:
+                transparent_gray = struct.unpack_from(">H", data, body)[0] & (1 << depth) - 1
         elif kind == b"tRNS":
             alpha = "straight"
         elif kind == b"eXIf" and orientation is None:

@@ -35,6 +35,20 @@ _DEPTHS = {  # bits per sample by SampleFormat and PhotometricInterpretation
 _ALPHA: dict[int, Alpha] = {1: "premultiplied", 2: "straight"}  # by ExtraSamples
 _MAX_SAMPLES = 32  # channels of a pixel; more would be measurements, not a picture
 _CMYK_INKS = 1
+_UNREAD = {
+    **dict.fromkeys((2, 3, 4, 32771), "fax"),
+    6: "old-style JPEG",
+    34676: "LogLuv",
+    34677: "LogLuv",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
+"""Names of compressions that are not read."""
+_CIELAB = {8, 9, 10}
+_CONVERT = "convert it to PNG, for instance with ImageMagick: magick in.tif out.png"
 _FULL_RANGE = (0, 255, 128, 255, 128, 255)  # ReferenceBlackWhite
 
 
@@ -131,7 +145,10 @@ def _describe(directory: Directory, form: Form) -> Page:
     if not formats <= set(_DEPTHS) or len(formats) > 1:
         raise ImageError("a TIFF of signed or complex samples; save it with 8 or 16 bits per channel")
     if compression not in COMPRESSIONS:
-        raise ImageError(f"a TIFF of compression {compression}, which is not read; save it with LZW or Deflate")
+        name = f"{_UNREAD[compression]} compression" if compression in _UNREAD else f"compression {compression}"
+        raise ImageError(f"a TIFF of {name}, which is not read; {_CONVERT}")
+    if photometric in _CIELAB:
+        raise ImageError(f"a TIFF of CIELab colours, which are not read; {_CONVERT}")
     colors = _COLORS.get(photometric, 0)
     has_extra = photometric != YCBCR and (photometric != PALETTE or depths == {8})
     if (

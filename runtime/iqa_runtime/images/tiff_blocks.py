@@ -29,6 +29,7 @@ PALETTE, YCBCR = 3, 6  # PhotometricInterpretation
 _SEPARATE, _LOW_BIT_FIRST = 2, 2
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _LZMA_MEMORY = 1 << 28  # bytes its decoder may take; its largest preset takes 65 MB
+_COMMON_TILE = 1 << 22  # pixels: 2048 x 2048, though the picture be small
 _MAX_TABLES = 1 << 12  # bytes of JPEG tables; four of each kind take less than 3000
 
 
@@ -194,6 +195,11 @@ def _blocks_of(page: Page) -> Iterator[Block]:
         width, full_height = page.width, min(page.first(Tag.ROWS_PER_STRIP, page.height), page.height)
     if width < 1 or full_height < 1:
         raise ImageError(f"corrupt TIFF: empty strips or tiles; {DAMAGED}")
+    if width * full_height > max(_COMMON_TILE, 4 * page.width * page.height):
+        raise ImageError(
+            f"corrupt TIFF: tiles of {width} x {full_height} pixels, the picture has {page.width} x {page.height}; "
+            f"{DAMAGED}"
+        )
     across, rows = -(-page.width // width), -(-page.height // full_height)
     count = across * rows * (page.samples if page.is_separate else 1)
     if not lengths and count == 1 and page.compression == _NONE:
@@ -231,7 +237,7 @@ def _decode_block(data: bytes, block: Block, page: Page, tables: bytes) -> NDArr
     across, down = page.subsampling
     wanted, most = (page.decoded_bytes(block.width, height) for height in (block.height, block.full_height))
     decoded = _decompress(coded, page.compression, wanted, most)
-    if page.compression in (_NONE, _PACKBITS):
+    if page.compression == _PACKBITS or (page.compression == _NONE and Tag.COMPRESSION in page.directory):
         most = max(most, len(decoded))  # what follows is only filling
     if not wanted <= len(decoded) <= most:
         raise ImageError(

@@ -46,7 +46,7 @@ class Tag(IntEnum):
     DNG_VERSION = 50706
 
 
-# Every integer type; a RATIONAL is two values. Of other types only an orientation is read; text means nothing here.
+# Every integer type; a RATIONAL is two values. Of other types only an orientation is read.
 _VALUE_CODES = {
     1: "B",
     3: "H",
@@ -154,10 +154,10 @@ def read_directory(data: bytes, form: Form, position: int, wanted: Collection[in
             directory[tag] = (_read_orientation(data, form, entry),)
             continue
         values = _read_values(data, form, entry)
-        if kind not in _ALLOWED_TYPES.get(tag, {kind}) or min(values, default=0) < 0:
+        # A tag that counted for nothing would have its default, which makes other pixels.
+        if kind not in _ALLOWED_TYPES.get(tag, {kind}) or min(values, default=-1) < 0:
             raise ImageError(f"corrupt TIFF: impossible values of tag {tag}; {DAMAGED}")
-        if values:
-            directory[tag] = values
+        directory[tag] = values
     return directory, struct.unpack_from(form.order + form.place, data, start + size * count)[0]
 
 

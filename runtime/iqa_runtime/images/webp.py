@@ -12,7 +12,7 @@ from iqa_runtime.images.header import DAMAGED, ImageHeader
 from iqa_runtime.images.opencv import decode_with_opencv, to_rgb
 from iqa_runtime.images.tiff_directory import exif_orientation
 
-_WEBP_ANIMATION, _WEBP_ALPHA = 0x02, 0x10
+_WEBP_ANIMATION, _WEBP_EXIF, _WEBP_ALPHA = 0x02, 0x08, 0x10
 
 
 def inspect_webp(data: bytes) -> ImageHeader:
@@ -22,7 +22,7 @@ def inspect_webp(data: bytes) -> ImageHeader:
         raise ImageError(f"truncated WebP: it should have {end} bytes and has {len(data)}; {DAMAGED}")
     canvas: tuple[int, int] | None = None
     frame: tuple[int, int] | None = None
-    alpha, orientation, position = False, 1, 12
+    alpha, has_exif, orientation, position = False, False, None, 12
     while position < end:
         kind, length = struct.unpack_from("<4sI", data, position)
         body, position = position + 8, position + 8 + length + length % 2
@@ -33,6 +33,7 @@ def inspect_webp(data: bytes) -> ImageHeader:
             if flags & _WEBP_ANIMATION:
                 raise ImageError("an animated WebP; a score is of one image: extract a frame")
             alpha |= bool(flags & _WEBP_ALPHA)
+            has_exif = bool(flags & _WEBP_EXIF)
             canvas = width_low + (width_high << 16) + 1, height_low + (height_high << 16) + 1
         elif kind == b"VP8 " and frame is None:
             width, height = struct.unpack_from("<6xHH", data, body)
@@ -41,7 +42,7 @@ def inspect_webp(data: bytes) -> ImageHeader:
             (bits,) = struct.unpack_from("<xI", data, body)
             frame = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
             alpha |= bool(bits >> 28 & 1)
-        elif kind == b"EXIF":
+        elif kind == b"EXIF" and has_exif and orientation is None:
             orientation = exif_orientation(data[body : body + length])
     if frame is None or canvas not in (None, frame):
         raise ImageError(f"corrupt WebP: no image data of the size its header says; {DAMAGED}")
@@ -49,7 +50,7 @@ def inspect_webp(data: bytes) -> ImageHeader:
         format="WebP",
         width=frame[0],
         height=frame[1],
-        orientation=orientation,
+        orientation=orientation or 1,
         alpha="straight" if alpha else "none",
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.formats import ImageHeader, inspect_header
@@ -252,6 +252,16 @@ class TestPng:
         with pytest.raises(ImageError, match="no image data"):
             inspect_header(data[:33] + png_chunk(b"IEND", b""))
 
+    @pytest.mark.parametrize("kind", [b"ABCD", b"CgBI", b"aBCD"])
+    def test_an_unknown_chunk_is_refused_if_the_pixels_depend_on_it(self, kind: bytes) -> None:
+        data = FILES["rgb.png"]
+        other = data[:33] + png_chunk(kind, b"x") + data[33:]
+        if kind == b"aBCD":
+            assert inspect_header(other) == inspect_header(data)
+        else:
+            with pytest.raises(ImageError, match="an unknown chunk"):
+                inspect_header(other)
+
 
 class TestWebp:
     def test_an_animation_is_refused(self) -> None:
@@ -265,6 +275,30 @@ class TestWebp:
         data[24] ^= 1
         with pytest.raises(ImageError, match="size its header says"):
             inspect_header(bytes(data))
+
+    @pytest.mark.parametrize("case", ["first of two", "not announced", "no header"])
+    def test_the_first_orientation_counts_if_it_is_announced(self, case: str) -> None:
+        first, second = (self.exif_chunk(orientation) for orientation in (6, 3))
+        data = encode(texture(), "WEBP", exif=first[8:])
+        image = data[12:30] + data[30 : data.index(b"EXIF")]
+        if case == "first of two":
+            chunks = image + first + second
+        elif case == "not announced":
+            chunks = image[:8] + b"\0" + image[9:] + first
+        else:
+            chunks = image[18:] + first
+        data = b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+        with Image.open(io.BytesIO(data)) as opened:
+            turned = ImageOps.exif_transpose(opened).size == (HEIGHT, WIDTH)
+        assert turned == (case == "first of two")
+        assert inspect_header(data).orientation == (6 if turned else 1)
+
+    @staticmethod
+    def exif_chunk(orientation: int) -> bytes:
+        exif = Image.Exif()
+        exif[274] = orientation
+        body = exif.tobytes()
+        return b"EXIF" + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
 
     @pytest.mark.parametrize(("mode", "alpha"), [("RGB", "none"), ("RGBA", "straight")])
     @pytest.mark.parametrize("lossless", [False, True])
@@ -335,9 +369,40 @@ class TestTiff:
         with pytest.raises(ImageError, match=r"take \d+ of \d+ bytes"):
             inspect_header(bytes(changed))
 
-    def test_fax_compression_is_refused(self) -> None:
-        with pytest.raises(ImageError, match="compression 4"):
-            inspect_header(encode(texture("1"), "TIFF", compression="group4"))
+    @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
+    def test_fax_compression_is_named_and_refused(self, compression: str) -> None:
+        with pytest.raises(ImageError, match=r"fax compression, which is not read; convert it .* magick"):
+            inspect_header(encode(texture("1"), "TIFF", compression=compression))
+
+    def test_other_compressions_are_refused(self) -> None:
+        named = {
+            6: "old-style JPEG",
+            34712: "JPEG 2000",
+            50001: "WebP",
+            50002: "JPEG XL",
+            34887: "LERC",
+            9: "compression 9",
+        }
+        plain = encode(texture(), "TIFF", compression="packbits")
+        for number, says in named.items():
+            data = plain.replace(struct.pack("<HHIH", 259, 3, 1, 32773), struct.pack("<HHIH", 259, 3, 1, number))
+            with pytest.raises(ImageError, match=says):
+                inspect_header(data)
+
+    def test_cielab_is_named_and_refused(self) -> None:
+        with pytest.raises(ImageError, match=r"CIELab colours, which are not read; convert it .* magick"):
+            inspect_header(encode(texture("LAB"), "TIFF"))
+
+    @pytest.mark.parametrize("tag", [258, 259, 262, 273, 317, 320])
+    @pytest.mark.parametrize(("place", "flip"), [(2, 3 ^ 11), (3, 0x20), (4, 1)])
+    def test_a_tag_that_would_count_for_nothing_is_damage(self, tag: int, place: int, flip: int) -> None:
+        data = bytearray(encode(texture("P"), "TIFF", compression="tiff_lzw", tiffinfo={317: 2}))
+        (start,) = struct.unpack_from("<I", data, 4)
+        entries = range(start + 2, start + 2 + 12 * struct.unpack_from("<H", data, start)[0], 12)
+        (entry,) = (entry for entry in entries if struct.unpack_from("<H", data, entry)[0] == tag)
+        data[entry + place] ^= flip
+        with pytest.raises(ImageError, match=f"tag {tag}|palette|truncated"):
+            inspect_header(bytes(data))
 
     def test_an_undeclared_fourth_channel_is_refused(self) -> None:
         with pytest.raises(ImageError, match="not declared to be alpha"):
@@ -476,3 +541,18 @@ class TestExif:
         first, second = (b"Exif\0\0" + self.block(value) for value in (6, 3))
         data = jpeg_with_segment(jpeg_with_segment(FILES["baseline.jpg"], 0xE1, second), 0xE1, first)
         assert inspect_header(data).orientation == 6
+
+    @pytest.mark.parametrize("parts", [(0,), (4,), (10, 19), (0, 22)])
+    def test_a_block_may_go_on_in_the_next_segment(self, parts: tuple[int, ...]) -> None:
+        block, data = self.block(6), FILES["baseline.jpg"]
+        for start, end in reversed(list(zip((0, *parts), (*parts, len(block)), strict=True))):
+            data = jpeg_with_segment(data, 0xE1, b"Exif\0\0" + block[start:end])
+        with Image.open(io.BytesIO(data)) as image:
+            assert ImageOps.exif_transpose(image).size == (HEIGHT, WIDTH)
+        assert inspect_header(data).orientation == 6
+
+    def test_a_block_behind_the_image_data_does_not_count(self) -> None:
+        behind = jpeg_with_segment(FILES["baseline.jpg"], 0xE1, b"Exif\0\0" + self.block(6))
+        length = len(behind) - len(FILES["baseline.jpg"])
+        data = FILES["baseline.jpg"][:-2] + behind[2 : 2 + length] + b"\xff\xd9"
+        assert inspect_header(data).orientation == 1

@@ -14,7 +14,7 @@ from PIL import Image
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.jpeg_coded import follow_scans
-from iqa_runtime.images.jpeg_markers import SOS, read_markers
+from iqa_runtime.images.jpeg_markers import DHT, SOS, read_markers
 from iqa_runtime.images.loading import load_image
 
 PHOTOGRAPH = Path(__file__).parents[3] / "examples" / "photographs" / "stream.jpg"
@@ -45,6 +45,17 @@ def segment(marker: int, body: bytes) -> bytes:
 
 def with_segment(data: bytes, marker: int, body: bytes) -> bytes:
     return data[:2] + segment(marker, body) + data[2:]
+
+
+def without_huffman_tables(data: bytes) -> bytes:
+    """Leave the tables out, as Motion JPEG does: they are those of Annex K.3, which libjpeg writes, too."""
+    position = 2
+    while data[position + 1] != SOS:
+        end = position + 2 + struct.unpack_from(">H", data, position + 2)[0]
+        if data[position + 1] == DHT:
+            data, end = data[:position] + data[end:], position
+        position = end
+    return data
 
 
 def block_bits(generator: np.random.Generator) -> str:
@@ -257,6 +268,17 @@ class TestRareSamplings:
                 refused += 1
         assert refused >= 15
 
+    def test_of_motion_jpeg(self) -> None:
+        # The blocks of 30 units of 4:4:4, all coded by one pair of tables, make up 9 units of another sampling.
+        clean = bytearray(encode(photograph(size=(80, 24)), keep_rgb=True, subsampling=0))
+        frame = clean.index(b"\xff\xc0")
+        struct.pack_into(">HH", clean, frame + 5, 48, 96)
+        clean[frame + 11] = 0x42
+        bare = without_huffman_tables(bytes(clean))
+        np.testing.assert_array_equal(load_image(bare), by_pillow(bytes(clean)))
+        with pytest.raises(ImageError):
+            load_image(bare[:-40] + bare[-2:])
+
     def test_a_missing_table_is_noticed(self) -> None:
         data = jpeg((75, 66), [(4, 2), (1, 1), (1, 1)])
         table = data.index(segment(0xC4, b"\x10")[:2] + struct.pack(">H", 19 + len(AC_SYMBOLS)))
@@ -285,6 +307,17 @@ class TestFilling:
         second, third = clean.index(b"\xff\xd0"), clean.index(b"\xff\xd1")
         with pytest.raises(ImageError):
             load_image(clean[: second + 2 + (third - second) // 2] + filling + clean[third:])
+
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    @pytest.mark.parametrize("filling", [b"\0", bytes(40), b"\xff\0"])
+    def test_of_motion_jpeg_is_taken_out(self, mode: str, filling: bytes) -> None:
+        clean = encode(photograph(mode), restart_marker_blocks=2)
+        bare = without_huffman_tables(clean)
+        filled = bare[:-2].replace(b"\xff\xd3", filling + b"\xff\xd3") + filling + bare[-2:]
+        for data in (bare, filled):
+            np.testing.assert_array_equal(load_image(data), by_pillow(clean))
+        with pytest.raises(ImageError):
+            load_image(filled[: -60 - len(filling)] + filling + filled[-2:])
 
     @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
     def test_in_progressive_files(self, mode: str) -> None:

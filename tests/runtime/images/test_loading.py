@@ -325,6 +325,28 @@ class TestAlpha:
         data = png((len(expected), 1), depth, 0, [row], (b"tRNS", struct.pack(">H", key)))
         assert pixels_of(data) == [gray(*expected)]
 
+    @pytest.mark.parametrize(
+        ("depth", "row", "key", "expected"),
+        [(1, b"\xa0", 0x102, [255, 255, 255]), (4, b"\x0f\x50", 0xFFF5, [0, 255, 255]), (8, b"\5\6", 0x105, [255, 6])],
+    )
+    def test_bits_beyond_the_depth_of_a_transparent_gray_mean_nothing(
+        self, depth: int, row: bytes, key: int, expected: list[int]
+    ) -> None:
+        assert pixels_of(png((len(expected), 1), depth, 0, [row], (b"tRNS", struct.pack(">H", key)))) == [
+            gray(*expected)
+        ]
+
+    def test_the_first_possible_transparent_gray_counts_if_it_comes_before_the_pixels(self) -> None:
+        key, other = (b"tRNS", struct.pack(">H", 90)), (b"tRNS", struct.pack(">H", 91))
+        row = bytes([90, 91])
+        assert pixels_of(png((2, 1), 8, 0, [row], key, other)) == [gray(255, 91)]
+        for length in (1, 3, 4):
+            assert pixels_of(png((2, 1), 8, 0, [row], (b"tRNS", bytes(length)))) == [gray(90, 91)]
+        data = png((2, 1), 8, 0, [row], key)
+        at, length = data.index(b"tRNS") - 4, 14
+        behind = data[:at] + data[at + length : -12] + data[at : at + length] + data[-12:]
+        assert pixels_of(behind) == [gray(90, 91)]
+
     @pytest.mark.parametrize(("depth", "scale"), [(8, 1), (16, 256)])
     def test_transparent_colour(self, depth: int, scale: int) -> None:
         stored = (np.array([1, 2, 3, 1, 2, 4]) * scale).astype(f">u{depth // 8}")

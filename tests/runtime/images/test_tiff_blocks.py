@@ -165,6 +165,20 @@ def test_tiles_pass_and_a_short_one_is_refused() -> None:
         load_image(build(tags, [zlib.compress(tiles[0]), zlib.compress(tiles[1][:-1])], offsets=324))
 
 
+@pytest.mark.parametrize(("width", "height"), [(1 << 15, 1 << 15), (16, 1 << 20), (1 << 20, 16), (2048, 2064)])
+def test_tiles_far_larger_than_the_picture_are_refused_undecoded(width: int, height: int) -> None:
+    tags = gray_tags(16, tags={322: [width], 323: [height]})
+    with pytest.raises(ImageError, match=f"tiles of {width} x {height} pixels"):
+        inspect_header(build(tags, [zlib.compress(bytes(100))], offsets=324))
+
+
+def test_a_tile_of_usual_size_may_hold_a_small_picture() -> None:
+    rows = np.pad(gray_rows(16), ((0, 2032), (0, 2032)))
+    tags = gray_tags(16, tags={322: [2048], 323: [2048]})
+    found = load_image(build(tags, [zlib.compress(rows.tobytes())], offsets=324))
+    np.testing.assert_array_equal(found[..., 0], gray_rows(16))
+
+
 @pytest.mark.parametrize("compression", [1, 8])
 def test_the_size_of_a_tile_tells_tiles_from_strips(compression: int) -> None:
     image = gray_rows(20, 40)  # of tiles that go beyond the right and lower edges
@@ -202,6 +216,18 @@ def test_the_length_of_one_plain_strip_or_tile_follows_from_its_size(bits: int, 
     np.testing.assert_array_equal(load_image(data)[..., 0], rows if bits == 8 else (rows & 1) * 255)
     with pytest.raises(ImageError, match="its pixels should end"):
         load_image(data.replace(struct.pack("<HHII", offsets, 4, 1, 8), struct.pack("<HHII", offsets, 4, 1, 8 << 20)))
+
+
+@pytest.mark.parametrize("compression", [5, 32773])
+def test_pixels_of_no_stated_compression_are_plain_and_nothing_else(compression: int) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    tags = gray_tags(16)
+    del tags[259]
+    np.testing.assert_array_equal(load_image(build(tags, [rows.tobytes()]))[..., 0], rows)
+    coded = strips(encode(Image.fromarray(rows), {5: "lzw", 32773: "packbits"}[compression]))
+    assert len(coded[0]) > rows.size  # noise grows
+    with pytest.raises(ImageError, match="instead of 256"):
+        load_image(build(tags, coded))
 
 
 def test_lengths_and_places_that_are_missing_are_named() -> None:
