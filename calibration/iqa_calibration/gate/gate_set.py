@@ -35,12 +35,15 @@ class GateSet:
         Tells crops and normalisation.
     photographs
         The photographs.
+    digests
+        The `pixel_digest` of each.
     seed
         Of the noise.
     """
 
     contract: Contract
     photographs: tuple[Source, ...]
+    digests: frozenset[bytes]
     seed: int = 0
 
     @classmethod
@@ -58,8 +61,9 @@ class GateSet:
         check_seed(seed)
         Cropper(contract)
         pictures = distinct_pictures(photographs)
-        check_references(contract, pictures)
-        return cls(contract=contract, photographs=tuple(pictures), seed=seed)
+        chosen = tuple(pictures.values())
+        check_references(contract, chosen)
+        return cls(contract=contract, photographs=chosen, digests=frozenset(pictures), seed=seed)
 
     @property
     def renditions(self) -> list[Rendition]:

@@ -37,8 +37,13 @@ def distinct(images: Sequence[Source]) -> list[Source]:
     return first
 
 
-def distinct_pictures(images: Sequence[Source]) -> list[Source]:
+def distinct_pictures(images: Sequence[Source]) -> dict[bytes, Source]:
     """Leave out images whose pixels come again, also out of another file; the first of each stays.
+
+    Returns
+    -------
+    dict
+        Images in the order given, by their `pixel_digest`.
 
     Raises
     ------
@@ -48,7 +53,7 @@ def distinct_pictures(images: Sequence[Source]) -> list[Source]:
     first: dict[bytes, Source] = {}
     for image in images:
         first.setdefault(pixel_digest(load_image(image)), image)
-    return list(first.values())
+    return first
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> bytes:

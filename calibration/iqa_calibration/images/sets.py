@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -217,7 +217,7 @@ class CalibrationSet:
         *,
         count: int = DEFAULT_COUNT,
         seed: int = 0,
-        apart_from: Sequence[Source] = (),
+        apart_from: Collection[bytes] = (),
         progress: Progress | None = None,
     ) -> Self:
         """Choose photographs and read each once, so that a bad one is found before hours of work.
@@ -235,7 +235,7 @@ class CalibrationSet:
         seed
             From 0 to 2^32 - 1.
         apart_from
-            Photographs that judge: no picture among them is used.
+            The `pixel_digest` of each photograph that judges: none of these pictures is used.
         progress
             Is told of each photograph.
 
@@ -257,14 +257,13 @@ class CalibrationSet:
             raise UsageError(f"count is {count}; it must be at least 1 photograph")
         cropper = Cropper(contract)
         images = _once(images)
-        judging = {pixel_digest(load_image(image)) for image in apart_from}
         pictures: dict[int, bytes] = {}
         repeated = 0
         for index in np.random.RandomState(seed).permutation(len(images)).tolist():
             if len(pictures) == count:
                 break
             picture = pixel_digest(cropper.subject(images[index], images[index]).image)
-            if picture in judging or picture in pictures.values():
+            if picture in apart_from or picture in pictures.values():
                 repeated += 1
                 continue
             pictures[index] = picture

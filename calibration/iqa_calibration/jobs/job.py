@@ -103,7 +103,7 @@ def calibrate(request: Request, progress: Progress = lambda *_: None) -> Report:
             calibrating,
             count=request.limit,
             seed=request.seed,
-            apart_from=() if gate_set is None else gate_set.photographs,
+            apart_from=() if gate_set is None else gate_set.digests,
             progress=lambda done, total: progress("reading photographs", done, total),
         ),
         cache=request.cache,

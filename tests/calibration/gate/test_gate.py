@@ -13,6 +13,7 @@ from iqa_calibration.gate.scoring import item_milliseconds, opened, score
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_calibration.half.casting import emulated
 from iqa_calibration.half.conversion import to_half
+from iqa_calibration.images.distinct import pixel_digest
 from iqa_runtime.contract import Contract, PatchPlan
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.scorer import Scorer
@@ -96,6 +97,7 @@ def test_copies_of_a_picture_judge_once(photographs, tmp_path):
     cv2.imwrite(str(path), photographs[0][..., ::-1])
     copies = GateSet.build(contract(), [photographs[0], path, path.read_bytes(), photographs[1], photographs[0].copy()])
     assert len(copies.photographs) == 2
+    assert copies.digests == {pixel_digest(photograph) for photograph in photographs[:2]}
     assert len(copies.renditions) == 2 * 17
     with pytest.raises(UsageError, match="at least 4"):
         GateSet.build(contract("nar"), [photographs[0], path])

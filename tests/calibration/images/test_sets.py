@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from iqa_calibration.images.distinct import distinct_pictures
 from iqa_calibration.images.sets import FEW_PHOTOGRAPHS, CalibrationSet, read_images, split
 from iqa_runtime.contract import BakedReference, Contract, PatchPlan, TensorInput
 from iqa_runtime.errors import FileError, ImageError, UsageError
@@ -172,11 +173,11 @@ def test_twenty_copies_of_a_picture_are_one(photographs, tmp_path):
 def test_pictures_that_judge_do_not_calibrate(photographs, tmp_path):
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), photographs[0][..., ::-1])
-    calibration_set = build(contract(), photographs, apart_from=[path], count=3)
+    calibration_set = build(contract(), photographs, apart_from=distinct_pictures([path]), count=3)
     assert calibration_set.size == 3
     assert not any(photograph is photographs[0] for photograph in calibration_set.photographs)
     with pytest.raises(UsageError, match="is one that judges"):
-        build(contract(), [path], apart_from=photographs[:1])
+        build(contract(), [path], apart_from=distinct_pictures(photographs[:1]))
 
 
 def test_a_reference_that_is_not_aligned_is_another_picture(photographs):
