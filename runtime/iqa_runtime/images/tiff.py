@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, Alpha, ImageHeader
 from iqa_runtime.images.pixels import WHITE, in_bands, mix_inks, over_white
-from iqa_runtime.images.tiff_blocks import COMPRESSIONS, JPEG, PALETTE, YCBCR, Page, check_extent, samples_of
+from iqa_runtime.images.tiff_blocks import (
+    COMPRESSIONS,
+    CONVERT,
+    JPEG,
+    PALETTE,
+    YCBCR,
+    Page,
+    check_extent,
+    samples_of,
+)
 from iqa_runtime.images.tiff_directory import Directory, Form, Tag, first_value, read_directory, read_start
 from iqa_runtime.images.tiff_samples import BT601
 
@@ -48,7 +57,6 @@ _UNREAD = {
 }
 """Names of compressions that are not read."""
 _CIELAB = {8, 9, 10}
-_CONVERT = "convert it to PNG, for instance with ImageMagick: magick in.tif out.png"
 _FULL_RANGE = (0, 255, 128, 255, 128, 255)  # ReferenceBlackWhite
 
 
@@ -146,9 +154,9 @@ def _describe(directory: Directory, form: Form) -> Page:
         raise ImageError("a TIFF of signed or complex samples; save it with 8 or 16 bits per channel")
     if compression not in COMPRESSIONS:
         name = f"{_UNREAD[compression]} compression" if compression in _UNREAD else f"compression {compression}"
-        raise ImageError(f"a TIFF of {name}, which is not read; {_CONVERT}")
+        raise ImageError(f"a TIFF of {name}, which is not read; {CONVERT}")
     if photometric in _CIELAB:
-        raise ImageError(f"a TIFF of CIELab colours, which are not read; {_CONVERT}")
+        raise ImageError(f"a TIFF of CIELab colours, which are not read; {CONVERT}")
     colors = _COLORS.get(photometric, 0)
     has_extra = photometric != YCBCR and (photometric != PALETTE or depths == {8})
     if (

@@ -24,6 +24,7 @@ from iqa_runtime.images.tiff_samples import Samples, rgb_of_units, rgb_of_ycbcr,
 _NONE, _LZW, JPEG, _PACKBITS = 1, 5, 7, 32773
 _DEFLATE, _OLD_DEFLATE, _LZMA, _ZSTD = 8, 32946, 34925, 50000
 COMPRESSIONS = {_NONE, _LZW, JPEG, _PACKBITS, _DEFLATE, _OLD_DEFLATE, _LZMA, _ZSTD}
+CONVERT = "convert it to PNG, for instance with ImageMagick: magick in.tif out.png"
 _PREDICTED = COMPRESSIONS - {_NONE, JPEG, _PACKBITS}  # the tag has no meaning for others
 PALETTE, YCBCR = 3, 6  # PhotometricInterpretation
 _SEPARATE, _LOW_BIT_FIRST = 2, 2
@@ -257,6 +258,8 @@ def _decompress(coded: bytes, compression: int, wanted: int, most: int) -> bytes
     if compression == _NONE:
         return coded
     if compression == _LZW:
+        if coded.startswith(b"\0") and len(coded) > 1 and coded[1] & 1:  # a Clear with the low bit first
+            raise ImageError(f"a TIFF of old-style LZW compression, which is not read; {CONVERT}")
         return decode_lzw(coded, wanted, most)
     if compression == _PACKBITS:
         return _unpack_bits(coded, wanted)

@@ -355,6 +355,12 @@ class TestLzw:
             with pytest.raises(ImageError, match="LZW code without a meaning"):
                 decode_lzw(lzw(before + codes), 10**5, 10**5)
 
+    def test_the_old_style_is_named(self) -> None:
+        codes = [CLEAR, 7, 8, 9, END]  # of 9 bits each, low bit first
+        coded = sum(code << 9 * place for place, code in enumerate(codes)).to_bytes(6, "little")
+        with pytest.raises(ImageError, match="old-style LZW compression, which is not read"):
+            load_image(build({256: [3], 257: [1], 258: [8], 259: [5], 262: [1], 277: [1]}, [coded]))
+
     def test_an_end_code_that_was_not_widened_is_the_end(self) -> None:
         # 254 entries fill 9 bits, so that the end code takes 10; some writers notice it one code late.
         codes = [CLEAR, *range(253), 7]
