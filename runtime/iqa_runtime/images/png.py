@@ -27,7 +27,7 @@ def inspect_png(data: bytes) -> ImageHeader:
         raise ImageError(f"corrupt PNG: it does not start with its header chunk; {DAMAGED}")
     width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
     alpha: Alpha = "straight" if color in (4, 6) else "none"
-    orientation, transparent_gray, position, has_pixels, kind = None, None, 8, False, b""
+    orientation, transparent_gray, frames, position, has_pixels, kind = None, None, 0, 8, False, b""
     while kind != b"IEND":
         if position + 12 > len(data):
             raise ImageError(f"truncated PNG: the file ends after {len(data)} bytes without an end chunk; {DAMAGED}")
@@ -38,6 +38,9 @@ def inspect_png(data: bytes) -> ImageHeader:
         if zlib.crc32(memoryview(data)[body - 4 : position - 4]) != struct.unpack_from(">I", data, position - 4)[0]:
             raise ImageError(f"corrupt PNG: wrong checksum in the chunk at byte {body - 8}; {DAMAGED}")
         if kind == b"acTL":
+            frames = struct.unpack_from(">I", data, body)[0]
+        # The only frame may be the image itself; otherwise it has data of its own.
+        if frames > 1 or (frames and kind == b"fdAT"):
             raise ImageError("an animated PNG; a score is of one image: extract a frame")
         if not kind[0] & _ANCILLARY and kind not in _PIXEL_CHUNKS:
             raise ImageError(f"a PNG whose pixels depend on an unknown chunk, {kind!r}; save it again as PNG")

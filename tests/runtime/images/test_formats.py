@@ -247,6 +247,16 @@ class TestPng:
         with pytest.raises(ImageError, match="animated PNG"):
             inspect_header(encode(frames[0], "PNG", save_all=True, append_images=frames[1:]))
 
+    def test_an_animation_of_the_image_alone_is_none(self) -> None:
+        data = FILES["rgb.png"]
+        control = struct.pack(">IIIIIHHBB", 0, WIDTH, HEIGHT, 0, 0, 1, 10, 0, 0)
+        chunks = png_chunk(b"acTL", struct.pack(">II", 1, 0)) + png_chunk(b"fcTL", control)
+        assert inspect_header(data[:33] + chunks + data[33:]) == inspect_header(data)
+        with pytest.raises(ImageError, match="animated PNG"):  # the one frame is another image
+            inspect_header(
+                encode(texture(), "PNG", save_all=True, default_image=True, append_images=[texture().rotate(180)])
+            )
+
     def test_no_image_data_is_refused(self) -> None:
         data = FILES["rgb.png"]
         with pytest.raises(ImageError, match="no image data"):
