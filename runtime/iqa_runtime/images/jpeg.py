@@ -69,13 +69,8 @@ def decode_jpeg(_data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     return _decode_loosely(_decode_strictly(file, frame, "CMYK")[1], frame)
 
 
-def read_tables(data: bytes) -> bytes:
-    """Return the segments between the start and end markers of tables that stand alone (TIFF tag 347)."""
-    return data.removeprefix(b"\xff\xd8").removesuffix(b"\xff\xd9")
-
-
 def decode_jpeg_block(
-    data: bytes, tables: bytes, size: tuple[int, int, int], *, channels: int, ycbcr: bool
+    data: bytes, tables: JpegFile, size: tuple[int, int, int], *, channels: int, ycbcr: bool
 ) -> NDArray[np.uint8]:
     """Decode a strip or tile of a TIFF file (TIFF Technical Note 2, 1995).
 
@@ -84,7 +79,7 @@ def decode_jpeg_block(
     data
         A JPEG file, of which `tables` may be missing.
     tables
-        Segments that go before it.
+        What goes before its first segment.
     size
         Its width, its least and its greatest height in pixels: what the TIFF file says.
     channels
@@ -106,7 +101,7 @@ def decode_jpeg_block(
     if not data.startswith(b"\xff\xd8"):
         raise ImageError(f"corrupt JPEG: it does not begin with a start marker; {DAMAGED}")
     try:
-        file, frame = read_markers(data[:2] + tables + data[2:])
+        file, frame = read_markers(data, tables)
     except struct.error:
         raise ImageError(f"truncated JPEG: it ends inside a header; {DAMAGED}") from None
     if frame.width != width or not least <= frame.height <= most or len(frame.sampling) != channels:

@@ -7,15 +7,23 @@ cannot be asked: for samplings it has no name for, and for filling between the l
 from __future__ import annotations
 
 import re
+from array import array
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import chain, islice
+from functools import lru_cache
+from itertools import chain
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED
 from iqa_runtime.images.jpeg_markers import COEFFICIENTS, DHT, SOS, Frame, Segment
 
-_RESTART = re.compile(rb"\xff+([\xd0-\xd7])")
-_SPARE = bytes(8)  # behind the data, so that the last code can be cut out like any other
+_RESTART = re.compile(rb"\xff([\xd0-\xd7])")
+_SPARE = 512  # bytes behind the data, so that the codes of a block that ends beyond it can be cut out like any other
+_VALUE = 1 << 16
 _LUMINANCE_AC = (
     "0002010303020403050504040000017d01020300041105122131410613516107227114328191a1082342b1c11552d1f02433627282090a"
     "161718191a25262728292a3435363738393a434445464748494a535455565758595a636465666768696a737475767778797a8384858687"
@@ -36,8 +44,11 @@ _STANDARD_TABLES = {
 }
 """Of Annex K.3: frames of Motion JPEG, as cameras send them, have no tables and mean these."""
 
-_Table = list[int]
-"""By the next 16 bits: the code's length times 256 plus its symbol; 0 where no code begins so."""
+_Windows: TypeAlias = "array[int]"
+_Table: TypeAlias = "array[int]"
+"""By the next 16 bits: what the code means; 0 where no code begins so."""
+_Meaning = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]]
+"""From the lengths of codes and their symbols to what is looked up."""
 
 
 def follow_scans(segments: list[Segment], frame: Frame) -> list[Segment]:
@@ -79,18 +90,25 @@ def follow_scans(segments: list[Segment], frame: Frame) -> list[Segment]:
 def _without_filling(segment: Segment, scan: _SequentialScan, frame: Frame) -> bytes:
     left = frame.units(list(segment.components))
     parts = _RESTART.split(segment.coded) if segment.interval else [segment.coded]
+    plain = [coded.rstrip(b"\xff").replace(b"\xff\x00", b"\xff") for coded in parts[::2]]
+    windows, start = _windows(b"".join(plain)), 0
     kept = []
-    for coded in parts[::2]:
+    for part in plain:
         units = min(segment.interval or left, left)
         left -= units
-        plain = coded.rstrip(b"\xff").replace(b"\xff\x00", b"\xff")
-        scan.restart()
-        end = -(-scan.follow(plain + _SPARE, units) // 8)
-        if end > len(plain) or len(set(plain[end:])) > 1 or not set(plain[end:]) <= {0, 255}:
+        end = -(-scan.follow(windows, 8 * start, 8 * (start + len(part)), units) // 8) - start
+        if end > len(part) or len(set(part[end:])) > 1 or not set(part[end:]) <= {0, 255}:
             raise ImageError(f"corrupt JPEG: its image data does not end with its last unit; {DAMAGED}")
-        kept.append(plain[:end].replace(b"\xff", b"\xff\x00"))
+        kept.append(part[:end].replace(b"\xff", b"\xff\x00"))
+        start += len(part)
     markers = [b"\xff" + number for number in parts[1::2]]
     return b"".join(chain.from_iterable(zip(kept, [*markers, b""], strict=True)))
+
+
+def _windows(data: bytes) -> _Windows:
+    """Return the 24 bits that begin at each byte."""
+    padded = np.frombuffer(data + bytes(_SPARE), np.uint8).astype(np.uint32)
+    return array("I", (padded[:-2] << 16 | padded[1:-1] << 8 | padded[2:]).tobytes())
 
 
 def _split_tables(body: bytes) -> dict[int, bytes]:
@@ -103,72 +121,83 @@ def _split_tables(body: bytes) -> dict[int, bytes]:
     return tables
 
 
-def _huffman_table(stored: bytes) -> _Table:
-    """Spread a table over all 16 bits that may come next (Annex C)."""
-    table: _Table = []
-    symbols = iter(stored[16:])
-    for length, count in enumerate(stored[:16], start=1):
-        for symbol in islice(symbols, count):
-            table += [length << 8 | symbol] * (1 << 16 - length)
-        if len(table) > 1 << 16:
-            raise ImageError(f"corrupt JPEG: an impossible Huffman table; {DAMAGED}")
-    return table + [0] * ((1 << 16) - len(table))
+@lru_cache(maxsize=8)  # the strips of a TIFF file share theirs
+def _huffman_table(stored: bytes, meaning: _Meaning) -> _Table:
+    """Spread what codes mean over all 16 bits that may come next (Annex C)."""
+    symbols = np.frombuffer(stored, np.uint8, offset=16).astype(np.int64)
+    lengths = np.repeat(np.arange(1, 17), np.frombuffer(stored, np.uint8, 16))[: len(symbols)]
+    table = np.zeros(1 << 16, np.uint32)
+    places = 1 << 16 - lengths
+    if places.sum() > len(table):
+        raise ImageError(f"corrupt JPEG: an impossible Huffman table; {DAMAGED}")
+    table[: places.sum()] = np.repeat(meaning(lengths, symbols), places)
+    return array("I", table.tobytes())
 
 
-def _code(table: _Table, data: bytes, bit: int) -> int:
-    """Look the code at a bit position up."""
-    place = bit >> 3
-    entry = table[int.from_bytes(data[place : place + 3]) >> 8 - (bit & 7) & 0xFFFF]
-    if not entry:
-        raise ImageError(f"corrupt JPEG: a code without a meaning in its image data; {DAMAGED}")
-    return entry
+def _of_dc(lengths: NDArray[np.int64], symbols: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the bits that each code of a DC table takes, those of its difference included."""
+    return lengths + (symbols & 15)
+
+
+def _of_ac(lengths: NDArray[np.int64], symbols: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the same of an AC table, times 256, plus how many coefficients each code goes on.
+
+    A coefficient has `_VALUE` on top: it must be one of the block. The end of a block goes beyond all.
+    """
+    sizes, zeros = symbols & 15, symbols >> 4
+    steps = np.where((sizes == 0) & (zeros < 15), COEFFICIENTS, zeros + 1)
+    return lengths + sizes << 8 | steps | np.where(sizes > 0, _VALUE, 0)
+
+
+def _of_band(lengths: NDArray[np.int64], symbols: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what a progressive scan needs: the length of each code times 256, plus its symbol."""
+    return lengths << 8 | symbols
+
+
+def _meaningless() -> ImageError:
+    return ImageError(f"corrupt JPEG: a code without a meaning in its image data; {DAMAGED}")
 
 
 class _SequentialScan:
     """A scan of a baseline or extended file (F.2.2)."""
 
     def __init__(self, segment: Segment, frame: Frame, tables: dict[int, bytes], nonzero: dict[int, bytearray]) -> None:
-        self._blocks: list[tuple[_Table, _Table]] = []
         self._nonzero = nonzero[segment.components[0]]
         count = len(segment.components)
         self._first, self._last, bits = segment.body[1 + 2 * count : 4 + 2 * count]
         self._refines = bits >> 4 > 0
-        self._run = 0
         self._block = 0
         if frame.progressive and self._first > 0 and (count > 1 or self._last >= COEFFICIENTS):
             raise ImageError(f"corrupt JPEG: an impossible scan; {DAMAGED}")
-        built = {name: _huffman_table(stored) for name, stored in tables.items()}
+        self._blocks: list[tuple[_Table, ...]] = []
         for index, component in enumerate(segment.components):
             number = segment.body[2 + 2 * index]
-            pair = built.get(number >> 4, []), built.get(0x10 | number & 15, [])
+            needed = self._needed_tables(number >> 4, 0x10 | number & 15)
+            if not all(tables.get(place) for place, _ in needed):
+                raise ImageError(f"corrupt JPEG: a Huffman table is missing; {DAMAGED}")
             h, v = frame.sampling[component] if count > 1 else (1, 1)
-            self._blocks += [pair] * (h * v)
-        if not all(map(all, self._needed_tables())):
-            raise ImageError(f"corrupt JPEG: a Huffman table is missing; {DAMAGED}")
+            self._blocks += [tuple(_huffman_table(tables[place], meaning) for place, meaning in needed)] * (h * v)
 
-    def _needed_tables(self) -> list[tuple[_Table, ...]]:
-        return [*self._blocks]
+    def _needed_tables(self, dc: int, ac: int) -> list[tuple[int, _Meaning]]:
+        """Say which tables of a component are needed, and what for."""
+        return [(dc, _of_dc), (ac, _of_ac)]
 
-    def restart(self) -> None:
-        """Begin a restart interval."""
-        self._run = 0
-
-    def follow(self, data: bytes, units: int) -> int:
-        """Return the bit position after so many units; `data` ends with spare bytes."""
-        bit, end = 0, 8 * len(data) - 32
+    def follow(self, windows: _Windows, bit: int, end: int, units: int) -> int:
+        """Return the bit position after so many units from `bit` on; beyond `end` it is any."""
         for _ in range(units):
             for dc, ac in self._blocks:
-                entry = _code(dc, data, bit)
-                bit += (entry >> 8) + (entry & 15)
+                entry = dc[windows[bit >> 3] >> 8 - (bit & 7) & 0xFFFF]
+                if not entry:
+                    raise _meaningless()
+                bit += entry
                 place = 1
                 while place < COEFFICIENTS:
-                    entry = _code(ac, data, bit)
-                    size, zeros = entry & 15, entry >> 4 & 15
-                    bit += (entry >> 8) + size
-                    if not size and zeros < 15:
-                        break
-                    place += zeros + 1
-                if size and place > COEFFICIENTS:
+                    entry = ac[windows[bit >> 3] >> 8 - (bit & 7) & 0xFFFF]
+                    if not entry:
+                        raise _meaningless()
+                    bit += entry >> 8 & 255
+                    place += entry & 255
+                if place > COEFFICIENTS and entry & _VALUE:
                     raise ImageError(f"corrupt JPEG: more than {COEFFICIENTS} coefficients in a block; {DAMAGED}")
                 if bit > end:
                     return bit
@@ -178,62 +207,74 @@ class _SequentialScan:
 class _ProgressiveScan(_SequentialScan):
     """A scan of a progressive file (Annex G)."""
 
-    def _needed_tables(self) -> list[tuple[_Table, ...]]:
+    def _needed_tables(self, dc: int, ac: int) -> list[tuple[int, _Meaning]]:
         if self._first == 0:
-            return [] if self._refines else [(dc,) for dc, _ac in self._blocks]
-        return [(ac,) for _dc, ac in self._blocks]
+            return [] if self._refines else [(dc, _of_dc)]
+        return [(ac, _of_band)]
 
-    def follow(self, data: bytes, units: int) -> int:
-        """Return the bit position after so many units; `data` ends with spare bytes."""
-        bit, end = 0, 8 * len(data) - 32
+    def follow(self, windows: _Windows, bit: int, end: int, units: int) -> int:
+        """Return the bit position after so many units from `bit` on; beyond `end` it is any."""
+        if self._first == 0 and self._refines:
+            return bit + units * len(self._blocks)
+        if self._first > 0:
+            return self._follow_bands(windows, bit, end, units)
+        tables = [table for (table,) in self._blocks]
         for _ in range(units):
-            if self._first > 0:
-                bit = (self._refine if self._refines else self._code_band)(data, bit)
-                self._block += COEFFICIENTS
-            elif self._refines:
-                bit += len(self._blocks)
-            else:
-                for dc, _ac in self._blocks:
-                    entry = _code(dc, data, bit)
-                    bit += (entry >> 8) + (entry & 15)
+            for dc in tables:
+                entry = dc[windows[bit >> 3] >> 8 - (bit & 7) & 0xFFFF]
+                if not entry:
+                    raise _meaningless()
+                bit += entry
             if bit > end:
                 return bit
         return bit
 
-    def _code_band(self, data: bytes, bit: int) -> int:
-        """Follow the first scan of a band of one block (G.1.2.2)."""
-        if self._run:
-            self._run -= 1
-            return bit
-        table, place = self._blocks[0][1], self._first
+    def _follow_bands(self, windows: _Windows, bit: int, end: int, units: int) -> int:
+        code = self._refine if self._refines else self._code_band
+        while units > 0 and bit <= end:
+            bit, run = code(windows, bit)
+            # The run has whole blocks; the one before it may be a block without a code of its own, too.
+            run = min(run, units - 1)
+            self._block += 1
+            if self._refines and run:
+                bit += self._count_nonzero(run)
+            self._block += run
+            units -= 1 + run
+        return bit
+
+    def _code_band(self, windows: _Windows, bit: int) -> tuple[int, int]:
+        """Follow the first scan of a band of one block (G.1.2.2); return how many after it have nothing in the band."""
+        ((table,),), place, block = self._blocks, self._first, COEFFICIENTS * self._block
         while place <= self._last:
-            entry = _code(table, data, bit)
+            entry = table[windows[bit >> 3] >> 8 - (bit & 7) & 0xFFFF]
+            if not entry:
+                raise _meaningless()
             size, zeros = entry & 15, entry >> 4 & 15
             bit += (entry >> 8) + size
             if not size and zeros < 15:
-                self._run = self._read_run(data, bit, zeros) - 1
-                return bit + zeros
+                return bit + zeros, self._read_run(windows, bit, zeros) - 1
             place += zeros
             if place > self._last:
                 raise ImageError(f"corrupt JPEG: coefficients beyond the band of a scan; {DAMAGED}")
-            self._nonzero[self._block + place] = size > 0
+            self._nonzero[block + place] = size > 0
             place += 1
-        return bit
+        return bit, 0
 
-    def _refine(self, data: bytes, bit: int) -> int:
-        """Follow a scan that adds a bit to a band of one block (G.1.2.3)."""
-        table, place = self._blocks[0][1], self._first
+    def _refine(self, windows: _Windows, bit: int) -> tuple[int, int]:
+        """Follow a scan that adds a bit to a band of one block (G.1.2.3); return as `_code_band`."""
+        ((table,),), place, block = self._blocks, self._first, COEFFICIENTS * self._block
         known = self._nonzero
-        while place <= self._last and not self._run:
-            entry = _code(table, data, bit)
+        while place <= self._last:
+            entry = table[windows[bit >> 3] >> 8 - (bit & 7) & 0xFFFF]
+            if not entry:
+                raise _meaningless()
             size, zeros = entry & 15, entry >> 4 & 15
             bit += (entry >> 8) + (size > 0)
             if not size and zeros < 15:
-                self._run = self._read_run(data, bit, zeros)
-                bit += zeros
-                break
+                run = self._read_run(windows, bit, zeros) - 1
+                return bit + zeros + known.count(1, block + place, block + self._last + 1), run
             while place <= self._last:
-                if known[self._block + place]:
+                if known[block + place]:
                     bit += 1
                 elif zeros:
                     zeros -= 1
@@ -243,15 +284,19 @@ class _ProgressiveScan(_SequentialScan):
             if place > self._last and size:
                 raise ImageError(f"corrupt JPEG: coefficients beyond the band of a scan; {DAMAGED}")
             if place <= self._last and size:
-                known[self._block + place] = 1
+                known[block + place] = 1
             place += 1
-        if self._run:
-            bit += sum(known[self._block + place : self._block + self._last + 1])
-            self._run -= 1
-        return bit
+        return bit, 0
+
+    def _count_nonzero(self, run: int) -> int:
+        """Count the coefficients of a run of blocks, in the band, that have one more bit: those that are not zero."""
+        known, start, end = self._nonzero, COEFFICIENTS * self._block, COEFFICIENTS * (self._block + run)
+        if run <= self._last - self._first:
+            blocks = range(start, end, COEFFICIENTS)
+            return sum(known.count(1, block + self._first, block + self._last + 1) for block in blocks)
+        return sum(known[start + place : end : COEFFICIENTS].count(1) for place in range(self._first, self._last + 1))
 
     @staticmethod
-    def _read_run(data: bytes, bit: int, size: int) -> int:
-        """Read how many blocks have nothing more in this band."""
-        place = bit >> 3
-        return (1 << size) + (int.from_bytes(data[place : place + 3]) >> 24 - size - (bit & 7) & (1 << size) - 1)
+    def _read_run(windows: _Windows, bit: int, size: int) -> int:
+        """Read how many blocks, this one included, have nothing more in this band."""
+        return (1 << size) + (windows[bit >> 3] >> 24 - size - (bit & 7) & (1 << size) - 1)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import ADVICE, DAMAGED
 
-_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
+_MARKER = re.compile(rb"\xff([^\xff])", re.DOTALL)  # without its filling: a search for that takes ages in a long one
+_FILLED_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 _ENTROPY_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _PROGRESSIVE = 0xC2
 _FRAMES = {0xC0, 0xC1, _PROGRESSIVE}  # baseline, extended and progressive with Huffman codes
 _OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_MAX_TABLES = 32  # segments for all strips of a TIFF file; one for each table of each kind would be 12
 _MAX_SCANS = 100  # a progressive file has about ten; each costs a pass over the whole image
 EOI, SOS, DQT, DHT, DRI, APP0, APP14 = 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xE0, 0xEE
 _APP1 = 0xE1
@@ -135,10 +137,17 @@ class JpegFile:
     scans: int = 0
 
 
-def read_markers(data: bytes) -> tuple[JpegFile, Frame]:
+def read_markers(data: bytes, tables: JpegFile | None = None) -> tuple[JpegFile, Frame]:
     """Walk from marker to marker, through the coded data of every scan, and check that nothing is missing.
 
     An EOI inside a segment (an embedded thumbnail) is never seen.
+
+    Parameters
+    ----------
+    data
+        The whole file.
+    tables
+        What goes before its first segment.
 
     Raises
     ------
@@ -147,11 +156,38 @@ def read_markers(data: bytes) -> tuple[JpegFile, Frame]:
     struct.error
         If a segment ends inside its fields.
     """
-    file, position = JpegFile(), 2
+    file = JpegFile() if tables is None else replace(tables, segments=tables.segments.copy())
+    _read_segments(data, file)
+    if file.frame is None or not file.frame.is_complete:
+        raise ImageError(f"truncated JPEG: its end marker comes before the whole image was coded; {DAMAGED}")
+    return file, file.frame
+
+
+def read_tables(data: bytes) -> JpegFile:
+    """Read tables that stand alone (TIFF tag 347); their start and end markers may be missing.
+
+    Raises
+    ------
+    ImageError
+        If they end early or are corrupt, there is more than tables, or more of them than an image can use.
+    """
+    file = JpegFile()
+    try:
+        _read_segments(b"\xff\xd8" + data.removeprefix(b"\xff\xd8") + b"\xff\xd9", file)
+    except struct.error:
+        raise ImageError(f"truncated JPEG: its tables end inside a segment; {DAMAGED}") from None
+    if file.frame is not None or len(file.segments) > _MAX_TABLES:
+        raise ImageError(f"corrupt JPEG: more than tables before its image; {DAMAGED}")
+    return file
+
+
+def _read_segments(data: bytes, file: JpegFile) -> None:
+    """Add the segments up to the end marker to a file."""
+    position = 2
     while True:
         start, marker, position = _next_marker(data, position, file)
         if marker == EOI:
-            break
+            return
         (length,) = struct.unpack_from(">H", data, position)
         body, position = position + 2, position + max(length, 2)
         if position > len(data):
@@ -162,9 +198,6 @@ def read_markers(data: bytes) -> tuple[JpegFile, Frame]:
             position = _read_scan(data, body, position, file, file.frame)
         else:
             _read_segment(data, marker, body, position, file)
-    if file.frame is None or not file.frame.is_complete:
-        raise ImageError(f"truncated JPEG: its end marker comes before the whole image was coded; {DAMAGED}")
-    return file, file.frame
 
 
 def with_standard_markers(file: JpegFile, segments: list[Segment] | None = None) -> bytes:
@@ -190,7 +223,7 @@ def _next_marker(data: bytes, position: int, file: JpegFile) -> tuple[int, int, 
     Before the first scan, what lies between two segments is passed over: some cameras fill them up. Later it could be
     what is left of coded data.
     """
-    found = _MARKER.match(data, position) if file.scans else _MARKER.search(data, position)
+    found = _FILLED_MARKER.match(data, position) if file.scans else _MARKER.search(data, position)
     while found and not file.scans and found[1][0] in _ALONE:
         found = _MARKER.search(data, found.end())
     if found is None:

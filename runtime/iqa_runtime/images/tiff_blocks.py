@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, Alpha
-from iqa_runtime.images.jpeg import decode_jpeg_block, read_tables
+from iqa_runtime.images.jpeg import decode_jpeg_block
+from iqa_runtime.images.jpeg_markers import JpegFile, read_tables
 from iqa_runtime.images.tiff_directory import Directory, Form, Tag, first_value
 from iqa_runtime.images.tiff_lzw import decode_lzw
 from iqa_runtime.images.tiff_samples import Samples, rgb_of_units, rgb_of_ycbcr, unpack
@@ -168,11 +169,12 @@ def samples_of(data: bytes, page: Page) -> NDArray[np.uint8]:
         If the coded data of a block is damaged, ends early or is too much.
     """
     samples = np.empty((page.height, page.width, page.samples), np.uint8)
-    tables = read_tables(bytes(page.directory.get(Tag.JPEG_TABLES, ())))
+    tables = bytes(page.directory.get(Tag.JPEG_TABLES, ())) if page.compression == JPEG else b""
     if len(tables) > _MAX_TABLES:
         raise ImageError(f"corrupt TIFF: {len(tables)} bytes of JPEG tables; {DAMAGED}")
+    before = read_tables(tables)
     for block in _blocks_of(page):
-        pixels = _decode_block(data, block, page, tables)
+        pixels = _decode_block(data, block, page, before)
         part = samples[block.top : block.top + block.height, block.left : block.left + block.width]
         if page.is_separate:
             part[..., block.plane] = pixels[: part.shape[0], : part.shape[1], 0]
@@ -225,7 +227,7 @@ def _blocks_of(page: Page) -> Iterator[Block]:
         )
 
 
-def _decode_block(data: bytes, block: Block, page: Page, tables: bytes) -> NDArray[np.uint8]:
+def _decode_block(data: bytes, block: Block, page: Page, tables: JpegFile) -> NDArray[np.uint8]:
     """Decode one strip or tile to its pixels, at least its height x its width x channels."""
     coded = data[block.offset : block.offset + block.length]
     channels = 1 if page.is_separate else page.samples
