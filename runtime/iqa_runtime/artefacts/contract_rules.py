@@ -56,7 +56,9 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
         elif max(output.rows, output.columns, output.cell) > _MAX_SIDE or (output.cell and not follows):
             yield f"$.maps[{index}]", f"{output.rows} x {output.columns} cells of side {output.cell}"
     for index, extra in enumerate(contract.extras):
-        if not 1 <= min(extra.shape, default=0) <= math.prod(extra.shape) <= _MAX_ITEM:
+        if len(extra.shape) >= _MAX_RANK:
+            yield f"$.extras[{index}].shape", f"{len(extra.shape) + 1} axes"
+        elif not 1 <= min(extra.shape, default=0) <= math.prod(extra.shape) <= _MAX_ITEM:
             yield f"$.extras[{index}].shape", f"{list(extra.shape)} is no shape"
         elif extra.labels and len(extra.labels) != extra.shape[-1]:
             yield f"$.extras[{index}].labels", f"{len(extra.labels)} names for {extra.shape[-1]} values"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,20 @@ WHITE = 255
 _FLIP_CODES = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # of cv2.flip by EXIF orientation; 5 to 8 are transposed first
 
 
-_BAND_PIXELS = 1 << 20  # made at a time: what they take on the way to 8 bits stays small beside the image
+_BAND_VALUES = 1 << 20  # made at a time: what they take on the way to 8 bits stays small beside the image
+
+
+def bands(height: int, width: int) -> Iterator[slice]:
+    """Divide so many rows of so many values, be they pixels or samples, into bands."""
+    rows = max(_BAND_VALUES // width, 1)
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
 
 
 def in_bands(make: Callable[[slice], NDArray[Any]], height: int, width: int) -> NDArray[np.uint8]:
     """Make an RGB image some rows at a time; `make` gives those of a slice as H x W x 3, or x 1 for gray."""
     image = np.empty((height, width, 3), np.uint8)
-    rows = max(_BAND_PIXELS // width, 1)
-    for top in range(0, height, rows):
-        band = slice(top, min(top + rows, height))
+    for band in bands(height, width):
         image[band] = make(band)
     return image
 

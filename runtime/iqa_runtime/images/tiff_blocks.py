@@ -32,6 +32,7 @@ _SEPARATE, _LOW_BIT_FIRST = 2, 2
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _LZMA_MEMORY = 1 << 28  # bytes its decoder may take; its largest preset takes 65 MB
 _COMMON_TILE = 1 << 22  # pixels: 2048 x 2048, though the picture be small
+_MANY_BLOCKS, _SMALLEST_TILE = 1 << 15, 256  # pixels, as the standard has it; so many blocks cost time without end
 _MAX_TABLES = 1 << 12  # bytes of JPEG tables; four of each kind take less than 3000
 
 
@@ -205,6 +206,10 @@ def _blocks_of(page: Page) -> Iterator[Block]:
         )
     across, rows = -(-page.width // width), -(-page.height // full_height)
     count = across * rows * (page.samples if page.is_separate else 1)
+    if count > _MANY_BLOCKS and page.width * page.height < count * _SMALLEST_TILE:
+        raise ImageError(
+            f"a TIFF of {count} strips or tiles for {page.width} x {page.height} pixels; save it with larger ones"
+        )
     if not lengths and count == 1 and page.compression == _NONE:
         lengths = (page.decoded_bytes(width, full_height),)  # the tag is due, but libtiff works it out so
     if not offsets or not lengths:

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED
-from iqa_runtime.images.pixels import WHITE
+from iqa_runtime.images.pixels import WHITE, bands, in_bands
 
 _HORIZONTAL, _FLOATING = 2, 3  # predictors; 1 is none
 # As libtiff computes them, in 16.16 fixed point (tif_color.c): the parts of R, G, G, B that chrominance makes up.
 _HALF, _ONE = 1 << 15, 1 << 16
 BT601 = _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
-_CHROMA = np.arange(256) - 128
+_CHROMA = np.arange(-128, 128, dtype=np.int32)
 _RED_OF_CR = (int((2 - 2 * _RED) * _ONE + 0.5) * _CHROMA + _HALF) >> 16
 _GREEN_OF_CR = -int(_RED * (2 - 2 * _RED) / _GREEN * _ONE + 0.5) * _CHROMA
 _GREEN_OF_CB = -int(_BLUE * (2 - 2 * _BLUE) / _GREEN * _ONE + 0.5) * _CHROMA + _HALF
@@ -58,6 +58,18 @@ def unpack(rows: NDArray[np.uint8], layout: Samples, width: int, channels: int, 
     ImageError
         If floats are outside 0 to 1 or no numbers, or the predictor has no meaning for this layout.
     """
+    if layout.bits == 8 and predictor == 1:
+        return rows.reshape(-1, width, channels)
+    samples = np.empty((len(rows), width, channels), np.uint8)
+    # Some rows at a time: what they take on the way to 8 bits stays small beside them.
+    for band in bands(len(rows), width * channels):
+        samples[band] = _unpack_band(rows[band], layout, width, channels, predictor)
+    return samples
+
+
+def _unpack_band(
+    rows: NDArray[np.uint8], layout: Samples, width: int, channels: int, predictor: int
+) -> NDArray[np.uint8]:
     if layout.bits not in (8, 16, 32, 64):
         if predictor != 1:
             raise ImageError(f"a TIFF of {layout.bits} bits with a predictor; save it with another compression")
@@ -87,11 +99,12 @@ def _unpack_bits(rows: NDArray[np.uint8], layout: Samples, count: int) -> NDArra
     if layout.bits in (2, 4):
         shifts = np.arange(8 - layout.bits, -1, -layout.bits, dtype=np.uint8)
         values = (rows[..., None] >> shifts).reshape(len(rows), -1)[:, :count] & np.uint8((1 << layout.bits) - 1)
+    elif layout.bits > 8:
+        starts = np.arange(count) * layout.bits
+        pairs = rows[:, starts >> 3].astype(np.uint16) << 8 | rows[:, (starts >> 3) + 1]
+        return (pairs >> 8 - (starts & 7)).astype(np.uint8)
     else:
-        bits = np.unpackbits(rows, axis=1, count=count * layout.bits)
-        if layout.bits > 8:
-            return np.packbits(bits.reshape(len(rows), count, layout.bits)[..., :8], axis=2)[..., 0]
-        values = bits
+        values = np.unpackbits(rows, axis=1, count=count)
     return values if layout.is_index else values * np.uint8(WHITE // ((1 << layout.bits) - 1))
 
 
@@ -110,13 +123,20 @@ def rgb_of_units(rows: NDArray[np.uint8], across: int, down: int) -> NDArray[np.
         uint8, height x width x 3, both rounded up to whole units.
     """
     units = rows.reshape(len(rows), -1, across * down + 2)
-    luminance = units[..., :-2].reshape(len(rows), -1, down, across).transpose(0, 2, 1, 3).reshape(len(rows) * down, -1)
-    blue, red = (units[..., index].repeat(down, axis=0).repeat(across, axis=1) for index in (-2, -1))
-    return rgb_of_ycbcr(np.stack([luminance, blue, red], axis=2))
+    height, width = len(rows) * down, units.shape[1] * across
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[..., 0] = units[..., :-2].reshape(len(rows), -1, down, across).transpose(0, 2, 1, 3).reshape(height, width)
+    for index in (1, 2):
+        pixels[..., index] = units[..., across * down + index - 1].repeat(down, axis=0).repeat(across, axis=1)
+    return rgb_of_ycbcr(pixels)
 
 
 def rgb_of_ycbcr(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Turn YCbCr of the full range (ITU-R BT.601, as in JPEG) into RGB, uint8 height x width x 3."""
+    return in_bands(lambda band: _band_of_ycbcr(pixels[band]), *pixels.shape[:2])
+
+
+def _band_of_ycbcr(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     luminance, blue, red = (pixels[..., channel] for channel in range(3))
     green = (_GREEN_OF_CR[red] + _GREEN_OF_CB[blue]) >> 16
     mixed = np.stack([luminance + _RED_OF_CR[red], luminance + green, luminance + _BLUE_OF_CB[blue]], axis=2)
