@@ -230,11 +230,11 @@ class _ProgressiveScan(_SequentialScan):
         return bit
 
     def _follow_bands(self, windows: _Windows, bit: int, end: int, units: int) -> int:
+        """Follow a band, block by block where they have codes, run by run where they have none."""
         code = self._refine if self._refines else self._code_band
         while units > 0 and bit <= end:
             bit, run = code(windows, bit)
-            # The run has whole blocks; the one before it may be a block without a code of its own, too.
-            run = min(run, units - 1)
+            run = min(run, units - 1)  # a run ends with its restart interval
             self._block += 1
             if self._refines and run:
                 bit += self._count_nonzero(run)
