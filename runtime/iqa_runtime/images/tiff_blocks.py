@@ -32,6 +32,7 @@ _SEPARATE, _LOW_BIT_FIRST = 2, 2
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _LZMA_MEMORY = 1 << 28  # bytes its decoder may take; its largest preset takes 65 MB
 _COMMON_TILE = 1 << 22  # pixels: 2048 x 2048, though the picture be small
+_COMMON_BYTES = 1 << 28  # that such a tile decodes to: 64 a pixel
 _MANY_BLOCKS, _SMALLEST_TILE = 1 << 15, 256  # pixels, as the standard has it; so many blocks cost time without end
 _MAX_TABLES = 1 << 12  # bytes of JPEG tables; four of each kind take less than 3000
 
@@ -199,7 +200,8 @@ def _blocks_of(page: Page) -> Iterator[Block]:
         width, full_height = page.width, min(page.first(Tag.ROWS_PER_STRIP, page.height), page.height)
     if width < 1 or full_height < 1:
         raise ImageError(f"corrupt TIFF: empty strips or tiles; {DAMAGED}")
-    if width * full_height > max(_COMMON_TILE, 4 * page.width * page.height):
+    own, most = (page.decoded_bytes(*size) for size in ((page.width, page.height), (width, full_height)))
+    if width * full_height > max(_COMMON_TILE, 4 * page.width * page.height) or most > max(_COMMON_BYTES, 4 * own):
         raise ImageError(
             f"corrupt TIFF: tiles of {width} x {full_height} pixels, the picture has {page.width} x {page.height}; "
             f"{DAMAGED}"

@@ -208,6 +208,13 @@ class TestTiff:
             else:
                 assert inspect_header(data).height == count
 
+    @pytest.mark.parametrize(("channels", "refused"), [(8, False), (32, True)])
+    def test_a_tile_of_many_bytes_is_refused_undecoded(self, channels: int, refused: bool) -> None:
+        tags = {322: [2048], 323: [2048], 338: [0] * (channels - 4) + [2], 339: [3] * channels}
+        data = tiff(page(1, 1, bits=[64] * channels, photometric=RGB, tags=tags), [zlib.compress(b"")])
+        with pytest.raises(ImageError, match="tiles of 2048 x 2048 pixels" if refused else "decode to 0 bytes"):
+            load_image(data)
+
     @pytest.mark.parametrize(
         ("bits", "photometric", "tags"),
         [
