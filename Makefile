@@ -81,7 +81,7 @@ SANITIZE_CASES ?= 3000
 SANITIZE_SEED ?= 1
 SANITIZERS := address undefined thread
 
-sanitize: $(foreach kernel,patches resize,$(SANITIZERS:%=build/sanitize/$(kernel)-%))
+sanitize: $(foreach kernel,patches resize color,$(SANITIZERS:%=build/sanitize/$(kernel)-%))
 	for program in $^; do \
 		printf '%s: ' $$program; \
 		$$program $(SANITIZE_CASES) $(SANITIZE_SEED) || exit 1; \

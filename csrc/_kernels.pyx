@@ -1,6 +1,6 @@
 """The compiled kernels. Arguments are checked by `iqa_runtime.kernels`, which is the module to call."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t
 
 import numpy as np
 
@@ -53,6 +53,18 @@ cdef extern from "resize.h" nogil:
 
     int iqa_resize(const iqa_instruction_set *instruction_set, const iqa_image *image, const iqa_side *rows,
                    const iqa_side *columns, uint8_t *out) noexcept
+
+
+cdef extern from "color.h" nogil:
+    ctypedef struct iqa_color:
+        const uint16_t *linear
+        const int16_t *matrix
+        int shift
+        const uint8_t *lines
+        const uint8_t *encode
+
+    void iqa_to_srgb(const iqa_instruction_set *instruction_set, const iqa_color *color, uint8_t *pixels,
+                     Py_ssize_t height, Py_ssize_t width, Py_ssize_t row_stride) noexcept
 
 
 MAX_THREADS = IQA_MAX_THREADS
@@ -177,3 +189,25 @@ def resize(const uint8_t[:, :, :] image, rows, columns, uint8_t[:, :, ::1] out, 
         failed = iqa_resize(chosen, &source, down_or_none, across_or_none, &out[0, 0, 0])
     if failed:
         raise MemoryError("no memory for the rows of a resized picture")
+
+
+def to_srgb(
+    uint8_t[:, :, :] image,
+    const uint16_t[:, ::1] linear,
+    const int16_t[:, ::1] matrix,
+    int shift,
+    const uint8_t[:, ::1] lines,
+    const uint8_t[::1] encode,
+    str instruction_set,
+):
+    """Convert `image` in place; see `iqa_runtime.kernels.color.to_srgb`."""
+    cdef const iqa_instruction_set *chosen = find(instruction_set)
+    cdef iqa_color color
+
+    color.linear = &linear[0, 0]
+    color.matrix = &matrix[0, 0]
+    color.shift = shift
+    color.lines = &lines[0, 0]
+    color.encode = &encode[0]
+    with nogil:
+        iqa_to_srgb(chosen, &color, &image[0, 0, 0], image.shape[0], image.shape[1], image.strides[0])

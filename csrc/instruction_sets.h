@@ -12,6 +12,10 @@
 #define IQA_NEON 1
 #endif
 
+struct iqa_color;
+/* Converts `count` pixels of three bytes in place. See color.h. */
+typedef void iqa_color_row(const struct iqa_color *color, uint8_t *pixels, ptrdiff_t count);
+
 struct iqa_normalisation;
 /* Normalises a row of interleaved pixels; planes[c] takes channel c: float, or uint16_t with the bits of halves.
  * It reads 3 * width bytes and not one more. See patches.h. */
@@ -23,6 +27,7 @@ typedef struct {
     int (*supported)(void);              /* by this processor and its operating system */
     iqa_row *rows[2];                    /* indexed by IQA_FLOAT32 and IQA_FLOAT16 */
     const struct iqa_resizing *resizing; /* see resize.h */
+    iqa_color_row *color_row;
 } iqa_instruction_set;
 
 /* Best first, scalar last; ends with NULL. */

@@ -33,3 +33,12 @@ def resize(
     out: NDArray[np.uint8],
     instruction_set: str,
 ) -> None: ...
+def to_srgb(
+    image: NDArray[np.uint8],
+    linear: NDArray[np.uint16],
+    matrix: NDArray[np.int16],
+    shift: int,
+    lines: NDArray[np.uint8],
+    encode: NDArray[np.uint8],
+    instruction_set: str,
+) -> None: ...

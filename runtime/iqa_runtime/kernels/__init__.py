@@ -7,6 +7,7 @@ tests and measurements.
 """
 
 from iqa_runtime.kernels.arrays import aligned_empty
+from iqa_runtime.kernels.color import ColorTables, color_tables, to_srgb
 from iqa_runtime.kernels.patches import MAX_POSITION, MAX_SIDE, MAX_THREADS, extract_patches
 from iqa_runtime.kernels.resizing import MAX_RESIZED_SIDE, resize
 from iqa_runtime.kernels.selection import instruction_set
@@ -16,8 +17,11 @@ __all__ = [
     "MAX_RESIZED_SIDE",
     "MAX_SIDE",
     "MAX_THREADS",
+    "ColorTables",
     "aligned_empty",
+    "color_tables",
     "extract_patches",
     "instruction_set",
     "resize",
+    "to_srgb",
 ]

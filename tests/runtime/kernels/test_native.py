@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 SOURCES = Path(__file__).parents[3] / "csrc"
 PROGRAMS = Path(__file__).parent / "native"
-KERNELS = ("patches", "resize")
+KERNELS = ("patches", "resize", "color")
 
 
 def run_program(kernel: str, build: list[str], run: list[str], folder: Path, cases: int) -> str:
