@@ -1,0 +1,61 @@
+"""Profiles whose colours are mixed by tables, such as those of printing inks: by littleCMS, which Pillow brings.
+
+Pillow is an extra, ``color``: it is as large as the rest of the runtime without NumPy and OpenCV, and few pictures need
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqa_runtime.color.curves import BadProfileError
+from iqa_runtime.color.tags import Channels
+
+_MODES = {"RGB": "RGB", "gray": "L", "CMYK": "CMYK"}
+
+
+def is_available() -> bool:
+    """Whether littleCMS can be used."""
+    try:
+        from PIL import ImageCms  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def table_conversion(profile: bytes, channels: Channels) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """Return what turns samples, H x W x (3, 1 or 4), into sRGB, H x W x 3, relative colorimetric.
+
+    Inks are 255 where they are full.
+
+    Raises
+    ------
+    BadProfileError
+        If littleCMS refuses the profile.
+    """
+    from PIL import Image, ImageCms
+
+    mode = _MODES[channels]
+    try:
+        transform = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        )
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError) as error:
+        raise BadProfileError("littleCMS refuses the profile") from error
+
+    def convert(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = samples.shape[:2]
+        picture = Image.frombytes(mode, (width, height), np.ascontiguousarray(samples).tobytes())
+        converted: Any = ImageCms.applyTransform(picture, transform)
+        return np.asarray(converted)
+
+    return convert
