@@ -66,11 +66,11 @@ def colorants(chromaticities: tuple[float, ...], white: tuple[float, float] = _D
     Raises
     ------
     BadProfileError
-        If they are no basis, or white has no light.
+        If they are no basis, not within -1 to 1, or white has no light.
     """
     x, y = np.array(chromaticities).reshape(3, 2).T
     basis = np.stack([x, y, 1 - x - y])
-    if white[1] <= 0 or abs(np.linalg.det(basis)) < _SINGULAR:
+    if max(*map(abs, chromaticities), *white) > 1 or white[1] <= 0 or abs(np.linalg.det(basis)) < _SINGULAR:
         raise BadProfileError("primaries that are no basis")
     white_xyz = np.array([white[0], white[1], 1 - white[0] - white[1]]) / white[1]
     unadapted = basis * np.linalg.solve(basis, white_xyz)

@@ -1,5 +1,5 @@
-/* Compares every compiled-in instruction set with the definition of color.h on random tables, bit for bit. The picture and
- * the tables lie in blocks of their size, for sanitizers. Usage: check_color [CASES [SEED]] */
+/* Compares every compiled-in instruction set with the definition of color.h on random tables, bit for bit. The picture
+ * and the tables lie in blocks of their size, for sanitizers. Usage: check_color [CASES [SEED]] */
 #include "color.h"
 #include "drawing.h"
 
