@@ -18,6 +18,7 @@ Task = Literal["nr", "fr", "nar"]
 Pooling = Literal["mean", "median", "minimum", "maximum"]
 Range = tuple[float | None, float | None]
 """Least and largest score; None where there is no end."""
+ColorSpace = Literal["sRGB", "stored"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-weights"]
 
 
@@ -80,7 +81,7 @@ class TensorInput:
     color: Literal["RGB", "BGR"] | None = "RGB"
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
-    color_space: Literal["sRGB", "stored"] = "sRGB"
+    color_space: ColorSpace = "sRGB"
     resize: Resize | None = None
 
 

@@ -36,6 +36,11 @@ class Score:
         What ran it: the backend and what that ran on, such as ``openvino CPU (float32)``.
     width, height
         Of the decoded image, upright, in pixels; None if it could not be decoded.
+    color
+        What its colours were taken for, and what was done about it: ``sRGB``, ``untagged`` (taken for sRGB),
+        ``<space> -> sRGB``, such as ``Display P3 -> sRGB``, ``profile damaged`` (ignored), ``<space> not applied``
+        (littleCMS is missing) or ``stored``, where the artefact asks for colours as they are. None if the image could
+        not be decoded.
     patches
         Number of crops the value was pooled from; 0 if there is an error.
     patch_scores
@@ -62,6 +67,7 @@ class Score:
     backend: str = field(default="", compare=False)
     width: int | None = None
     height: int | None = None
+    color: str | None = None
     patches: int = 0
     patch_scores: tuple[float, ...] = ()
     milliseconds: float = field(default=0.0, compare=False)
@@ -80,8 +86,8 @@ class Score:
         Returns
         -------
         dict
-            Keys ``path score range direction width height patches milliseconds artefact error``, in this order;
-            ``range`` is a list of two numbers or nulls, ``error`` the message.
+            Keys ``path score range direction width height color patches milliseconds artefact error``, in this
+            order; ``range`` is a list of two numbers or nulls, ``error`` the message.
         """
         return {
             "path": self.path,
@@ -90,6 +96,7 @@ class Score:
             "direction": self.direction,
             "width": self.width,
             "height": self.height,
+            "color": self.color,
             "patches": self.patches,
             "milliseconds": round(self.milliseconds, 3),
             "artefact": self.artefact,

@@ -17,6 +17,7 @@ GOOD = Score(
     trained=True,
     width=640,
     height=480,
+    color="Display P3 -> sRGB",
     patches=2,
     patch_scores=(0.7, 0.76248),
     milliseconds=12.34567,
@@ -40,19 +41,21 @@ def test_the_row_has_these_keys_in_this_order_and_goes_through_json() -> None:
         "direction": "higher",
         "width": 640,
         "height": 480,
+        "color": "Display P3 -> sRGB",
         "patches": 2,
         "milliseconds": 12.346,
         "artefact": "3f2a9c01d47e:five",
         "error": None,
     }
-    assert " ".join(GOOD.row()) == "path score range direction width height patches milliseconds artefact error"
+    assert " ".join(GOOD.row()) == "path score range direction width height color patches milliseconds artefact error"
 
 
 def test_a_row_without_a_score_has_the_reason() -> None:
     row = BAD.row()
     assert row["score"] is None
     assert row["error"] == "b.jpg: truncated"
-    assert (row["width"], row["height"], row["patches"], row["direction"]) == (None, None, 0, "lower")
+    assert (row["width"], row["height"], row["color"], row["patches"]) == (None, None, None, 0)
+    assert row["direction"] == "lower"
 
 
 def test_text_says_range_direction_and_whether_it_means_anything() -> None:

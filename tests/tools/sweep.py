@@ -77,7 +77,7 @@ def compare(path: Path) -> tuple[str, str]:
     except Exception as error:  # Pillow raises what comes
         pillow = error
     try:
-        found = load_image(path)
+        found = load_image(path, color_space="stored")  # Pillow converts no colours
     except IqaError as error:
         if isinstance(pillow, UnclearError):
             return "refused, of no range Pillow knows", reason(error, path)

@@ -59,7 +59,7 @@ def test_a_picture_that_differs_is_told(folder: Path) -> None:
         import runpy, sys
         from iqa_runtime.images import loading
         read = loading.load_image
-        loading.load_image = lambda path: 255 - read(path)
+        loading.load_image = lambda path, **options: 255 - read(path, **options)
         sys.argv = ["sweep.py", {str(folder)!r}]
         runpy.run_path({str(TOOL)!r}, run_name="__main__")
     """

@@ -135,6 +135,8 @@ def _about_reference(contract: Contract) -> Iterator[Complaint]:
         yield "$.inputs", f"image is {list(image.shape)}, reference {list(reference.shape)}"
     if image is not None and reference is not None and image.resize != reference.resize:
         yield "$.inputs", "image and reference are resized alike, or neither is"
+    if image is not None and reference is not None and image.color_space != reference.color_space:
+        yield "$.inputs", f"image is in {image.color_space}, reference in {reference.color_space}"
     if baked is None:
         return
     unknown = baked.width == baked.height == 0 and contract.task == "nar"

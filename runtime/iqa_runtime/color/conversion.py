@@ -46,21 +46,44 @@ class Conversion:
     tables
         Of the conversion of RGB; None if nothing is done, or `samples` does all.
     samples
-        Turns samples as stored (gray, RGB or inks, 255 being full ink) into RGB; None if `tables` are enough.
+        Turns H x W x `channels` into RGB; None if `tables` are enough.
+    channels
+        Of `samples`; inks are 255 where they are full.
     """
 
     color: str
     tables: ColorTables | None = None
     samples: Callable[[Pixels], Pixels] | None = None
+    channels: Channels = "RGB"
 
     def apply(self, pixels: Pixels) -> Pixels:
-        """Convert RGB, H x W x 3, as it was decoded; in place where it can be written to."""
+        """Convert pixels as they were decoded, in place where they can be written to.
+
+        Parameters
+        ----------
+        pixels
+            uint8, H x W x 3; x 1 or three equal channels for gray; x 4 for inks, where `takes_inks`.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8, H x W x 3, or as given where there is nothing to do.
+        """
+        if self.tables is None and self.samples is None:
+            return pixels
+        if pixels.shape[2] == 1 and self.channels != "gray":
+            pixels = pixels.repeat(3, axis=2)
         if self.samples is not None:
-            return self.samples(pixels)
+            return self.samples(pixels[..., :1] if self.channels == "gray" else pixels)
         if self.tables is not None:
             pixels = np.require(pixels, requirements=["C", "W"])
             to_srgb(pixels, self.tables)
         return pixels
+
+    @property
+    def takes_inks(self) -> bool:
+        """Whether it turns cyan, magenta, yellow and black into RGB, so that they must not be mixed before."""
+        return self.channels == "CMYK" and self.samples is not None
 
 
 UNTAGGED = Conversion(color="untagged")
@@ -152,7 +175,8 @@ def _of_tables(data: bytes, profile: Profile) -> Conversion:
     name = f"{profile.channels} profile"
     if not is_available():
         return Conversion(color=f"{name} not applied")
-    return Conversion(color=f"{name} -> sRGB", samples=table_conversion(data, profile.channels))
+    samples = table_conversion(data, profile.channels)
+    return Conversion(color=f"{name} -> sRGB", samples=samples, channels=profile.channels)
 
 
 def _refuse_hdr(transfer: int | None) -> None:

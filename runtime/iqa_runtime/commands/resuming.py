@@ -26,6 +26,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     direction: Literal["higher", "lower"]
     width: int | None
     height: int | None
+    color: str | None
     patches: int
     milliseconds: float
     artefact: str
@@ -36,9 +37,9 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 _NULL = r"n(?:ull|ul?\Z|\Z)"
 _JSON_TEXT = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|{_NULL}', re.DOTALL)
 _JSON_NUMBERS = re.compile(rf"\[[-+.0-9enul, ]*(?:\]|\Z)|[-+.0-9e]+|{_NULL}")
-_CSV_TEXT = re.compile("[a-z0-9:]*")
+_CSV_TEXT = re.compile("[-> .:A-Za-z0-9]*")
 _CSV_NUMBERS = re.compile("[-+.0-9einf ]*")
-_TEXTS = ("path", "direction", "artefact", "error")
+_TEXTS = ("path", "direction", "color", "artefact", "error")
 
 
 def path_key(path: str) -> str:

@@ -19,7 +19,10 @@ from iqa_runtime.errors import FileError
 from iqa_runtime.files.overwriting import open_straight, rewritten
 
 Row = dict[str, Any]
-KEYS = ("path", "score", "range", "direction", "width", "height", "patches", "milliseconds", "artefact", "error")
+KEYS = (
+    *("path", "score", "range", "direction", "width", "height", "color"),
+    *("patches", "milliseconds", "artefact", "error"),
+)
 
 
 class Format(StrEnum):
@@ -128,7 +131,10 @@ class TableWriter(RowWriter):
         # Text, not str: a file name is not markup.
         table = Table(box=SIMPLE_HEAD, title=Text(printable(self.title)), title_justify="left")
         table.add_column("path", overflow="fold")
-        for heading in ("score", "size", "patches", "ms"):
+        for heading in ("score", "size"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("color", no_wrap=True)
+        for heading in ("patches", "ms"):
             table.add_column(heading, justify="right", no_wrap=True)
         if failed:
             table.add_column("error", overflow="fold")
@@ -136,8 +142,9 @@ class TableWriter(RowWriter):
             score = "" if row["score"] is None else f"{row['score']:.4f}"
             size = f"{row['width']} x {row['height']}" if row["width"] else ""
             milliseconds = "" if row["milliseconds"] is None else f"{row['milliseconds']:.0f}"
-            cells = [row["path"], score, size, str(row["patches"] or ""), milliseconds, row["error"] or ""]
-            table.add_row(*(Text(printable(cell)) for cell in cells[: 6 if failed else 5]))
+            color, patches = row["color"] or "", str(row["patches"] or "")
+            cells = [row["path"], score, size, color, patches, milliseconds, row["error"] or ""]
+            table.add_row(*(Text(printable(cell)) for cell in cells[: 7 if failed else 6]))
         # Only a terminal has a width to fold into.
         width = None if self.stream.isatty() else 1_000_000
         console = Console(file=self.stream, width=width, legacy_windows=False, safe_box=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.color.conversion import Conversion
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import ADVICE, DAMAGED, ImageHeader
 from iqa_runtime.images.pixels import in_bands, over_white
@@ -67,8 +68,8 @@ def inspect_bmp(data: bytes) -> ImageHeader:
     return header
 
 
-def decode_bmp(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
-    """Decode a file that `inspect_bmp` has accepted to uint8 H x W x 3 RGB.
+def decode_bmp(data: bytes, header: ImageHeader, _conversion: Conversion) -> NDArray[np.uint8]:
+    """Decode a file that `inspect_bmp` has accepted to uint8 H x W x 3 RGB; none is tagged.
 
     Raises
     ------

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.color.conversion import Conversion
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import ADVICE, DAMAGED, ImageHeader
 
@@ -33,7 +34,7 @@ class _Format:
         What their names may end in, in lower case.
     module
         Which module of this package reads it, by ``inspect_<module>(data)``, which returns an `ImageHeader`, and
-        ``decode_<module>(data, header)``, which returns pixels as `decode` does.
+        ``decode_<module>(data, header, conversion)``, which returns pixels as `decode` does.
     """
 
     begins: re.Pattern[bytes]
@@ -113,7 +114,7 @@ def inspect_header(data: bytes) -> ImageHeader:
     raise ImageError(f"this is {kind}; {ADVICE}")
 
 
-def decode(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
+def decode(data: bytes, header: ImageHeader, conversion: Conversion) -> NDArray[np.uint8]:
     """Decode a file that `inspect_header` has accepted.
 
     Parameters
@@ -122,6 +123,8 @@ def decode(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
         The whole file.
     header
         Of it.
+    conversion
+        What is done to its colours, before they are laid over white.
 
     Returns
     -------
@@ -133,7 +136,7 @@ def decode(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     ImageError
         If its coded data is damaged, or it is of a kind for which there is no written rule.
     """
-    pixels: NDArray[np.uint8] = _function("decode", header.format)(data, header)
+    pixels: NDArray[np.uint8] = _function("decode", header.format)(data, header, conversion)
     return pixels
 
 

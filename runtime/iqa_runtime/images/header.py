@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from iqa_runtime.color.tags import UNTAGGED, Channels, ColorTag
 from iqa_runtime.errors import ImageError
 
 Alpha = Literal["none", "straight", "premultiplied"]
@@ -31,6 +32,10 @@ class ImageHeader:
         Whether there is transparency other than `transparent_gray`, and whether colours are already multiplied by it.
     transparent_gray
         The one stored gray value that means full transparency (PNG ``tRNS``), or None.
+    channels
+        What a pixel is stored as; a palette's colours are RGB.
+    color
+        What the file says about its colours.
     parsed
         What the decoder of the format needs of all that was read, so that no file is parsed twice.
     """
@@ -42,6 +47,8 @@ class ImageHeader:
     depth: int = 8
     alpha: Alpha = "none"
     transparent_gray: int | None = None
+    channels: Channels = "RGB"
+    color: ColorTag = UNTAGGED
     parsed: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

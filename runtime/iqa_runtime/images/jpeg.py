@@ -7,12 +7,17 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.color.conversion import Conversion
+from iqa_runtime.color.tags import UNTAGGED, Channels, ColorTag, joined_profile
 from iqa_runtime.errors import ImageError
+from iqa_runtime.images.exif import exif_space
 from iqa_runtime.images.header import DAMAGED, ImageHeader
 from iqa_runtime.images.jpeg_markers import Frame, JpegFile, read_markers, with_standard_markers
 from iqa_runtime.images.opencv import decode_with_opencv
+from iqa_runtime.images.pixels import WHITE
 from iqa_runtime.images.tiff_directory import exif_orientation
 
+_CHANNELS: dict[int, Channels] = {1: "gray", 3: "RGB", 4: "CMYK"}
 _TURBOJPEG_SAMPLINGS = {
     (1, 1),
     (2, 1),
@@ -31,6 +36,7 @@ def inspect_jpeg(data: bytes) -> ImageHeader:
         As `jpeg_markers.read_markers`; also if the polarity of four inks is unknown.
     """
     file, frame = read_markers(data)
+    exif = b"".join(file.exif)
     if len(frame.sampling) == 4 and file.adobe_transform is None:
         raise ImageError(
             "a four-channel JPEG without the Adobe marker that tells inks from inverted inks; save it as RGB"
@@ -39,12 +45,21 @@ def inspect_jpeg(data: bytes) -> ImageHeader:
         format="JPEG",
         width=frame.width,
         height=frame.height,
-        orientation=exif_orientation(b"".join(file.exif)),
+        orientation=exif_orientation(exif),
         parsed=(file, frame),
+        channels=_CHANNELS[len(frame.sampling)],
+        color=_color_tag(file, frame, exif),
     )
 
 
-def decode_jpeg(_data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
+def _color_tag(file: JpegFile, frame: Frame, exif: bytes) -> ColorTag:
+    """Return what the file says about its colours; nothing of inks that can only be decoded to RGB."""
+    if len(frame.sampling) == 4 and not _is_common(frame):
+        return UNTAGGED
+    return ColorTag(profile=joined_profile(file.profile), exif=exif_space(exif))
+
+
+def decode_jpeg(_data: bytes, header: ImageHeader, conversion: Conversion) -> NDArray[np.uint8]:
     """Decode a file that `inspect_jpeg` has accepted.
 
     OpenCV says on stderr alone that coded data is damaged and returns the picture. So simplejpeg decodes, which has the
@@ -63,10 +78,11 @@ def decode_jpeg(_data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     """
     file, frame = header.parsed
     if not _is_common(frame):
-        return _decode_rare(file, frame)
+        return conversion.apply(_decode_rare(file, frame))
     if len(frame.sampling) < 4:
-        return _decode_strictly(file, frame, "RGB")[0]
-    return _decode_loosely(_decode_strictly(file, frame, "CMYK")[1], frame)
+        return conversion.apply(_decode_strictly(file, frame, "RGB")[0])
+    inverted, clean = _decode_strictly(file, frame, "CMYK")
+    return conversion.apply(WHITE - inverted) if conversion.takes_inks else _decode_loosely(clean, frame)
 
 
 def decode_jpeg_block(

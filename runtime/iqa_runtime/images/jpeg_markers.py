@@ -24,7 +24,8 @@ _OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _MAX_TABLES = 32  # segments for all strips of a TIFF file; one for each table of each kind would be 12
 _MAX_SCANS = 100  # a progressive file has about ten; each costs a pass over the whole image
 EOI, SOS, DQT, DHT, DRI, APP0, APP14 = 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xE0, 0xEE
-_APP1 = 0xE1
+_APP1, _APP2 = 0xE1, 0xE2
+_ICC = b"ICC_PROFILE\0"
 _IGNORED = {0xDC, *range(0xE0, 0xF0), 0xFE}  # DNL, applications, comments; no other marker has a meaning
 _MARKERS = {EOI, SOS, DQT, DHT, DRI} | _FRAMES | _OTHER_FRAMES | _IGNORED
 _ALONE = {0x00, 0x01, *range(0xD0, 0xD8)}  # TEM and restarts have no length; between segments they are filling
@@ -126,6 +127,8 @@ class JpegFile:
         Whether there is a JFIF marker, which says YCbCr.
     adobe_transform
         What the Adobe marker says of the colours: 0 as they are, 1 YCbCr, 2 YCCK; None without one.
+    profile
+        The parts of the ICC profile: number, how many there are, and bytes.
     """
 
     frame: Frame | None = None
@@ -133,6 +136,7 @@ class JpegFile:
     exif: list[bytes] = field(default_factory=list)
     jfif: bool = False
     adobe_transform: int | None = None
+    profile: list[tuple[int, int, bytes]] = field(default_factory=list)
     interval: int = 0
     scans: int = 0
 
@@ -249,6 +253,9 @@ def _read_segment(data: bytes, marker: int, start: int, end: int, file: JpegFile
         (file.interval,) = struct.unpack_from(">H", data, start)
     elif marker == _APP1 and not file.scans and data.startswith(b"Exif\x00", start):
         file.exif.append(data[start + 6 : end])
+    elif marker == _APP2 and not file.scans and data.startswith(_ICC, start):
+        number, count = data[start + 12 : end][:2].ljust(2, b"\0")
+        file.profile.append((number, count, data[start + 14 : end]))
     elif marker == APP0 and not file.scans and data.startswith(b"JFIF\x00", start) and end - start >= len(_JFIF):
         file.jfif = True
     elif marker == APP14 and not file.scans and data.startswith(b"Adobe", start) and end - start >= 12:

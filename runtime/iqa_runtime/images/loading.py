@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.color.conversion import STORED, conversion_of
+from iqa_runtime.contract import ColorSpace
 from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_runtime.images.formats import decode, inspect_header
 from iqa_runtime.images.pixels import upright
@@ -23,7 +26,17 @@ DEFAULT_PIXEL_LIMIT = 200_000_000
 _MAX_FILE_BYTES = 2**31 - 1  # OpenCV counts the bytes of an encoded image in a signed 32-bit integer
 
 
-def load_image(source: Source, *, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> NDArray[np.uint8]:
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """Pixels as `load_image` returns them, and what was done about their colours, see `iqa_runtime.Score`."""
+
+    pixels: NDArray[np.uint8]
+    color: str
+
+
+def load_image(
+    source: Source, *, pixel_limit: int = DEFAULT_PIXEL_LIMIT, color_space: ColorSpace = "sRGB"
+) -> NDArray[np.uint8]:
     """Load one image as it is meant to be seen.
 
     Parameters
@@ -33,6 +46,8 @@ def load_image(source: Source, *, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> NDA
         uint8 H x W x 3 RGB array. URLs are not fetched.
     pixel_limit
         Largest width x height that is decoded; checked before any pixel is. Arrays are not limited.
+    color_space
+        ``sRGB``: colours are converted to it from what the file says they are. ``stored``: they stay as they are.
 
     Returns
     -------
@@ -44,15 +59,22 @@ def load_image(source: Source, *, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> NDA
     FileError
         If a path does not name a readable regular file.
     ImageError
-        If the content is of another format, truncated, corrupt, several images, or over the pixel limit, or if there is
-        not enough memory for it.
+        If the content is of another format, truncated, corrupt, several images, in HDR, or over the pixel limit, or if
+        there is not enough memory for it.
     UsageError
         If `source` is of another type, or an array of another shape or dtype.
     """
+    return load_with_color(source, pixel_limit=pixel_limit, color_space=color_space).pixels
+
+
+def load_with_color(
+    source: Source, *, pixel_limit: int = DEFAULT_PIXEL_LIMIT, color_space: ColorSpace = "sRGB"
+) -> LoadedImage:
+    """Load one image as `load_image` does, and say what was done about its colours; an array is ``untagged``."""
     if pixel_limit < 1:
         raise UsageError(f"``pixel_limit={pixel_limit}``: give a number of pixels of at least 1")
     if isinstance(source, np.ndarray):
-        return _check_array(source)
+        return LoadedImage(_check_array(source), "untagged" if color_space == "sRGB" else "stored")
     if not isinstance(source, (bytes, str, os.PathLike)):
         raise UsageError(
             f"an image of type {type(source).__name__}: give a path, the bytes of a file, or a uint8 H x W x 3 RGB "
@@ -62,7 +84,7 @@ def load_image(source: Source, *, pixel_limit: int = DEFAULT_PIXEL_LIMIT) -> NDA
     try:
         data = source if isinstance(source, bytes) else _read_file(name)
         try:
-            return _decode(data, pixel_limit)
+            return _decode(data, pixel_limit, color_space)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from error.__cause__
     except MemoryError as error:
@@ -106,10 +128,11 @@ def _read_file(name: str) -> bytes:
     )
 
 
-def _decode(data: bytes, pixel_limit: int) -> NDArray[np.uint8]:
+def _decode(data: bytes, pixel_limit: int, color_space: ColorSpace) -> LoadedImage:
     header = inspect_header(data)
     if header.width * header.height > pixel_limit:
         raise ImageError(
             f"{header.width} x {header.height} pixels, over the limit of {pixel_limit}; shrink it or raise the limit"
         )
-    return upright(decode(data, header), header.orientation)
+    conversion = STORED if color_space == "stored" else conversion_of(header.color, header.channels)
+    return LoadedImage(upright(decode(data, header, conversion), header.orientation), conversion.color)

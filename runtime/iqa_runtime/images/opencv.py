@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.color.conversion import Conversion
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, ImageHeader
 from iqa_runtime.images.pixels import in_bands, over_white
@@ -55,15 +56,15 @@ def decode_with_opencv(data: bytes, name: str, width: int, height: int, flags: i
     return pixels
 
 
-def to_rgb(pixels: NDArray[Any], header: ImageHeader) -> NDArray[np.uint8]:
+def to_rgb(pixels: NDArray[Any], header: ImageHeader, conversion: Conversion) -> NDArray[np.uint8]:
     """Make 8-bit RGB of what OpenCV decoded unchanged: gray, BGR or BGRA, 8 or 16 bits.
 
     16-bit samples keep their upper byte, as libpng, Pillow and OpenCV reduce them, so that training and scoring agree.
     """
-    return in_bands(lambda band: _band_to_rgb(pixels[band], header), header.height, header.width)
+    return in_bands(lambda band: _band_to_rgb(pixels[band], header, conversion), header.height, header.width)
 
 
-def _band_to_rgb(pixels: NDArray[Any], header: ImageHeader) -> NDArray[np.uint8]:
+def _band_to_rgb(pixels: NDArray[Any], header: ImageHeader, conversion: Conversion) -> NDArray[np.uint8]:
     is_gray = pixels.ndim == 2
     alpha = pixels[..., 3] if not is_gray and pixels.shape[2] == 4 else None
     if is_gray and header.transparent_gray is not None:
@@ -74,6 +75,5 @@ def _band_to_rgb(pixels: NDArray[Any], header: ImageHeader) -> NDArray[np.uint8]
     if pixels.dtype == np.uint16:
         color = color >> 8
         alpha = None if alpha is None else alpha >> 8
-    if alpha is None:
-        return color.astype(np.uint8, copy=False)
-    return over_white(color, alpha, premultiplied=False)
+    color = conversion.apply(color.astype(np.uint8, copy=False))
+    return color if alpha is None else over_white(color, alpha, premultiplied=False)

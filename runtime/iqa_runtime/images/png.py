@@ -5,17 +5,23 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.color.conversion import Conversion
+from iqa_runtime.color.tags import UNTAGGED, ColorTag, inflated_profile
 from iqa_runtime.errors import ImageError
+from iqa_runtime.images.exif import exif_space
 from iqa_runtime.images.header import DAMAGED, Alpha, ImageHeader
 from iqa_runtime.images.opencv import decode_with_opencv, to_rgb
 from iqa_runtime.images.pixels import WHITE, in_bands, over_white
 from iqa_runtime.images.tiff_directory import exif_orientation
 
-_PNG_GRAY, _PNG_PALETTE = 0, 3
+_PNG_GRAY, _PNG_PALETTE, _PNG_GRAY_ALPHA = 0, 3, 4
+_COLOR_CHUNKS = {b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"}
+_PNG_UNIT = 100_000  # of gamma and chromaticities
 _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _COLOR_TYPE = 25  # where it lies in the file
 _ANCILLARY = 0x20  # set in the first letter of a chunk that may be passed over
@@ -28,6 +34,7 @@ def inspect_png(data: bytes) -> ImageHeader:
     width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
     alpha: Alpha = "straight" if color in (4, 6) else "none"
     orientation, transparent_gray, frames, position, has_pixels, kind = None, None, 0, 8, False, b""
+    tag = UNTAGGED
     while kind != b"IEND":
         if position + 12 > len(data):
             raise ImageError(f"truncated PNG: the file ends after {len(data)} bytes without an end chunk; {DAMAGED}")
@@ -52,6 +59,9 @@ def inspect_png(data: bytes) -> ImageHeader:
             alpha = "straight"
         elif kind == b"eXIf" and orientation is None:
             orientation = exif_orientation(data[body : position - 4])
+            tag = replace(tag, exif=exif_space(data[body : position - 4]))
+        elif kind in _COLOR_CHUNKS and not has_pixels:
+            tag = _with_color(tag, kind, data[body : position - 4])
         has_pixels |= kind == b"IDAT"
     if not has_pixels:
         raise ImageError(f"corrupt PNG: it holds no image data; {DAMAGED}")
@@ -63,10 +73,31 @@ def inspect_png(data: bytes) -> ImageHeader:
         depth=depth,
         alpha=alpha,
         transparent_gray=transparent_gray,
+        channels="gray" if color in (_PNG_GRAY, _PNG_GRAY_ALPHA) else "RGB",
+        color=tag,
     )
 
 
-def decode_png(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
+def _with_color(tag: ColorTag, kind: bytes, body: bytes) -> ColorTag:
+    """Add what a chunk says about colours; one that is of the wrong length says nothing."""
+    if kind == b"cICP" and len(body) == 4:
+        primaries, transfer, matrix, full_range = body
+        return replace(tag, cicp=(primaries, transfer, matrix, full_range))
+    if kind == b"iCCP" and tag.profile is None:
+        # A name of at most 79 bytes, a zero, and the method of compression, which is 0.
+        name, _, compressed = body.partition(b"\0")
+        sound = len(name) < 80 and compressed[:1] == b"\0"
+        return replace(tag, profile=inflated_profile(compressed[1:]) if sound else b"")
+    if kind == b"sRGB":
+        return replace(tag, srgb=True)
+    if kind == b"gAMA" and len(body) == 4:
+        return replace(tag, gamma=int.from_bytes(body) / _PNG_UNIT)
+    if kind == b"cHRM" and len(body) == 32:
+        return replace(tag, chromaticities=tuple(value / _PNG_UNIT for value in struct.unpack(">8I", body)))
+    return tag
+
+
+def decode_png(data: bytes, header: ImageHeader, conversion: Conversion) -> NDArray[np.uint8]:
     """Decode a file that `inspect_png` has accepted to uint8 H x W x 3 RGB.
 
     Raises
@@ -77,11 +108,13 @@ def decode_png(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     import cv2
 
     if data[_COLOR_TYPE] == _PNG_PALETTE:
-        return _decode_palette(data, header)
+        return _decode_palette(data, header, conversion)
     pixels = b"".join([data[:8], *(chunk for _, chunk in _chunks(data))])
     if header.depth <= 8 and header.alpha == "none" and header.transparent_gray is None:
-        return decode_with_opencv(pixels, "PNG", header.width, header.height, cv2.IMREAD_COLOR_RGB)
-    return to_rgb(decode_with_opencv(pixels, "PNG", header.width, header.height, cv2.IMREAD_UNCHANGED), header)
+        rgb = decode_with_opencv(pixels, "PNG", header.width, header.height, cv2.IMREAD_COLOR_RGB)
+        return conversion.apply(rgb)
+    stored = decode_with_opencv(pixels, "PNG", header.width, header.height, cv2.IMREAD_UNCHANGED)
+    return to_rgb(stored, header, conversion)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -96,7 +129,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += 12 + length
 
 
-def _decode_palette(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
+def _decode_palette(data: bytes, header: ImageHeader, conversion: Conversion) -> NDArray[np.uint8]:
     """Decode the indices as gray, and look their colours up here: libpng makes those beyond the palette black."""
     import cv2
 
@@ -114,6 +147,7 @@ def _decode_palette(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
             parts.append(chunk)
     if palette is None:
         raise ImageError(f"corrupt PNG: its palette is missing; {DAMAGED}")
+    palette = conversion.apply(palette[None])[0]
     if alpha is not None and len(alpha) <= len(palette):
         palette = over_white(
             palette, np.pad(alpha, (0, len(palette) - len(alpha)), constant_values=WHITE), premultiplied=False

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.color.conversion import Conversion
+from iqa_runtime.color.tags import UNTAGGED, Channels, ColorTag
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, Alpha, ImageHeader
 from iqa_runtime.images.pixels import WHITE, in_bands, mix_inks, over_white
@@ -29,6 +31,7 @@ _REDUCED, _MASK = 1, 4  # bits of NewSubfileType: thumbnails and masks that belo
 _MAX_DIRECTORIES = 64  # more than any real file has
 _WHITE_IS_ZERO, _GRAY, _RGB, _CMYK = 0, 1, 2, 5
 _COLORS = {_WHITE_IS_ZERO: 1, _GRAY: 1, _RGB: 3, PALETTE: 1, _CMYK: 4, YCBCR: 3}
+_CHANNELS: dict[int, Channels] = {_WHITE_IS_ZERO: "gray", _GRAY: "gray", _CMYK: "CMYK"}
 _UNSIGNED, _FLOAT, _VOID = 1, 3, 4
 _DEPTHS = {  # bits per sample by SampleFormat and PhotometricInterpretation
     _UNSIGNED: {
@@ -96,12 +99,21 @@ def inspect_tiff(data: bytes) -> ImageHeader:
         depth=min(page.bits, 16),
         alpha=page.alpha,
         parsed=page,
+        channels=_CHANNELS.get(page.photometric, "RGB"),
+        color=_color_tag(data, directory),
     )
     check_extent(page, len(data))
     return header
 
 
-def decode_tiff(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
+def _color_tag(data: bytes, directory: Directory) -> ColorTag:
+    if Tag.ICC_PROFILE not in directory:
+        return UNTAGGED
+    begin, end = directory[Tag.ICC_PROFILE]
+    return ColorTag(profile=data[begin:end])
+
+
+def decode_tiff(data: bytes, header: ImageHeader, conversion: Conversion) -> NDArray[np.uint8]:
     """Decode a file that `inspect_tiff` has accepted.
 
     Returns
@@ -117,11 +129,11 @@ def decode_tiff(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     page: Page = header.parsed
     samples = samples_of(data, page)
     if page.samples == page.colors == 3:
-        return samples
-    return in_bands(lambda band: _rgb_of(samples[band], page), page.height, page.width)
+        return conversion.apply(samples)
+    return in_bands(lambda band: _rgb_of(samples[band], page, conversion), page.height, page.width)
 
 
-def _rgb_of(samples: NDArray[np.uint8], page: Page) -> NDArray[np.uint8]:
+def _rgb_of(samples: NDArray[np.uint8], page: Page, conversion: Conversion) -> NDArray[np.uint8]:
     """Turn some rows of channels into RGB, or gray of one channel."""
     color = samples[..., : page.colors]
     if page.photometric == PALETTE:
@@ -131,12 +143,15 @@ def _rgb_of(samples: NDArray[np.uint8], page: Page) -> NDArray[np.uint8]:
         color = palette.astype(np.uint8)[samples[..., 0]]
     if page.photometric == _WHITE_IS_ZERO:
         color = WHITE - color
-    elif page.photometric == _CMYK:
+    elif page.photometric == _CMYK and not conversion.takes_inks:
         color = mix_inks(color)
-    if page.alpha != "none":
-        alpha = samples[..., page.colors + page.alpha_index]
-        color = over_white(color, alpha, premultiplied=page.alpha == "premultiplied")
-    return color
+    if page.alpha == "none":
+        return conversion.apply(color)
+    alpha = samples[..., page.colors + page.alpha_index]
+    if page.alpha == "premultiplied" and not conversion.takes_inks:
+        # What is multiplied is no colour of the space; what it becomes over white is.
+        return conversion.apply(over_white(color, alpha, premultiplied=True))
+    return over_white(conversion.apply(color), alpha, premultiplied=page.alpha == "premultiplied")
 
 
 def _describe(directory: Directory, form: Form) -> Page:

@@ -43,6 +43,7 @@ class Tag(IntEnum):
     YCBCR_COEFFICIENTS = 529
     YCBCR_SUBSAMPLING = 530
     REFERENCE_BLACK_WHITE = 532
+    ICC_PROFILE = 34675
     DNG_VERSION = 50706
 
 
@@ -132,6 +133,8 @@ def read_start(data: bytes) -> tuple[Form, int]:
 def read_directory(data: bytes, form: Form, position: int, wanted: Collection[int]) -> tuple[Directory, int]:
     """Return the `wanted` tags of the directory at `position`, and that of the next; 0 if this is the last.
 
+    Of a profile, not the bytes are returned but where they begin and end.
+
     Raises
     ------
     ImageError
@@ -153,6 +156,9 @@ def read_directory(data: bytes, form: Form, position: int, wanted: Collection[in
         if tag == Tag.ORIENTATION:
             directory[tag] = (_read_orientation(data, form, entry),)
             continue
+        if tag == Tag.ICC_PROFILE:
+            directory[tag] = _extent(data, form, entry)
+            continue
         values = _read_values(data, form, entry)
         # A tag that counted for nothing would have its default, which makes other pixels.
         if kind not in _ALLOWED_TYPES.get(tag, {kind}) or min(values, default=-1) < 0:
@@ -171,6 +177,16 @@ def _read_values(data: bytes, form: Form, entry: int) -> tuple[int, ...]:
     if length > _MAX_VALUES:
         raise ImageError(f"corrupt TIFF: tag {tag} has {count} values; {DAMAGED}")
     return struct.unpack_from(f"{form.order}{length}{code[0]}", data, _place_of_values(data, form, entry, code))
+
+
+def _extent(data: bytes, form: Form, entry: int) -> tuple[int, int]:
+    """Return where bytes begin and end; nowhere if they are not all in the file."""
+    (count,) = struct.unpack_from(form.order + form.place, data, entry + 4)
+    try:
+        begin = _place_of_values(data, form, entry, "B")
+    except struct.error:
+        return 0, 0
+    return (begin, begin + count) if begin + count <= len(data) else (0, 0)
 
 
 def _read_orientation(data: bytes, form: Form, entry: int) -> int:

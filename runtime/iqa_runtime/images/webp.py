@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.color.conversion import Conversion
+from iqa_runtime.color.tags import UNTAGGED
 from iqa_runtime.errors import ImageError
+from iqa_runtime.images.exif import exif_space
 from iqa_runtime.images.header import DAMAGED, ImageHeader
 from iqa_runtime.images.opencv import decode_with_opencv, to_rgb
 from iqa_runtime.images.tiff_directory import exif_orientation
 
-_WEBP_ANIMATION, _WEBP_EXIF, _WEBP_ALPHA = 0x02, 0x08, 0x10
+_WEBP_ANIMATION, _WEBP_EXIF, _WEBP_ALPHA, _WEBP_PROFILE = 0x02, 0x08, 0x10, 0x20
 
 
 def inspect_webp(data: bytes) -> ImageHeader:
@@ -22,7 +26,7 @@ def inspect_webp(data: bytes) -> ImageHeader:
         raise ImageError(f"truncated WebP: it should have {end} bytes and has {len(data)}; {DAMAGED}")
     canvas: tuple[int, int] | None = None
     frame: tuple[int, int] | None = None
-    alpha, has_exif, orientation, position = False, False, None, 12
+    alpha, flags, orientation, color, position = False, 0, None, UNTAGGED, 12
     while position < end:
         kind, length = struct.unpack_from("<4sI", data, position)
         body, position = position + 8, position + 8 + length + length % 2
@@ -33,7 +37,6 @@ def inspect_webp(data: bytes) -> ImageHeader:
             if flags & _WEBP_ANIMATION:
                 raise ImageError("an animated WebP; a score is of one image: extract a frame")
             alpha |= bool(flags & _WEBP_ALPHA)
-            has_exif = bool(flags & _WEBP_EXIF)
             canvas = width_low + (width_high << 16) + 1, height_low + (height_high << 16) + 1
         elif kind == b"VP8 " and frame is None:
             width, height = struct.unpack_from("<6xHH", data, body)
@@ -42,8 +45,11 @@ def inspect_webp(data: bytes) -> ImageHeader:
             (bits,) = struct.unpack_from("<xI", data, body)
             frame = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
             alpha |= bool(bits >> 28 & 1)
-        elif kind == b"EXIF" and has_exif and orientation is None:
-            orientation = exif_orientation(data[body : body + length])
+        elif kind == b"EXIF" and flags & _WEBP_EXIF and orientation is None:
+            exif = data[body : body + length]
+            orientation, color = exif_orientation(exif), replace(color, exif=exif_space(exif))
+        elif kind == b"ICCP" and flags & _WEBP_PROFILE and color.profile is None:
+            color = replace(color, profile=data[body : body + length])
     if frame is None or canvas not in (None, frame):
         raise ImageError(f"corrupt WebP: no image data of the size its header says; {DAMAGED}")
     return ImageHeader(
@@ -52,10 +58,11 @@ def inspect_webp(data: bytes) -> ImageHeader:
         height=frame[1],
         orientation=orientation or 1,
         alpha="straight" if alpha else "none",
+        color=color,
     )
 
 
-def decode_webp(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
+def decode_webp(data: bytes, header: ImageHeader, conversion: Conversion) -> NDArray[np.uint8]:
     """Decode a file that `inspect_webp` has accepted to uint8 H x W x 3 RGB.
 
     Raises
@@ -66,5 +73,7 @@ def decode_webp(data: bytes, header: ImageHeader) -> NDArray[np.uint8]:
     import cv2
 
     if header.alpha == "none":
-        return decode_with_opencv(data, "WebP", header.width, header.height, cv2.IMREAD_COLOR_RGB)
-    return to_rgb(decode_with_opencv(data, "WebP", header.width, header.height, cv2.IMREAD_UNCHANGED), header)
+        rgb = decode_with_opencv(data, "WebP", header.width, header.height, cv2.IMREAD_COLOR_RGB)
+        return conversion.apply(rgb)
+    pixels = decode_with_opencv(data, "WebP", header.width, header.height, cv2.IMREAD_UNCHANGED)
+    return to_rgb(pixels, header, conversion)

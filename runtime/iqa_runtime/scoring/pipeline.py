@@ -37,7 +37,7 @@ class _Tally:
         self, prepared: Prepared, items: int, area: MapAccumulator | None, picture: RestoredAccumulator | None
     ) -> None:
         self.path, self.width, self.height = prepared.path, prepared.width, prepared.height
-        self.seconds, self.error = prepared.seconds, prepared.error
+        self.color, self.seconds, self.error = prepared.color, prepared.seconds, prepared.error
         self.items = items
         self.scores: list[float] = []
         self.map = area
@@ -228,6 +228,7 @@ class Pipeline:
             backend=f"{self._backend.name} {self._backend.provider}",
             width=tally.width,
             height=tally.height,
+            color=tally.color,
             patches=tally.items * self._image.per_item if scored else 0,
             patch_scores=tuple(tally.scores) if scored else (),
             milliseconds=1000 * tally.seconds,

@@ -15,9 +15,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.contract import Contract, PatchPlan
+from iqa_runtime.contract import ColorSpace, Contract, PatchPlan
 from iqa_runtime.errors import ImageError, IqaError, UsageError
-from iqa_runtime.images.loading import Source, load_image
+from iqa_runtime.images.loading import Source, load_with_color
 from iqa_runtime.kernels import resize
 from iqa_runtime.kernels.patches_numpy import cut
 from iqa_runtime.kernels.resizing import Region
@@ -113,6 +113,7 @@ class Prepared:
     seconds: float = 0.0
     width: int | None = None
     height: int | None = None
+    color: str | None = None
     subject: Subject | None = None
     error: IqaError | None = None
 
@@ -141,7 +142,8 @@ class Preparer:
         self._pixel_limit = pixel_limit
         image = contract.input("image")
         self._resize = None if image is None else image.resize
-        self._references = ReferenceStore(pixel_limit, self._resize)
+        self._color_space: ColorSpace = "sRGB" if image is None else image.color_space
+        self._references = ReferenceStore(pixel_limit, self._resize, self._color_space)
         if patch_plan.kind != "grid":  # the other kinds give the same number of crops for every image
             self._place(patch_plan.size, patch_plan.size)
 
@@ -165,7 +167,8 @@ class Preparer:
         began = perf_counter()
         prepared = Prepared(os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else None)
         try:
-            image = load_image(source, pixel_limit=self._pixel_limit)
+            loaded = load_with_color(source, pixel_limit=self._pixel_limit, color_space=self._color_space)
+            image, prepared.color = loaded.pixels, loaded.color
             prepared.height, prepared.width = image.shape[:2]
             prepared.subject = self._subject(image, reference, crops_alone=crops_alone)
             if crops_alone:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend
-from iqa_runtime.contract import Resize
+from iqa_runtime.contract import ColorSpace, Resize
 from iqa_runtime.forking import tell_after_fork
 from iqa_runtime.images.loading import Source, load_image
 from iqa_runtime.scoring.crops import CropInput
@@ -60,11 +60,14 @@ class ReferenceStore:
         Most pixels an image may have.
     resize
         How references are resized; None if they stay as they are.
+    color_space
+        Of the artefact's inputs.
     """
 
-    def __init__(self, pixel_limit: int, resize: Resize | None) -> None:
+    def __init__(self, pixel_limit: int, resize: Resize | None, color_space: ColorSpace = "sRGB") -> None:
         self._pixel_limit = pixel_limit
         self._resize = resize
+        self._color_space = color_space
         self._lock = Lock()
         self._entries: OrderedDict[Hashable, Future[Reference]] = OrderedDict()
         tell_after_fork(self)
@@ -101,7 +104,7 @@ class ReferenceStore:
         return future.result()
 
     def _load(self, source: Source) -> Reference:
-        image = load_image(source, pixel_limit=self._pixel_limit)
+        image = load_image(source, pixel_limit=self._pixel_limit, color_space=self._color_space)
         return Reference(at_judged_size(image, self._resize, self._pixel_limit), *image.shape[:2])
 
 

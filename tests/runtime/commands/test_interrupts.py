@@ -29,9 +29,9 @@ from iqa_runtime.commands.rows import WRITERS
 from iqa_runtime.commands.run import main
 from iqa_runtime.scoring import preparation
 
-loaded, written = preparation.load_image, 0
+loaded, written = preparation.load_with_color, 0
 
-def load_image(source, **options):
+def load_with_color(source, **options):
     if source.endswith("endless.png"):
         threading.Event().wait()
     return loaded(source, **options)
@@ -45,7 +45,7 @@ def counted(write):
             Path("there").touch()
     return write_and_tell
 
-preparation.load_image = load_image
+preparation.load_with_color = load_with_color
 for kind in WRITERS.values():
     kind.write = counted(kind.write)
 main()

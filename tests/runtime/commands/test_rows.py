@@ -39,12 +39,12 @@ ARTEFACT = "3f2a9c01d47e:random:20:7"
 
 
 def good(path="a.jpg", score=0.1 + 0.2):
-    values = (path, score, [0.0, 100.0], "higher", 640, 480, 5, 12.345, ARTEFACT, None)
+    values = (path, score, [0.0, 100.0], "higher", 640, 480, "Display P3 -> sRGB", 5, 12.345, ARTEFACT, None)
     return dict(zip(KEYS, values, strict=True))
 
 
 def bad(path="b.jpg", error='b.jpg: truncated, says the\n"decoder"'):
-    return dict(zip(KEYS, (path, None, [0.0, 100.0], "higher", None, None, 0, 0.5, ARTEFACT, error), strict=True))
+    return dict(zip(KEYS, (path, None, [0.0, 100.0], "higher", None, None, None, 0, 0.5, ARTEFACT, error), strict=True))
 
 
 def written(form, rows, title=""):
@@ -71,7 +71,7 @@ def test_json_lines_is_one_object_a_line():
 def test_csv_has_the_keys_as_header_and_empty_for_null():
     text = written(Format.CSV, [good(), bad()])
     first, second = csv.DictReader(io.StringIO(text, newline=""))
-    assert text.startswith("path,score,range,direction,width,height,patches,milliseconds,artefact,error\n")
+    assert text.startswith("path,score,range,direction,width,height,color,patches,milliseconds,artefact,error\n")
     assert first == {**{key: str(value) for key, value in good().items()}, "range": "0.0 100.0", "error": ""}
     assert (second["score"], second["width"], second["error"]) == ("", "", bad()["error"])
 

@@ -20,6 +20,7 @@ from iqa_runtime import BackendError, Scorer, UsageError
 from iqa_runtime.backends import base
 from iqa_runtime.backends.batch_run import BatchRun
 from iqa_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+from iqa_runtime.images.loading import LoadedImage
 from iqa_runtime.scoring import crops, pipeline, preparation
 
 Noise = Callable[..., NDArray[np.uint8]]
@@ -111,7 +112,7 @@ def test_few_decoded_images_are_alive_at_a_time(
         with changed:
             alive -= 1
 
-    def decode(source: Any, *, pixel_limit: int) -> NDArray[np.uint8]:
+    def decode(source: Any, *, pixel_limit: int, color_space: str) -> LoadedImage:
         nonlocal alive, decoded, most
         image = noise(160, 160, len(source) + pixel_limit % 2)
         weakref.finalize(image, gone)
@@ -120,9 +121,9 @@ def test_few_decoded_images_are_alive_at_a_time(
             decoded += 1
             most = max(most, alive)
             changed.notify()
-        return image
+        return LoadedImage(image, color_space)
 
-    monkeypatch.setattr(preparation, "load_image", decode)
+    monkeypatch.setattr(preparation, "load_with_color", decode)
     with Scorer(artefacts.mean(), threads=threads, batch_size=16, crops=crops) as scorer:
         for _ in scorer.score_many(sources()):
             # The threads decode all they have been given before the next one is given out.

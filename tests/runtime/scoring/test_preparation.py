@@ -12,7 +12,7 @@ import pytest
 
 from iqa_runtime import PatchPlan, read_contract
 from iqa_runtime.errors import ImageError
-from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, LoadedImage
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import parse_patch_plan
 from iqa_runtime.scoring.preparation import Preparer, prefetch
@@ -111,13 +111,13 @@ def test_a_surprise_of_one_image_is_its_error_alone(
     contract = artefacts.contract()
     preparer = Preparer(contract, contract.patch_plan, pixel_limit=DEFAULT_PIXEL_LIMIT)
 
-    def load(source: Any, *, pixel_limit: int) -> Any:
+    def load(source: Any, *, pixel_limit: int, color_space: str) -> LoadedImage:
         assert pixel_limit == DEFAULT_PIXEL_LIMIT
         if isinstance(source, str):
             raise surprise
-        return source
+        return LoadedImage(source, color_space)
 
-    monkeypatch.setattr("iqa_runtime.scoring.preparation.load_image", load)
+    monkeypatch.setattr("iqa_runtime.scoring.preparation.load_with_color", load)
     good = noise(64, 64)
     prepared = list(prefetch(lambda source: preparer.prepare(source, None), [good, "bad.jpg", good], 2, 1))
     assert [entry.error is None for entry in prepared] == [True, False, True]

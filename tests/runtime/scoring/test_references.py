@@ -46,9 +46,9 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     decoded: list[Any] = []
     original = references.load_image
 
-    def counted(source: Any, *, pixel_limit: int) -> NDArray[np.uint8]:
+    def counted(source: Any, **options: Any) -> NDArray[np.uint8]:
         decoded.append(source)
-        return original(source, pixel_limit=pixel_limit)
+        return original(source, **options)
 
     monkeypatch.setattr(references, "load_image", counted)
     return decoded
