@@ -12,14 +12,16 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.color.conversion import Conversion
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import ADVICE, DAMAGED, ImageHeader
+
+if TYPE_CHECKING:
+    from iqa_runtime.color.conversion import Conversion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

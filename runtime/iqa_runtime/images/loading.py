@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.color.conversion import STORED, conversion_of
 from iqa_runtime.contract import ColorSpace
 from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_runtime.images.formats import decode, inspect_header
@@ -129,6 +128,8 @@ def _read_file(name: str) -> bytes:
 
 
 def _decode(data: bytes, pixel_limit: int, color_space: ColorSpace) -> LoadedImage:
+    from iqa_runtime.color.conversion import STORED, conversion_of  # with the first file: importing stays quick
+
     header = inspect_header(data)
     if header.width * header.height > pixel_limit:
         raise ImageError(

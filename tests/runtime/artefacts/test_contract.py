@@ -381,6 +381,13 @@ def test_what_schema_2_can_say(artefacts: Any, change: Any) -> None:
         (lambda fields: fields["score"].update(low=None), r"at `\$\.score\.bounded`"),
         (lambda fields: fields.update(task="fr"), r"'fr' with no reference - at `\$\.task`"),
         (lambda fields: fields["inputs"].append({**fields["inputs"][0], "name": "reference"}), r"at `\$\.task`"),
+        (
+            lambda fields: (
+                fields.update(task="fr"),
+                fields["inputs"].append({**fields["inputs"][0], "name": "reference", "color_space": "stored"}),
+            ),
+            "image is in sRGB, reference in stored",
+        ),
         (lambda fields: fields["weights"].update(file="../../etc/passwd"), r"at `\$\.weights\.file`"),
         (lambda fields: fields["inputs"][0].update(resize={**SQUARE, "size": 32}), r"resize\.size`"),
         (lambda fields: fields["inputs"][0].update(resize={**SQUARE, "size": [0, 32]}), r"resize\.size`"),

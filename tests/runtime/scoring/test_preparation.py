@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import icc
 from iqa_runtime import PatchPlan, read_contract
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, LoadedImage
@@ -125,6 +129,24 @@ def test_a_surprise_of_one_image_is_its_error_alone(
     assert isinstance(error, ImageError)
     assert "bad.jpg" in str(error)
     assert ("not enough memory" in str(error)) == isinstance(surprise, MemoryError)
+
+
+def test_colours_are_converted_or_stay_as_stored(artefacts: Any) -> None:
+    stream = BytesIO()
+    picture = Image.new("RGB", (64, 64), (200, 80, 40))
+    picture.save(stream, "PNG", icc_profile=icc.matrix_profile(icc.DISPLAY_P3, icc.SRGB_CURVE))
+    data, found = stream.getvalue(), {}
+    for color_space in ("sRGB", "stored"):
+        with_reference = read_contract(artefacts.difference(f"difference_{color_space}"))
+        inputs = tuple(replace(tensor, color_space=color_space) for tensor in with_reference.inputs)
+        contract = replace(with_reference, inputs=inputs)
+        prepared = Preparer(contract, contract.patch_plan, pixel_limit=DEFAULT_PIXEL_LIMIT).prepare(data, data)
+        assert prepared.subject is not None
+        assert prepared.subject.reference is not None
+        np.testing.assert_array_equal(prepared.subject.image, prepared.subject.reference.image)
+        found[prepared.color] = prepared.subject.image[0, 0].tolist()
+    assert found["stored"] == [200, 80, 40]
+    assert np.abs(np.subtract(found["Display P3 -> sRGB"], [216, 69, 17])).max() <= 1  # littleCMS, and its rounding
 
 
 def test_a_kept_error_holds_on_to_no_frames(artefacts: Any, noise: Any, save_png: Any, tmp_path: Any) -> None:
