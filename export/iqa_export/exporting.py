@@ -185,7 +185,7 @@ def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Writte
 
 def _write_baked(request: Request, network: nn.Module, photograph: Path, artefact: Path) -> _Written:
     system, choice, plan = request.system, request.choice, request.patch_plan
-    pixels = load_image(photograph)
+    pixels = load_image(photograph, color_space=system.crop_input("reference").color_space)
     height, width = pixels.shape[:2]
     pixels = at_judged_size(pixels, request.resize, DEFAULT_PIXEL_LIMIT)
     encoder, _ = system.reference_split(network, choice)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from iqa_runtime.color.curves import BadProfileError
 from iqa_runtime.color.tags import Channels
 
+_BAND_PIXELS = 1 << 20  # converted at a time: Pillow's copies stay small beside the picture
 _MODES = {"RGB": "RGB", "gray": "L", "CMYK": "CMYK"}
 
 
@@ -54,8 +55,13 @@ def table_conversion(profile: bytes, channels: Channels) -> Callable[[NDArray[np
 
     def convert(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = samples.shape[:2]
-        picture = Image.frombytes(mode, (width, height), np.ascontiguousarray(samples).tobytes())
-        converted: Any = ImageCms.applyTransform(picture, transform)
-        return np.asarray(converted)
+        image = np.empty((height, width, 3), np.uint8)
+        rows = max(_BAND_PIXELS // width, 1)
+        for top in range(0, height, rows):
+            band = np.ascontiguousarray(samples[top : top + rows])
+            picture = Image.frombytes(mode, (width, len(band)), band.tobytes())
+            converted: Any = ImageCms.applyTransform(picture, transform)
+            image[top : top + rows] = converted
+        return image
 
     return convert
