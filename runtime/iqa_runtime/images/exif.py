@@ -19,11 +19,13 @@ def exif_space(data: bytes) -> ExifSpace | None:
     Parameters
     ----------
     data
-        The block, with or without its ``Exif`` prefix.
+        The block, with or without its ``Exif`` prefix; or a TIFF file.
     """
     data = data.removeprefix(b"Exif\0\0")
     try:
         form, position = read_start(data)
+        if form.big:
+            return None
         exif = _number(form, "I", _find(data, form, position, _EXIF))
         space = _number(form, "H", _find(data, form, exif, _COLOR_SPACE))
         if space == _SRGB:

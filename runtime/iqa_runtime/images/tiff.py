@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.color.conversion import Conversion
-from iqa_runtime.color.tags import UNTAGGED, Channels, ColorTag
+from iqa_runtime.color.tags import Channels, ColorTag
 from iqa_runtime.errors import ImageError
+from iqa_runtime.images.exif import exif_space
 from iqa_runtime.images.header import DAMAGED, Alpha, ImageHeader
 from iqa_runtime.images.pixels import WHITE, in_bands, mix_inks, over_white
 from iqa_runtime.images.tiff_blocks import (
@@ -107,10 +108,11 @@ def inspect_tiff(data: bytes) -> ImageHeader:
 
 
 def _color_tag(data: bytes, directory: Directory) -> ColorTag:
+    exif = exif_space(data)  # which has the layout of this file
     if Tag.ICC_PROFILE not in directory:
-        return UNTAGGED
+        return ColorTag(exif=exif)
     begin, end = directory[Tag.ICC_PROFILE]
-    return ColorTag(profile=data[begin:end])
+    return ColorTag(profile=data[begin:end], exif=exif)
 
 
 def decode_tiff(data: bytes, header: ImageHeader, conversion: Conversion) -> NDArray[np.uint8]:

@@ -319,6 +319,12 @@ def test_exif_says_what_colours_are(form: str, order: str, space: int | None, in
     assert load_with_color(encoded(picture("RGB"), form, P3, exif=block)).color == "Display P3 -> sRGB"
 
 
+@pytest.mark.parametrize(("big", "color"), [(False, "sRGB"), (True, "untagged")])
+def test_exif_of_tiff_is_in_its_own_directory(big: bool, color: str) -> None:
+    data = encoded(picture("RGB"), "TIFF", exif=exif_block("<", 1, None), big_tiff=big)
+    assert load_with_color(data).color == color
+
+
 def test_cut_exif_says_nothing_and_harms_nothing() -> None:
     block = exif_block(">", 65535, b"R03\0")
     for length in range(6, len(block) - 4):
