@@ -147,7 +147,7 @@ def test_a_name_alone_says_nothing() -> None:
 
 
 def test_gray_pixels_take_a_profile_of_rgb_but_not_the_other_way_round() -> None:
-    assert of_profile(P3, "gray").color in ("sRGB", "Display P3 -> sRGB")
+    assert of_profile(P3, "gray").color == "Display P3 -> sRGB"
     grays = samples(1).repeat(3, axis=2)
     np.testing.assert_array_equal(of_profile(P3, "gray").apply(grays.copy()), grays)
     assert of_profile(icc.gray_profile(icc.GAMMA_2_2), "RGB").color == "profile damaged"
