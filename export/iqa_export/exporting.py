@@ -44,9 +44,9 @@ from iqa_runtime.backends import GraphSpec
 from iqa_runtime.contract import BakedReference, Contract, FileDigest, PatchPlan, Resize, TensorInput, Weights
 from iqa_runtime.errors import UsageError
 from iqa_runtime.files.overwriting import check_output, replaced_at_once, write_at_once
-from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, load_image
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.patch_plans import positions
-from iqa_runtime.scoring.resizing import at_judged_size, with_resize
+from iqa_runtime.scoring.resizing import load_judged, with_resize
 
 PARITY_BATCHES = (1, 4)
 
@@ -185,9 +185,9 @@ def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Writte
 
 def _write_baked(request: Request, network: nn.Module, photograph: Path, artefact: Path) -> _Written:
     system, choice, plan = request.system, request.choice, request.patch_plan
-    pixels = load_image(photograph, color_space=system.crop_input("reference").color_space)
-    height, width = pixels.shape[:2]
-    pixels = at_judged_size(pixels, request.resize, DEFAULT_PIXEL_LIMIT)
+    color_space = system.crop_input("reference").color_space
+    loaded = load_judged(photograph, request.resize, pixel_limit=DEFAULT_PIXEL_LIMIT, color_space=color_space)
+    pixels = loaded.pixels
     encoder, _ = system.reference_split(network, choice)
     count = len(positions(plan, *pixels.shape[:2]))
     crops = system.baked_crops(choice.task, count)
@@ -201,7 +201,7 @@ def _write_baked(request: Request, network: nn.Module, photograph: Path, artefac
     file = FileDigest.of_file(photograph)
     contract = replace(
         _contract(request, (system.crop_input("image", crops),)),
-        baked_reference=BakedReference(file=file.file, sha256=file.sha256, width=width, height=height),
+        baked_reference=BakedReference(file=file.file, sha256=file.sha256, width=loaded.width, height=loaded.height),
     )
     contract, macs = _write_artefact(request, system.baked(network, choice, features), contract, artefact)
     return _Written(artefact=artefact, contract=contract, macs=macs, baked=items)

@@ -16,7 +16,7 @@ from iqa_runtime.errors import UsageError
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, load_image
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import positions
-from iqa_runtime.scoring.resizing import at_judged_size
+from iqa_runtime.scoring.resizing import load_judged
 
 NOISE_ITEMS = 2
 _SEED = 20
@@ -72,7 +72,9 @@ def sample_inputs(contract: Contract) -> dict[str, NDArray[Any]]:
     image = _image(contract)
 
     def items(pictures: list[NDArray[np.uint8]]) -> NDArray[Any]:
-        return _items([at_judged_size(pixels, image.resize, DEFAULT_PIXEL_LIMIT) for pixels in pictures], image)
+        limit, space = DEFAULT_PIXEL_LIMIT, image.color_space
+        judged = [load_judged(pixels, image.resize, pixel_limit=limit, color_space=space) for pixels in pictures]
+        return _items([loaded.pixels for loaded in judged], image)
 
     random = np.random.RandomState(_SEED)
     photographs = sample_photographs()

@@ -36,6 +36,8 @@ class ImageHeader:
         What a pixel is stored as; a palette's colours are RGB.
     color
         What the file says about its colours.
+    shrink
+        At which part of its size a JPEG is decoded: one over 1, 2, 4 or 8; other formats have no such thing.
     parsed
         What the decoder of the format needs of all that was read, so that no file is parsed twice.
     """
@@ -49,6 +51,7 @@ class ImageHeader:
     transparent_gray: int | None = None
     channels: Channels = "RGB"
     color: ColorTag = UNTAGGED
+    shrink: int = 1
     parsed: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

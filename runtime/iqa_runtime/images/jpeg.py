@@ -69,7 +69,8 @@ def decode_jpeg(_data: bytes, header: ImageHeader, conversion: Conversion) -> ND
     Returns
     -------
     numpy.ndarray
-        uint8, H x W x 3, RGB, as stored: before the orientation is applied.
+        uint8, H x W x 3, RGB, as stored: before the orientation is applied. At the part of its size that the header
+        asks for, but for CMYK and rare samplings.
 
     Raises
     ------
@@ -80,7 +81,7 @@ def decode_jpeg(_data: bytes, header: ImageHeader, conversion: Conversion) -> ND
     if not _is_common(frame):
         return conversion.apply(_decode_rare(file, frame))
     if len(frame.sampling) < 4:
-        return conversion.apply(_decode_strictly(file, frame, "RGB")[0])
+        return conversion.apply(_decode_strictly(file, frame, "RGB", header.shrink)[0])
     inverted, clean = _decode_strictly(file, frame, "CMYK")
     return conversion.apply(WHITE - inverted) if conversion.takes_inks else _decode_loosely(clean, frame)
 
@@ -161,20 +162,22 @@ def _decode_loosely(clean: bytes, frame: Frame) -> NDArray[np.uint8]:
     return decode_with_opencv(clean, "JPEG", frame.width, frame.height, cv2.IMREAD_COLOR_RGB)
 
 
-def _decode_strictly(file: JpegFile, frame: Frame, colors: str) -> tuple[NDArray[np.uint8], bytes]:
+def _decode_strictly(file: JpegFile, frame: Frame, colors: str, shrink: int = 1) -> tuple[NDArray[np.uint8], bytes]:
     """Decode so that whatever is said about coefficients is an error; return what was decoded, too."""
     import simplejpeg
 
     clean = with_standard_markers(file)
+    # The scale is told by the size: sides of libjpeg are rounded up.
+    size = {"min_height": -(-frame.height // shrink), "min_width": -(-frame.width // shrink)}
     try:
         try:
-            return simplejpeg.decode_jpeg(clean, colors, strict=True), clean
+            return simplejpeg.decode_jpeg(clean, colors, strict=True, **size), clean
         except ValueError as error:
             if "extraneous bytes" not in str(error):
                 raise
         # Some cameras fill the data up before its restart and end markers.
         clean = _follow(file, frame)
-        return simplejpeg.decode_jpeg(clean, colors, strict=True), clean
+        return simplejpeg.decode_jpeg(clean, colors, strict=True, **size), clean
     except ValueError as error:
         if isinstance(error, ImageError):
             raise

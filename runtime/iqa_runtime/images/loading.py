@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,32 @@ Source = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 DEFAULT_PIXEL_LIMIT = 200_000_000
 """Pixels. Admits today's largest phone photographs (16320 x 12240); as 8-bit RGB they take 600 MB."""
 
+Draft = Callable[[int, int], tuple[int, int]]
+"""Of height and width of a picture, those that will be made of it."""
+
+_SHRINKS = (2, 4, 8)
+
 _MAX_FILE_BYTES = 2**31 - 1  # OpenCV counts the bytes of an encoded image in a signed 32-bit integer
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
-    """Pixels as `load_image` returns them, and what was done about their colours, see `iqa_runtime.Score`."""
+    """An image as it was loaded.
+
+    Attributes
+    ----------
+    pixels
+        As `load_image` returns them, smaller where that was allowed.
+    color
+        What was done about their colours, see `iqa_runtime.Score`.
+    height, width
+        Of the picture, upright, in pixels.
+    """
 
     pixels: NDArray[np.uint8]
     color: str
+    height: int
+    width: int
 
 
 def load_image(
@@ -67,13 +85,22 @@ def load_image(
 
 
 def load_with_color(
-    source: Source, *, pixel_limit: int = DEFAULT_PIXEL_LIMIT, color_space: ColorSpace = "sRGB"
+    source: Source,
+    *,
+    pixel_limit: int = DEFAULT_PIXEL_LIMIT,
+    color_space: ColorSpace = "sRGB",
+    draft: Draft | None = None,
 ) -> LoadedImage:
-    """Load one image as `load_image` does, and say what was done about its colours; an array is ``untagged``."""
+    """Load one image as `load_image` does, and say what was done about its colours; an array is ``untagged``.
+
+    With `draft` a JPEG is decoded at a half, a quarter or an eighth of its size where neither side gets shorter than
+    the size that `draft` makes of the picture's; as ``Image.draft`` of Pillow does, whose pixels these are.
+    """
     if pixel_limit < 1:
         raise UsageError(f"``pixel_limit={pixel_limit}``: give a number of pixels of at least 1")
     if isinstance(source, np.ndarray):
-        return LoadedImage(_check_array(source), "untagged" if color_space == "sRGB" else "stored")
+        pixels = _check_array(source)
+        return LoadedImage(pixels, "untagged" if color_space == "sRGB" else "stored", *pixels.shape[:2])
     if not isinstance(source, (bytes, str, os.PathLike)):
         raise UsageError(
             f"an image of type {type(source).__name__}: give a path, the bytes of a file, or a uint8 H x W x 3 RGB "
@@ -83,7 +110,7 @@ def load_with_color(
     try:
         data = source if isinstance(source, bytes) else _read_file(name)
         try:
-            return _decode(data, pixel_limit, color_space)
+            return _decode(data, pixel_limit, color_space, draft)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from error.__cause__
     except MemoryError as error:
@@ -127,7 +154,7 @@ def _read_file(name: str) -> bytes:
     )
 
 
-def _decode(data: bytes, pixel_limit: int, color_space: ColorSpace) -> LoadedImage:
+def _decode(data: bytes, pixel_limit: int, color_space: ColorSpace, draft: Draft | None) -> LoadedImage:
     from iqa_runtime.color.conversion import STORED, conversion_of  # with the first file: importing stays quick
 
     header = inspect_header(data)
@@ -136,4 +163,10 @@ def _decode(data: bytes, pixel_limit: int, color_space: ColorSpace) -> LoadedIma
             f"{header.width} x {header.height} pixels, over the limit of {pixel_limit}; shrink it or raise the limit"
         )
     conversion = STORED if color_space == "stored" else conversion_of(header.color, header.channels)
-    return LoadedImage(upright(decode(data, header, conversion), header.orientation), conversion.color)
+    height, width = (header.width, header.height) if header.orientation > 4 else (header.height, header.width)
+    if draft is not None:
+        least_height, least_width = draft(height, width)
+        fits = min(height // least_height, width // least_width)
+        header = replace(header, shrink=max((part for part in _SHRINKS if part <= fits), default=1))
+    pixels = upright(decode(data, header, conversion), header.orientation)
+    return LoadedImage(pixels, conversion.color, height, width)

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from iqa_runtime.contract import ColorSpace, Contract, PatchPlan
 from iqa_runtime.errors import ImageError, IqaError, UsageError
-from iqa_runtime.images.loading import Source, load_with_color
+from iqa_runtime.images.loading import LoadedImage, Source, load_with_color
 from iqa_runtime.kernels import resize
 from iqa_runtime.kernels.patches_numpy import cut
 from iqa_runtime.kernels.resizing import Region
 from iqa_runtime.scoring.patch_plans import format_patch_plan, positions
 from iqa_runtime.scoring.references import Reference, ReferenceStore
-from iqa_runtime.scoring.resizing import judged_size
+from iqa_runtime.scoring.resizing import draft_of, judged_size
 
 _SMALL_BYTES = 4 * 2**20
 """Of the crops of one image, as bytes of pixels: 27 crops of 224 x 224."""
@@ -143,6 +143,7 @@ class Preparer:
         image = contract.input("image")
         self._resize = None if image is None else image.resize
         self._color_space: ColorSpace = "sRGB" if image is None else image.color_space
+        self._draft = draft_of(self._resize, pixel_limit)
         self._references = ReferenceStore(pixel_limit, self._resize, self._color_space)
         if patch_plan.kind != "grid":  # the other kinds give the same number of crops for every image
             self._place(patch_plan.size, patch_plan.size)
@@ -167,10 +168,11 @@ class Preparer:
         began = perf_counter()
         prepared = Prepared(os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else None)
         try:
-            loaded = load_with_color(source, pixel_limit=self._pixel_limit, color_space=self._color_space)
-            image, prepared.color = loaded.pixels, loaded.color
-            prepared.height, prepared.width = image.shape[:2]
-            prepared.subject = self._subject(image, reference, crops_alone=crops_alone)
+            loaded = load_with_color(
+                source, pixel_limit=self._pixel_limit, color_space=self._color_space, draft=self._draft
+            )
+            prepared.height, prepared.width, prepared.color = loaded.height, loaded.width, loaded.color
+            prepared.subject = self._subject(loaded, reference, crops_alone=crops_alone)
             if crops_alone:
                 prepared.subject = prepared.subject.crops_alone(self._patch_plan.size)
         except IqaError as error:
@@ -185,12 +187,12 @@ class Preparer:
         prepared.seconds = perf_counter() - began
         return prepared
 
-    def _subject(self, image: NDArray[np.uint8], source: Source | None, *, crops_alone: bool) -> Subject:
-        height, width = image.shape[:2]
+    def _subject(self, loaded: LoadedImage, source: Source | None, *, crops_alone: bool) -> Subject:
+        image, height, width = loaded.pixels, loaded.height, loaded.width
         self._check_baked_size(height, width)
         size = judged_size(self._resize, height, width, self._pixel_limit)
         placed = cuts = self._place(*size)
-        if self._resize is not None and size != (height, width):
+        if self._resize is not None and size != image.shape[:2]:
             region = _region_of(placed, self._patch_plan.size, size) if crops_alone else (0, 0, *size)
             image = resize(image, size, self._resize.filter, region=region)
             cuts = placed - np.array(region[:2])

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from iqa_runtime.backends import Backend
 from iqa_runtime.contract import ColorSpace, Resize
 from iqa_runtime.forking import tell_after_fork
-from iqa_runtime.images.loading import Source, load_image
+from iqa_runtime.images.loading import Source
 from iqa_runtime.scoring.crops import CropInput
-from iqa_runtime.scoring.resizing import at_judged_size
+from iqa_runtime.scoring.resizing import load_judged
 
 DECODED_REFERENCES = 4
 """Decoded references kept: one serves a whole run, a few serve pairs that come grouped by reference."""
@@ -104,8 +104,8 @@ class ReferenceStore:
         return future.result()
 
     def _load(self, source: Source) -> Reference:
-        image = load_image(source, pixel_limit=self._pixel_limit, color_space=self._color_space)
-        return Reference(at_judged_size(image, self._resize, self._pixel_limit), *image.shape[:2])
+        loaded = load_judged(source, self._resize, pixel_limit=self._pixel_limit, color_space=self._color_space)
+        return Reference(loaded.pixels, loaded.height, loaded.width)
 
 
 def _source_key(source: Source) -> Hashable | None:

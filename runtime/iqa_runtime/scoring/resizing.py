@@ -7,12 +7,10 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from iqa_runtime.artefacts.contract_rules import about_resize
-from iqa_runtime.contract import Contract, Resize
+from iqa_runtime.contract import ColorSpace, Contract, Resize
 from iqa_runtime.errors import ImageError, UsageError
+from iqa_runtime.images.loading import Draft, LoadedImage, Source, load_with_color
 from iqa_runtime.kernels import MAX_RESIZED_SIDE, resize
 
 NOTHING = "none"
@@ -64,16 +62,26 @@ def judged_size(how: Resize | None, height: int, width: int, pixel_limit: int) -
     return size
 
 
-def at_judged_size(image: NDArray[np.uint8], how: Resize | None, pixel_limit: int) -> NDArray[np.uint8]:
-    """Return a picture, H x W x 3, at the size it is judged at; itself if that is its own.
+def draft_of(how: Resize | None, pixel_limit: int) -> Draft | None:
+    """Return what tells a decoder how small a JPEG may be decoded; None where that is not part of `how`."""
+    if how is None or not how.draft:
+        return None
+    return lambda height, width: judged_size(how, height, width, pixel_limit)
+
+
+def load_judged(source: Source, how: Resize | None, *, pixel_limit: int, color_space: ColorSpace) -> LoadedImage:
+    """Load an image at the size it is judged at.
 
     Raises
     ------
-    ImageError
-        As `judged_size`.
+    FileError, ImageError, UsageError
+        As `iqa_runtime.images.load_image` and `judged_size`.
     """
-    size = judged_size(how, image.shape[0], image.shape[1], pixel_limit)
-    return image if how is None or size == image.shape[:2] else resize(image, size, how.filter)
+    loaded = load_with_color(source, pixel_limit=pixel_limit, color_space=color_space, draft=draft_of(how, pixel_limit))
+    size = judged_size(how, loaded.height, loaded.width, pixel_limit)
+    if how is None or size == loaded.pixels.shape[:2]:
+        return loaded
+    return replace(loaded, pixels=resize(loaded.pixels, size, how.filter))
 
 
 def parse_resize(text: str) -> Resize | None:

@@ -112,7 +112,7 @@ def test_few_decoded_images_are_alive_at_a_time(
         with changed:
             alive -= 1
 
-    def decode(source: Any, *, pixel_limit: int, color_space: str) -> LoadedImage:
+    def decode(source: Any, *, pixel_limit: int, color_space: str, **_: object) -> LoadedImage:
         nonlocal alive, decoded, most
         image = noise(160, 160, len(source) + pixel_limit % 2)
         weakref.finalize(image, gone)
@@ -121,7 +121,7 @@ def test_few_decoded_images_are_alive_at_a_time(
             decoded += 1
             most = max(most, alive)
             changed.notify()
-        return LoadedImage(image, color_space)
+        return LoadedImage(image, color_space, *image.shape[:2])
 
     monkeypatch.setattr(preparation, "load_with_color", decode)
     with Scorer(artefacts.mean(), threads=threads, batch_size=16, crops=crops) as scorer:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter, ImageOps
 
 from iqa_runtime import Scorer, UsageError, read_contract
 from iqa_runtime.contract import Resize
 from iqa_runtime.errors import ImageError
-from iqa_runtime.scoring.resizing import format_resize, judged_size, parse_resize, resized_size, with_resize
+from iqa_runtime.scoring.resizing import (
+    format_resize,
+    judged_size,
+    load_judged,
+    parse_resize,
+    resized_size,
+    with_resize,
+)
 
 SUM = 1e-6
 """Five crops in one float32 sum, or each in its own: pixels are 0 to 1, and a float32 has 24 bits."""
@@ -125,6 +134,48 @@ def test_references_are_resized_alike(artefacts: Any, noise: Any, form: str) -> 
         assert other.score(image, reference).value == scorer.score(*small).value
         with pytest.raises(UsageError, match="equal sizes"):
             other.score(image, noise(120, 201))
+
+
+@pytest.mark.parametrize("size", [(480, 640), (481, 643), (900, 130), (101, 203)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_draft_is_pillows(tmp_path: Path, noise: Any, size: tuple[int, int], mode: str, orientation: int) -> None:
+    how = Resize(to="shorter", size=50, filter="bicubic", when="shrink", draft=True)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "x.jpg"
+    blurred = Image.fromarray(noise(*size)).filter(ImageFilter.GaussianBlur(3))
+    blurred.convert(mode).save(path, quality=92, exif=exif)
+
+    upright = size if orientation == 1 else size[::-1]
+    height, width = resized_size(how, *upright)
+    with Image.open(path) as opened:
+        assert opened.draft(mode, (width, height) if orientation == 1 else (height, width)) is not None
+        assert opened.size != size[::-1], "else it tests nothing"
+        expected = ImageOps.exif_transpose(opened).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+
+    loaded = load_judged(path, how, pixel_limit=10**6, color_space="sRGB")
+    np.testing.assert_array_equal(loaded.pixels, np.asarray(expected))
+    assert (loaded.height, loaded.width) == upright
+
+
+def test_a_draft_is_as_strict(noise: Any) -> None:
+    how = Resize(to="shorter", size=50, filter="bicubic", when="shrink", draft=True)
+    data = BytesIO()
+    Image.fromarray(noise(480, 640)).save(data, "JPEG", quality=90)
+    broken = bytearray(data.getvalue())
+    broken[len(broken) // 2 : len(broken) // 2 + 512] = bytes(512)
+    for damaged in (data.getvalue()[:-400], bytes(broken)):
+        with pytest.raises(ImageError, match="undamaged"):
+            load_judged(damaged, how, pixel_limit=10**6, color_space="sRGB")
+
+
+def test_other_formats_have_no_draft(tmp_path: Path, noise: Any) -> None:
+    how = Resize(to="shorter", size=50, filter="bicubic", when="shrink", draft=True)
+    picture = noise(480, 640)
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    loaded = load_judged(tmp_path / "x.png", how, pixel_limit=10**6, color_space="sRGB")
+    np.testing.assert_array_equal(loaded.pixels, resized(picture, (50, 66), Image.Resampling.BICUBIC))
 
 
 def test_another_size_than_the_artefacts(artefacts: Any, noise: Any) -> None:
