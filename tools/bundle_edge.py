@@ -61,12 +61,14 @@ def bundle(checkpoint: Path, weights: Path, models: Path) -> list[Report]:
     reports = []
     tasks: tuple[Task, ...] = system.tasks[VARIANT]
     for task in tasks:
+        choice = GraphChoice(variant=VARIANT, task=task, maps=True)
         request = Request(
             system=system,
-            choice=GraphChoice(variant=VARIANT, task=task, maps=True),
+            choice=choice,
             checkpoint=read_checkpoint(weights),
             output=models / f"{VARIANT}-{task}.onnx",
             patch_plan=system.patch_plan,
+            resize=system.resize_of(choice),
         )
         reports.append(export(request))
         request.output.with_name(f"{request.output.stem}.report.json").unlink()

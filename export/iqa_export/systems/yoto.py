@@ -13,7 +13,7 @@ from iqa_export.checkpoints import KeyMap
 from iqa_export.deploy.yoto import DeployYoto, FeatureScorer, ReferenceEncoder, feature_lengths, split_features
 from iqa_export.models.yoto import CROP, LAYOUTS, Yoto, YotoLayout, YotoOutput, split_map
 from iqa_export.systems.base import UNIT_SCORE, GraphChoice, System
-from iqa_runtime.contract import MapOutput, PatchPlan, ScoreOutput, Task
+from iqa_runtime.contract import MapOutput, PatchPlan, Resize, ScoreOutput, Task
 from iqa_runtime.errors import UsageError
 
 EDGE_WEIGHTS = Path(__file__).parents[1] / "weights" / "yoto-edge.safetensors"
@@ -26,6 +26,10 @@ def _maps(layout: YotoLayout) -> tuple[MapOutput, ...]:
 
 def _features(layout: YotoLayout) -> tuple[int, int]:
     return sum(length for scale in feature_lengths(layout) for length in scale), layout.dim
+
+
+_EDGE_SIZE = Resize(to="shorter", size=512, filter="bicubic", when="shrink", draft=True)
+"""Among the sizes it was trained on, 400 to 1000, that at which pristine photographs are most alike to it."""
 
 
 class YotoSystem(System):
@@ -77,6 +81,10 @@ class YotoSystem(System):
     def maps_of(self, variant: str) -> tuple[MapOutput, ...]:
         """Return maps of the variant's finest grid."""
         return _maps(LAYOUTS[variant])
+
+    def resize_of(self, choice: GraphChoice) -> Resize | None:
+        """Shrink what the edge variant judges alone to the sizes it was trained on; pairs are compared as they are."""
+        return _EDGE_SIZE if (choice.variant, choice.task) == ("edge", "nr") else None
 
     def features_of(self, variant: str) -> tuple[int, ...]:
         """Return the tokens of all that scoring needs of a reference, and their features."""
