@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from iqa_export.outputs import BATCH_HINT, ExportError
+from iqa_runtime.errors import first_line
 
-_LINE = re.compile(r'File "([^"\n]+)", line (\d+), in \w+\n\s+(.+)')
+_LINE = re.compile(r'File "([^"\n]+)", line (\d+), in \S+\n\s+(.+)')
 
 
 def explained(
@@ -38,7 +39,7 @@ def explained(
     operator = re.search(r"translating node %(\S+) : .*?target=torch\.ops\.([\w.]+)", text)
     if operator is not None:
         where = _module_of(operator[1], operator[2], module, examples, shapes)
-        message = f"the operator {operator[2]}{where} cannot become ONNX: {_first_line(cause)}; write it with others"
+        message = f"the operator {operator[2]}{where} cannot become ONNX: {first_line(cause)}; write it with others"
     elif "Constraints violated" in text or "ConstraintViolationError" in text:
         message = f"the network cannot be traced for any batch size: {BATCH_HINT}"
     elif "data-dependent" in text or "DataDependent" in text:
@@ -47,7 +48,7 @@ def explained(
             "use torch.where"
         )
     else:
-        message = f"the network cannot be traced{_code(text)}: {type(cause).__name__}: {_first_line(cause)}"
+        message = f"the network cannot be traced{_code(text)}: {first_line(cause)}"
     return ExportError(message, details)
 
 
@@ -55,11 +56,6 @@ def _innermost(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else "it says nothing more"
 
 
 def _code(text: str) -> str:
