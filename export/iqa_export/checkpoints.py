@@ -83,7 +83,7 @@ class Checkpoint:
         What a safetensors file says of itself; of use are ``licence`` and ``trained_on``.
     entry
         Where in the file they were: names of the mappings around them and the prefix that was dropped, joined by dots;
-        None where they lay bare.
+        ``.`` where they lay bare and were chosen among others, None where they were all there is.
     extra
         What modules of the network save beside tensors (`torch.nn.Module.get_extra_state`), by published key.
     ignored
