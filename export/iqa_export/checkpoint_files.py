@@ -22,28 +22,63 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from iqa_runtime.errors import FileError, IqaError
+from iqa_runtime.errors import FileError, IqaError, first_line
 
 SAVE_STATE = "torch.save(model.state_dict(), FILE)"
 _HEAD, _BLOCK = 1024, 2**20
+_MOST_QUOTED = 60
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 """The number that files of `torch.save` before PyTorch 1.6 begin with, behind the protocol."""
 
-_PAGE = "a web page, not the weights; open the link in a browser and save the file that it offers"
+SAVE_ARRAYS = "torch.save({name: torch.from_numpy(array), ...}, FILE)"
+SAVE_PARTS = "load all parts, put their entries into one dict and save that: torch.save(entries, FILE)"
+_PICKLED = "load it where you trust it and save its tensors or arrays by name with torch.save"
+_KERAS = (
+    "its layers are laid out in another way than PyTorch's: convert it where it was made and save the result: "
+    + SAVE_STATE
+)
 _FORMS = (
     (rb"\s*version https://git-lfs", "a pointer of Git LFS, not the weights; run `git lfs pull` where it comes from"),
-    (rb"(?i)(\xef\xbb\xbf)?\s*(<!--.*-->\s*)?<(!doctype html|html|head|script|body)", _PAGE),
+    (
+        rb"(?i)\s*(<!--.*-->\s*)?<(!doctype html|html|head|script|body)",
+        "a web page, not the weights; open the link in a browser and save the file that it offers",
+    ),
+    (rb"\s*(<\?xml[^>]*>\s*)?<net\b", "a graph of OpenVINO; give the checkpoint of PyTorch that it was made from"),
     (rb"\s*<", "an XML answer of a server, not the weights; check the link and download again"),
-    (rb"\s*[{\[]", "JSON text; it names or describes weights and holds none: give the file that does"),
+    (rb"\s*\{.*\"weight_map\"", f"JSON, the list of a checkpoint in several files and not the weights; {SAVE_PARTS}"),
+    (rb"\s*[{\[]", "JSON text, a description or the answer of a server, and no weights; give the file that holds them"),
     (rb"\x1f\x8b", "compressed with gzip; unpack it (gunzip) and give the file inside"),
     (rb"BZh", "compressed with bzip2; unpack it (bunzip2) and give the file inside"),
     (rb"\xfd7zXZ", "compressed with xz; unpack it (unxz) and give the file inside"),
     (rb"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it (unzstd) and give the file inside"),
+    (
+        rb"x[\x01\x5e\x9c\xda]|ZF0x",
+        f"compressed with zlib, as joblib does; {_PICKLED}",
+    ),
     (rb"7z\xbc\xaf|Rar!", "an archive; unpack it and give the checkpoint inside"),
-    (rb"\x89HDF", "an HDF5 file (Keras, MATLAB) and no weights of PyTorch; convert it where it was made"),
-    (rb"\x93NUMPY", "one NumPy array; make a state dict of arrays by name and save it with torch.save"),
+    (rb".{4}TFL3", "a program of TensorFlow Lite; give the checkpoint of PyTorch, if there is one"),
+    (
+        rb"MATLAB |[\0-\x34]\0\0\0.{8}\0\0\0\0.{4}[A-Za-z]\w*\0",
+        f"a file of MATLAB; read it (scipy.io.loadmat, h5py) and save its arrays: {SAVE_ARRAYS}",
+    ),
+    (rb"\x89HDF", f"an HDF5 file, as Keras writes it; {_KERAS}"),
+    (
+        rb"\x80[\x02-\x05]|\}q|\]q|\([dl]p?\d*\n|c[\w.]+\n\w+\n",
+        f"a pickle that torch.save did not write (pickle.dump, joblib, PaddlePaddle); {_PICKLED}",
+    ),
+    (rb"\x93NUMPY", f"one NumPy array; give all by name: {SAVE_ARRAYS}"),
+    (
+        rb"GGUF|GGML|lmgg|fmgg|tjgg",
+        "a file of GGUF or GGML, whose weights are quantised; give the checkpoint of PyTorch that it was made from",
+    ),
+    (rb"\x08[\x03-\x20][\x12\x22\x2a\x32\x3a\x42]", "an ONNX graph already; give the checkpoint that it was made from"),
+    (rb"\x08\x01\x12", "a graph of TensorFlow; give the checkpoint of PyTorch, if there is one"),
+    (rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|II\*\0|MM\0\*", "a picture; give the checkpoint of the network"),
+    (rb"%PDF", "a PDF document; give the checkpoint of the network"),
+    (rb"\0+\Z", "nothing but zeros at its beginning, as an interrupted download leaves it; download it again"),
 )
+"""What files begin with that are given for weights, and the way out; the first that fits."""
 
 
 class CheckpointError(IqaError, ValueError):
@@ -77,33 +112,50 @@ def read_content(path: Path) -> tuple[Any, dict[str, str]]:
         with path.open("rb") as file:
             head = file.read(_HEAD)
         size = path.stat().st_size
-        is_tar = bool(head) and head[:1] != _PICKLE and tarfile.is_tarfile(path)
     except OSError as error:
         raise FileError(f"{path}: cannot read the checkpoint ({error.strerror or error})") from error
-    except tarfile.TarError:
-        is_tar = False
     if not head:
         raise CheckpointError(f"{path}: the file is empty; download or copy it again")
-    if head[8:9] == b"{" and not head.lstrip().startswith(b"{"):
+    if head[4:9] == b"\0\0\0\0{":
         return _read_safetensors(path, int.from_bytes(head[:8], "little"), size)
     if head.startswith(_ZIP):
         _check_zip(path)
         return _load(path), {}
-    if head.startswith(_PICKLE):
-        if head[2:15].startswith(_OLD_TORCH):
-            return _load(path), {}
-        raise CheckpointError(
-            f"{path}: a pickle that torch.save did not write; load it where you trust it and save its tensors by name "
-            "with torch.save"
-        )
-    if is_tar and not head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
-        raise CheckpointError(f"{path}: a tar archive; unpack it (tar -xf) and give the checkpoint inside")
+    if head.startswith(_PICKLE) and head[2:15].startswith(_OLD_TORCH):
+        return _load(path), {}
+    raise CheckpointError(f"{path}: {_named(path, head)}")
+
+
+def _named(path: Path, head: bytes) -> str:
+    """Say what a file is that is no checkpoint, and the way out."""
+    text = _as_text(head)
+    start = head if text is None else text.encode()
     for pattern, what in _FORMS:
-        if re.match(pattern, head, re.DOTALL):
-            raise CheckpointError(f"{path}: {what}")
-    raise CheckpointError(
-        f"{path}: neither a file of torch.save nor safetensors; if it should be one, it is damaged: download it again"
-    )
+        if re.match(pattern, start, re.DOTALL):
+            return what
+    if text is not None:
+        begin = text.split("\n")[0][:_MOST_QUOTED].strip()
+        return (
+            f"neither a file of torch.save nor safetensors but text, which begins with {begin!r}; check where it comes "
+            "from, and download the file itself"
+        )
+    try:
+        if tarfile.is_tarfile(path):
+            return "a tar archive; unpack it (tar -xf) and give the checkpoint inside"
+    except (OSError, tarfile.TarError):
+        pass  # no archive, then
+    return "neither a file of torch.save nor safetensors; if it should be one, it is damaged: download it again"
+
+
+def _as_text(head: bytes) -> str | None:
+    """Return what a file begins with as text, without a byte order mark; None if it is none."""
+    coding = "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        # A character may be cut at the end.
+        text = codecs.getincrementaldecoder(coding)().decode(head).strip()
+    except UnicodeDecodeError:
+        return None
+    return text if text and all(character.isprintable() or character.isspace() for character in text) else None
 
 
 def _read_safetensors(path: Path, header: int, size: int) -> tuple[Any, dict[str, str]]:
@@ -112,14 +164,19 @@ def _read_safetensors(path: Path, header: int, size: int) -> tuple[Any, dict[str
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-        return safetensors.torch.load_file(path), metadata
+        tensors = safetensors.torch.load_file(path)
     except OSError as error:
         raise FileError(f"{path}: cannot read the checkpoint ({error.strerror or error})") from error
     except Exception as error:  # the library's exception has no documented base
         what = (
-            "cut short" if "not fully covered" in str(error) else f"a damaged safetensors file ({_first_line(error)})"
+            "cut short, or longer than its header says"
+            if "not fully covered" in str(error)
+            else f"a damaged safetensors file ({first_line(error)})"
         )
         raise CheckpointError(f"{path}: {what}; download or copy it again") from error
+    # Of tensors that are one in the network, the library's `save_model` writes one and notes the names of the others.
+    noted = {name: tensors[other] for name, other in metadata.items() if other in tensors}
+    return noted | tensors, metadata
 
 
 def _check_zip(path: Path) -> None:
@@ -140,7 +197,9 @@ def _check_zip(path: Path) -> None:
     elif {"archive_format", "archive_version"} & inner or any(name.startswith("models/") for name in inner):
         what = "a program of torch.export; save the state dict of the module it was made of: " + SAVE_STATE
     elif names and all(name.endswith(".npy") for name in names):
-        what = "arrays of NumPy; save them as tensors: torch.save({name: torch.from_numpy(array), ...}, FILE)"
+        what = f"arrays of NumPy; save them as tensors: {SAVE_ARRAYS}"
+    elif any(name.endswith(".weights.h5") for name in names):
+        what = f"a model of Keras; {_KERAS}"
     else:
         what = "a zip archive; unpack it and give the checkpoint inside"
     raise CheckpointError(f"{path}: {what}")
@@ -158,7 +217,7 @@ def _check_members(path: Path) -> None:
                         actual = zlib.crc32(block, actual)
             except Exception as error:  # damaged headers make the library raise anything
                 raise CheckpointError(
-                    f"{path}: damaged: its member {member.filename} cannot be read ({_first_line(error)}); download or "
+                    f"{path}: damaged: its member {member.filename} cannot be read ({first_line(error)}); download or "
                     "copy it again"
                 ) from error
             if checksum not in (0, actual):
@@ -177,14 +236,15 @@ def _load(path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"an object of {named[1]}" if named else "more than tensors"
+        what = f"an object of {named[1]}, as a whole pickled network does" if named else "more than tensors"
         raise CheckpointError(
             f"{path}: holds {what}, or is damaged, and is not opened, because it could run code; where you trust it, "
-            f"load it and save the state dict alone: {SAVE_STATE}"
+            "load it (torch.load(FILE, weights_only=False), with the network's own package installed) and save the "
+            f"state dict alone: {SAVE_STATE}"
         ) from error
     except Exception as error:  # a damaged file makes the unpickler raise anything
         raise CheckpointError(
-            f"{path}: damaged or cut short ({_first_line(error)}); download or copy it again"
+            f"{path}: damaged or cut short ({first_line(error)}); download or copy it again"
         ) from error
 
 
@@ -199,7 +259,3 @@ def _plain_objects() -> list[Any]:
     dtypes = {type(np.dtype(code)) for code in np.typecodes["All"]}
     paths = [pathlib.PurePosixPath, pathlib.PosixPath, pathlib.PureWindowsPath, pathlib.WindowsPath]
     return [*functions, np.ndarray, np.dtype, *dtypes, codecs.encode, argparse.Namespace, *paths]
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

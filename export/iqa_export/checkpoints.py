@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iqa_export.checkpoint_files import CheckpointError, read_content
+from iqa_export.checkpoint_files import SAVE_PARTS, SAVE_STATE, CheckpointError, read_content
 from iqa_export.state_dicts import find_state, is_extra
 from iqa_runtime.contract import FileDigest
 
@@ -34,6 +34,7 @@ RANDOM_PREFIX = "random:"
 
 _COUNTER = "num_batches_tracked"
 """Of batch normalisation: no evaluation reads it, and old files lack it."""
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Checkpoint:
         What a safetensors file says of itself; of use are ``licence`` and ``trained_on``.
     entry
         Where in the file they were: names of the mappings around them and the prefix that was dropped, joined by dots;
-        None where they lay bare.
+        ``.`` where they lay bare and were chosen among others, None where they were all there is.
     extra
         What modules of the network save beside tensors (`torch.nn.Module.get_extra_state`), by published key.
     ignored
@@ -136,8 +137,12 @@ def read_checkpoint(
 
 
 def expected_keys(network: nn.Module, key_map: KeyMap) -> dict[str, bool]:
-    """Return the published keys that a checkpoint of a network must have, and whether they are of parameters."""
-    needed = {key: entry.is_parameter for key, entry in _expected(network, key_map).items() if entry.needed}
+    """Return the published keys that a checkpoint of a network must have, and whether they are of parameters.
+
+    Of tensors that are one in the network, such as tied weights, one is enough.
+    """
+    expected = _expected(network, key_map)
+    needed = {key: entry.is_parameter for key, entry in expected.items() if entry.needed and entry.same_as == key}
     return needed | dict.fromkeys(_extra_keys(network, key_map), False)
 
 
@@ -148,13 +153,16 @@ def random_checkpoint(network: nn.Module, seed: int, key_map: KeyMap) -> Checkpo
     explode; scales lie around one, so that no branch is switched off. Equal seeds give equal values on every machine.
     Other buffers are constants of the network, a fixed filter or an order of channels, and stay what they are.
     """
-    entries = {}
-    parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
-    for name, tensor in _state_of(network).items():
-        key = key_map.published(name)
+    entries: dict[str, Tensor] = {}
+    expected = _expected(network, key_map)
+    for key in sorted(expected, key=lambda key: expected[key].same_as != key):
+        name, tensor, is_parameter, _, same_as = expected[key]
         if name.endswith(_COUNTER):
             continue
-        if name not in parameters and not name.endswith(("running_mean", "running_var")):
+        if same_as != key:
+            entries[key] = entries[same_as]
+            continue
+        if not is_parameter and not name.endswith(("running_mean", "running_var")):
             entries[key] = tensor.detach().clone()
             continue
         random = np.random.RandomState((zlib.crc32(key.encode()) + seed) % 2**32)
@@ -183,7 +191,7 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, key_map: KeyMap) -> No
         published key; or if a module does not take the extra state that was saved for it.
     """
     expected, extra = _expected(network, key_map), _extra_keys(network, key_map)
-    entries = checkpoint.entries
+    entries, unequal = _with_tied(checkpoint.entries, expected)
     needed = [key for key, entry in expected.items() if entry.needed]
     taken = [key for key in needed if key in entries]
     misfits = {key: _misfit(key, entries[key], expected[key].tensor) for key in taken}
@@ -191,16 +199,20 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, key_map: KeyMap) -> No
         "missing": [key for key in needed if key not in entries]
         + [key for key in extra if checkpoint.trained and key not in checkpoint.extra],
         "unexpected": [key for key in entries if key not in expected and not key_map.ignores(key)],
-        "misshapen": [misfit for misfit in misfits.values() if misfit],
+        "misshapen": [key for key in taken if misfits[key]],
+        "unlike, though one tensor in the network": unequal,
         "not finite": [key for key in taken if not misfits[key] and not _is_finite(entries[key], expected[key])],
     }
-    problems = [f"{len(keys)} {title} ({', '.join(keys)})" for title, keys in lists.items() if keys]
-    if problems:
+    wrong = {title: keys for title, keys in lists.items() if keys}
+    if wrong:
         where = f" (its entry {checkpoint.entry})" if checkpoint.entry else ""
-        hint = "its training diverged; take an earlier checkpoint" if problems[0][2:].startswith("not finite") else ""
+        said = [
+            f"{len(keys)} {title} ({', '.join(misfits.get(key) or key for key in keys)})"
+            for title, keys in wrong.items()
+        ]
         raise CheckpointError(
-            f"{checkpoint.file}{where}: the entries don't fit {type(network).__name__}: {'; '.join(problems)}; "
-            + (hint or "check ``model`` and ``variant``")
+            f"{checkpoint.file}{where}: the entries don't fit {type(network).__name__}: {'; '.join(said)}; "
+            f"{_remedy(checkpoint, wrong)}"
         )
     state: dict[str, Any] = {expected[key].name: entries[key].to(expected[key].tensor.dtype) for key in taken}
     state |= {extra[key]: value for key, value in checkpoint.extra.items() if key in extra}
@@ -216,24 +228,81 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, key_map: KeyMap) -> No
         ) from error
 
 
+def _remedy(checkpoint: Checkpoint, wrong: Mapping[str, Sequence[str]]) -> str:
+    """Say what to do about entries that don't fit, by the titles of the lists that they are in."""
+    entries = checkpoint.entries
+    part = re.search(r"-\d+-of-0*([1-9]\d*)\.", checkpoint.file)
+    if wrong.keys() == {"missing"}:
+        if part:
+            return f"the file is one of {part[1]} parts; {SAVE_PARTS}"
+        return "check ``model`` and ``variant``, and whether the file is one part of several"
+    if wrong.keys() == {"not finite"}:
+        if all(bool(entries[key].isfinite().all()) for key in wrong["not finite"]):
+            return "float32 has no numbers that large; look at these entries, and save the checkpoint in float32"
+        return "its training diverged; take an earlier checkpoint"
+    if any("lora_" in key for key in wrong.get("unexpected", ())):
+        return "it is an adapter (LoRA): merge it into the network that it was trained for, and save the state dict"
+    forms = [entries[key] for key in wrong.get("misshapen", ())]
+    if any(value.is_meta for value in forms):
+        return f"it was saved without values (device meta); load the weights first, then {SAVE_STATE}"
+    if any(value.is_quantized or value.dtype in _WHOLE for value in forms):
+        return f"weights as whole numbers are quantised; give those that they were made of: {SAVE_STATE}"
+    if any(value.layout is not torch.strided for value in forms):
+        return "sparse entries: save them as value.to_dense()"
+    return "check ``model`` and ``variant``"
+
+
 class _Expected(NamedTuple):
-    """One tensor of a network; `needed` is False where no checkpoint has to have it, and none is asked for it."""
+    """One tensor of a network.
+
+    `needed` is False where no checkpoint has to have it, and none is asked for it; `same_as` is the first key, in the
+    order of the alphabet, of the same tensor: its own, but where modules share one.
+    """
 
     name: str
     tensor: Tensor
     is_parameter: bool
     needed: bool
+    same_as: str
 
 
 def _expected(network: nn.Module, key_map: KeyMap) -> dict[str, _Expected]:
     """Return the tensors of a network by published key."""
     parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    tensors = {key_map.published(name): (name, tensor) for name, tensor in _state_of(network).items()}
+    first: dict[tuple[object, ...], str] = {}
+    for key in sorted(tensors):
+        first.setdefault(_identity(tensors[key][1]), key)
     found = {}
-    for name, tensor in _state_of(network).items():
-        key, is_parameter = key_map.published(name), name in parameters
+    for key, (name, tensor) in tensors.items():
+        is_parameter = name in parameters
         needed = is_parameter or not (key.endswith(_COUNTER) or key_map.ignores(key))
-        found[key] = _Expected(name, tensor, is_parameter, needed)
+        found[key] = _Expected(name, tensor, is_parameter, needed, first[_identity(tensor)])
     return found
+
+
+def _identity(tensor: Tensor) -> tuple[object, ...]:
+    """Return what two tensors of a network have in common if, and only if, they are one."""
+    address = 0 if tensor.is_meta else tensor.data_ptr()
+    return (address or id(tensor), tensor.shape, tensor.stride(), tensor.dtype)
+
+
+def _with_tied(entries: Mapping[str, Tensor], expected: Mapping[str, _Expected]) -> tuple[dict[str, Tensor], list[str]]:
+    """Fill in what is there under another name of the same tensor; also return names whose values differ."""
+    filled, unequal = dict(entries), []
+    for key, entry in expected.items():
+        if entry.same_as == key:
+            continue
+        names = [name for name in (entry.same_as, key) if name in filled]
+        if len(names) == 1:
+            filled[entry.same_as] = filled[key] = filled[names[0]]
+        elif names and not _is_same(filled[entry.same_as], filled[key]):
+            unequal.append(f"{entry.same_as} and {key}")
+    return filled, unequal
+
+
+def _is_same(first: Tensor, second: Tensor) -> bool:
+    return first is second or (not first.is_meta and first.dtype == second.dtype and bool(first.equal(second)))
 
 
 def _state_of(network: nn.Module) -> dict[str, Tensor]:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from iqa_export.outputs import BATCH_HINT, ExportError
+from iqa_runtime.errors import first_line
 
-_LINE = re.compile(r'File "([^"\n]+)", line (\d+), in \w+\n\s+(.+)')
+_LINE = re.compile(r'File "([^"\n]+)", line (\d+), in \S+\n\s+(.+)')
 
 
 def explained(
@@ -37,8 +38,9 @@ def explained(
     details = f"{''.join(traceback.format_exception(error))}\n{said}"
     operator = re.search(r"translating node %(\S+) : .*?target=torch\.ops\.([\w.]+)", text)
     if operator is not None:
+        reason = first_line(cause).removeprefix(f"{type(cause).__name__}: ")
         where = _module_of(operator[1], operator[2], module, examples, shapes)
-        message = f"the operator {operator[2]}{where} cannot become ONNX: {_first_line(cause)}; write it with others"
+        message = f"the operator {operator[2]}{where} cannot become ONNX: {reason}; write it with others"
     elif "Constraints violated" in text or "ConstraintViolationError" in text:
         message = f"the network cannot be traced for any batch size: {BATCH_HINT}"
     elif "data-dependent" in text or "DataDependent" in text:
@@ -46,8 +48,11 @@ def explained(
             f"the network decides by the values of its input{_code(text)}, and a graph has one way through; "
             "use torch.where"
         )
+    elif scripted := [name for name, inner in module.named_modules() if isinstance(inner, torch.jit.ScriptModule)]:
+        where = scripted[0].removeprefix("module").removeprefix(".") or "the network"
+        message = f"{where} is a TorchScript program, and the exporter traces Python; build it from its Python module"
     else:
-        message = f"the network cannot be traced{_code(text)}: {type(cause).__name__}: {_first_line(cause)}"
+        message = f"the network cannot be traced{_code(text)}: {first_line(cause)}"
     return ExportError(message, details)
 
 
@@ -57,14 +62,9 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else "it says nothing more"
-
-
 def _code(text: str) -> str:
     """Say which line of the network an error is about, if it tells."""
-    lines = _LINE.findall(text)
+    lines = [line for line in _LINE.findall(text) if Path(line[0]).parent != Path(__file__).parent]
     if not lines:
         return ""
     path, number, code = lines[-1]

@@ -23,7 +23,7 @@ from iqa_calibration.graphs.runner import Runner
 from iqa_calibration.graphs.structure import opset_of
 from iqa_export.checkpoints import Checkpoint, load_into
 from iqa_export.onnx_export import OPSET, to_onnx
-from iqa_export.outputs import ExportError, check_outputs
+from iqa_export.outputs import ExportError, check_built, check_outputs
 from iqa_export.parity import (
     OutputParity,
     ParityError,
@@ -42,7 +42,7 @@ from iqa_runtime.artefacts.contract_rules import complaints
 from iqa_runtime.artefacts.files import REFERENCE_ENCODER_SUFFIX
 from iqa_runtime.backends import GraphSpec
 from iqa_runtime.contract import BakedReference, Contract, FileDigest, PatchPlan, Resize, TensorInput, Weights
-from iqa_runtime.errors import UsageError
+from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.files.overwriting import check_output, replaced_at_once, write_at_once
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.patch_plans import positions
@@ -119,6 +119,7 @@ def export(request: Request) -> Report:
             raise UsageError(f"``{name}``: {system.name} {choice.task} has no features of a reference; leave it out")
     check_output(output, ".onnx")
     network = system.build(choice.variant).requires_grad_(False)
+    check_built(network)
     load_into(network, request.checkpoint, system.key_map(choice.variant))
     encoder = output.with_name(f"{output.stem}{REFERENCE_ENCODER_SUFFIX}")
     try:
@@ -271,7 +272,7 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
     system, choice, contract = request.system, request.choice, written.contract
     names = GraphSpec.of_artefact(contract).output_names
     as_written = system.as_written(network, choice)
-    encoder = None if written.encoder is None else Runner(written.encoder)
+    encoder = None if written.encoder is None else _runner(written.encoder)
     samples = _Samples(sample_inputs(contract), request, written, encoder)
     plain = _Samples(plain_inputs(contract), request, written, encoder)
     oracle = run_as_written(as_written, samples.as_written, names)
@@ -279,7 +280,7 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
     extremes = plain.per_item(run_as_written(as_written, plain.as_written, names).outputs)
     # An item far off is asked about for each output and batch size, and runs the network four times.
     otherwise, rows = cache(partial(plain.otherwise, as_written, names)), list[OutputParity]()
-    graph, scores, plain_scores = Runner(written.artefact), [], []
+    graph, scores, plain_scores = _runner(written.artefact), [], []
     for batch in PARITY_BATCHES:
         outputs = run_onnx(graph, samples.feeds, batch)
         scores.append(outputs[0])
@@ -299,6 +300,13 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
         seconds=time.perf_counter() - started,
     )
     return report, np.concatenate([observed, *plain_scores])
+
+
+def _runner(path: Path) -> Runner:
+    try:
+        return Runner(path)
+    except ArtefactError as error:
+        raise ExportError(f"{error}; write what it cannot run with other operators, in float32") from error
 
 
 class _Samples:

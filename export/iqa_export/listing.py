@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from iqa_export.systems import GraphChoice, System, all_systems
+from iqa_runtime.errors import first_line
 
 
 def show_systems(console: Console) -> None:
@@ -31,9 +32,7 @@ def show_systems(console: Console) -> None:
                     parameters, written, deployed = measure(system, choice)
                     row = (f"{parameters / 1e6:.1f} M", f"{written:.1f}", f"{deployed:.1f}")
                 except Exception as error:  # another package's network may fail in any way, and others are to be listed
-                    lines = str(error).strip().splitlines() or ["it says nothing more"]
-                    reason = f"{type(error).__name__}: {lines[0]}"
-                    warnings.warn(f"{system.name} {variant} cannot be measured: {reason}", stacklevel=2)
+                    warnings.warn(f"{system.name} {variant} cannot be measured: {first_line(error)}", stacklevel=2)
                     row = ("?", "?", "?")
                 sizes.add_row(system.name, variant, task, crop, *row)
     console.print(sizes)

@@ -7,10 +7,11 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from math import prod
 
 import numpy as np
 import torch
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 from torch.onnx import ONNXProgram
 
@@ -28,6 +29,9 @@ NEWEST_OPSET = 23
 _EXAMPLE_BATCH = 2
 _EPSILON_ROUNDING = 1e-7
 """Relative, of a number in float32."""
+_FLOATS = (torch.float32, torch.float64, torch.float16)
+_WITHOUT_EFFECT = (0.0, 1.0)
+"""What ONNX Runtime's optimiser compares a number with, rounded to float32, whatever its type."""
 _MAX_BATCH = 1024
 _MOST_BYTES = 2**31 - 2**24
 """Of weights in one ONNX file, which protobuf limits to two gigabytes; some are left to the graph itself."""
@@ -61,12 +65,13 @@ def to_onnx(
     ------
     ExportError
         If the network cannot be traced or has an operator that ONNX has not, is larger than a file may be, computes in
-        float64 with numbers that float32 has not, or returns something else.
+        bfloat16, or in float64 with numbers that float32 has not, or returns something else.
     """
     model: ModelProto = to_program(module, inputs, outputs, opset=opset).model_proto
     fold(model)
     fold_batch_normalization(model)
     fold(model)
+    _check_constants(model)
     strip_sources(model)
     model.producer_name = "iqa-deploy"
     model.producer_version = ""
@@ -106,12 +111,14 @@ def to_program(
             raise explained(error, wrapped, examples, shapes, said.getvalue()) from error
     if program is None or program.exported_program is None:
         raise RuntimeError("torch.onnx.export returned no program")
-    _check_doubles(program.exported_program)
+    _check_precision(program.exported_program)
     return program
 
 
-def _check_doubles(program: torch.export.ExportedProgram) -> None:
-    """Refuse numbers of float64 that are others in float32, which the exporter writes: 1e-50 is zero there.
+def _check_precision(program: torch.export.ExportedProgram) -> None:
+    """Refuse what would be computed with other numbers: in bfloat16, or of float64 what float32 has not.
+
+    The exporter writes the numbers among the arguments of an operator in float32, and 1e-50 is zero there.
 
     Raises
     ------
@@ -120,7 +127,15 @@ def _check_doubles(program: torch.export.ExportedProgram) -> None:
     """
     for node in program.graph.nodes:
         value = node.meta.get("val")
-        if node.op != "call_function" or not isinstance(value, torch.Tensor) or value.dtype is not torch.float64:
+        if node.op != "call_function" or not isinstance(value, torch.Tensor):
+            continue
+        if value.is_floating_point() and value.dtype not in _FLOATS:
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ExportError(
+                f"{_place(node)} computes in {kind}, which ONNX Runtime does not; compute in float32, without "
+                "torch.autocast"
+            )
+        if value.dtype is not torch.float64:
             continue
         names = [argument.name for argument in node.target._schema.arguments]
         for name, number in (dict(zip(names, node.args, strict=False)) | node.kwargs).items():
@@ -131,13 +146,41 @@ def _check_doubles(program: torch.export.ExportedProgram) -> None:
             with np.errstate(over="ignore"):
                 written = float(np.float32(number))
             if written != number and not abs(written - number) <= rounding:
-                users = [node, *node.users] if node.target is torch.ops.aten.scalar_tensor.default else [node]
-                path = [path for path, _ in (users[-1].meta.get("nn_module_stack") or {}).values()]
-                where = path[-1].removeprefix("module").removeprefix(".") if path else ""
+                place = next(iter(node.users), node) if node.target is torch.ops.aten.scalar_tensor.default else node
+                kept = f"self.register_buffer(NAME, torch.tensor({number!r}, dtype=torch.float64))"
                 raise ExportError(
-                    f"{users[-1].target} in {where or 'the network'} computes in float64 with {number!r}, which the "
-                    f"graph would have as {written!r}; compute in float32, with a number that it has"
+                    f"{_place(place)} computes in float64 with {number!r}, which the graph would have as {written!r}; "
+                    "compute in float32, without .double()"
+                    + ("" if written in _WITHOUT_EFFECT else f", or keep the number in a float64 buffer: {kept}")
                 )
+
+
+def _place(node: torch.fx.Node) -> str:
+    """Name the operator of a node and the module that it is in."""
+    path = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    where = path[-1].removeprefix("module").removeprefix(".") if path else ""
+    return f"{node.target} in {where or 'the network'}"
+
+
+def _check_constants(model: ModelProto) -> None:
+    """Refuse single numbers of float64 that ONNX Runtime takes for zero or one, and drops with what adds or multiplies.
+
+    Raises
+    ------
+    ExportError
+        It names the number.
+    """
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.DOUBLE or prod(tensor.dims) != 1:
+            continue
+        number = numpy_helper.to_array(tensor).item()
+        with np.errstate(over="ignore"):
+            taken = float(np.float32(number))
+        if taken in _WITHOUT_EFFECT and taken != number:
+            raise ExportError(
+                f"the network computes in float64 with {number!r}, which ONNX Runtime takes for {taken!r}; compute in "
+                "float32, without .double(), and with a number that is another one there"
+            )
 
 
 class _Positional(nn.Module):

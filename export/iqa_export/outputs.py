@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from iqa_runtime.backends import GraphSpec, TensorSpec
-from iqa_runtime.errors import IqaError
+from iqa_runtime.errors import IqaError, first_line
 
 _BATCHES = (2, 1)
 
@@ -17,6 +18,10 @@ BATCH_HINT = (
     "a size was fixed to the batch it was traced with: use a // b for int(a / b), x.shape[0] rather than a number in "
     "view and reshape, and no loop over the items of a batch"
 )
+_FIXED_SHAPE = re.compile(
+    r"invalid for input of size|must match the size|match the existing size|Expected size for first"
+)
+"""What PyTorch says where a number of items is written down."""
 
 
 class ExportError(IqaError, RuntimeError):
@@ -93,18 +98,44 @@ def check_outputs(module: nn.Module, spec: GraphSpec) -> None:
         _check_batch(module, spec, batch)
 
 
+def check_built(network: nn.Module) -> None:
+    """Refuse a network that no checkpoint can be loaded into, or that would round what is loaded.
+
+    Raises
+    ------
+    ExportError
+        If a tensor of it is not on the CPU, or a parameter is a float of another precision than float32.
+    """
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.device.type != "cpu":
+            raise ExportError(
+                f"{type(network).__name__} is built on the device {tensor.device} ({name}); build it on the CPU"
+            )
+    for name, parameter in network.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype is not torch.float32:
+            kind = str(parameter.dtype).removeprefix("torch.")
+            raise ExportError(
+                f"{type(network).__name__} is built in {kind} ({name}); build it in float32, with .float(): an "
+                "artefact gets less precision after the export, if it is asked for"
+            )
+
+
 def _check_batch(module: nn.Module, spec: GraphSpec, batch: int) -> None:
     examples = [torch.zeros(batch, *tensor.item_shape) for tensor in spec.inputs]
     try:
         with torch.no_grad():
             result = module.eval()(*examples)
     except Exception as error:  # a network of somebody else may raise anything
-        reason = str(error).strip().splitlines()
-        said = f"{type(error).__name__}: {reason[0] if reason else ''}"
+        said = first_line(error)
+        if _FIXED_SHAPE.search(said):
+            remedy = BATCH_HINT
+        else:
+            given = " and ".join(str(list(example.shape)) for example in examples)
+            remedy = f"it has to take any number of crops, {given} here" if batch > 1 else SQUEEZE_HINT
         raise ExportError(
-            f"the network fails on a batch of {batch} crops: {said}"
+            f"the network fails on a batch of {batch} crops: {said}; {remedy}"
             if batch > 1
-            else f"the network takes two crops and fails on a batch of one: {said}; {SQUEEZE_HINT}"
+            else f"the network takes two crops and fails on a batch of one: {said}; {remedy}"
         ) from error
     outputs = as_outputs(result, spec.output_names)
     for output, value in zip(spec.outputs, outputs, strict=True):
@@ -122,7 +153,7 @@ def _check(output: TensorSpec, value: Tensor, batch: int) -> None:
             elif actual in ((), (1,)):
                 remedy = "return one number for each item, not one for the whole batch"
         if batch == 1:
-            remedy = f"for two it was right; {SQUEEZE_HINT}"
+            remedy = f"for two it was right; {BATCH_HINT if max(_BATCHES) in actual[:1] else SQUEEZE_HINT}"
         raise ExportError(
             f"the output {output.name!r} is {list(actual)} for a batch of {batch}, {list(expected)} is declared; "
             + remedy

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from iqa_export.checkpoint_files import SAVE_STATE, CheckpointError
+from iqa_export.checkpoint_files import SAVE_ARRAYS, SAVE_STATE, CheckpointError
 
 TOP = "."
 """What `weights_key` calls entries that lie bare at the top of the file."""
@@ -41,8 +41,8 @@ class State:
     Attributes
     ----------
     entry
-        Where it was: names of the mappings around it and the prefix that was dropped, joined by dots; None where it
-        lay bare.
+        Where it was: names of the mappings around it and the prefix that was dropped, joined by dots; `TOP` where it
+        lay bare and was chosen among others, None where it was all there is.
     entries
         Its tensors by published key.
     extra
@@ -122,7 +122,10 @@ def find_state(
     """
     mappings = list(_mappings(content, ()))
     if not mappings:
-        raise CheckpointError(f"{source}: no state dict, bare or inside; save one and give that file: {SAVE_STATE}")
+        what, remedy = "no state dict, bare or inside; save one", SAVE_STATE
+        if _holds_arrays(content):
+            what, remedy = "arrays of NumPy and no tensors; save them as tensors", SAVE_ARRAYS
+        raise CheckpointError(f"{source}: {what} and give that file: {remedy}")
     named = _Named(weights_key)
     candidates: list[_Candidate] = []
     covering: list[_Candidate] | None = None
@@ -157,7 +160,7 @@ def find_state(
     entries, extra = chosen.entries, chosen.extra
     used = {chosen.keys[name] for name in (*entries, *extra)}
     return State(
-        entry=None if chosen.label == TOP else chosen.label,
+        entry=weights_key if chosen.label == TOP else chosen.label,
         entries=entries,
         extra=extra,
         ignored=tuple(key for key in chosen.content if key not in used),
@@ -178,13 +181,24 @@ def _mappings(content: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[st
     """Yield every mapping with tensors under names, and where it is."""
     if isinstance(content, (list, tuple)):
         content = {str(index): value for index, value in enumerate(content) if not isinstance(value, Tensor)}
-    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+    if not isinstance(content, Mapping):
         return
+    # Optimisers count their parameters.
+    content = {key: value for key, value in content.items() if isinstance(key, str)}
     if any(isinstance(value, Tensor) for value in content.values()):
         yield path, content
     if len(path) < _DEPTH:
         for key, value in content.items():
             yield from _mappings(value, (*path, key))
+
+
+def _holds_arrays(content: object, depth: int = 0) -> bool:
+    """Whether there is a NumPy array somewhere inside."""
+    if isinstance(content, Mapping):
+        content = list(content.values())
+    if isinstance(content, (list, tuple)) and depth <= _DEPTH:
+        return any(_holds_arrays(value, depth + 1) for value in content)
+    return isinstance(content, np.ndarray)
 
 
 def _has_mappings(mapping: Mapping[str, Any]) -> bool:

@@ -237,7 +237,7 @@ class Weights:
     licence, trained_on
         In words.
     entry
-        Which of the state dicts in the file was taken; None if it is one.
+        Where in the file the state dict was: ``.`` for its top where there were others; None if it is all there is.
     """
 
     file: str

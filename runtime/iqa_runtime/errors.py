@@ -42,6 +42,12 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """Return the type of another library's exception and the first line of what it says, for a message of ours."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+
+
 @contextmanager
 def needing(what: str, *, extras: str) -> Iterator[None]:
     """Say of imports that fail within which extras bring `what`.

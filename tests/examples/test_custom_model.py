@@ -93,6 +93,13 @@ BROKEN = {
     "has no spread": "class Thing(TinySystem):\n    name = 'thing'\n    std = (0.2, 0, 0.2)",
     "has a range backwards": "from dataclasses import replace\nclass Thing(TinySystem):\n    name = 'thing'\n"
     "    score = replace(TinySystem.score, low=5.0, high=1.0)",
+    "has a range of texts": "from dataclasses import replace\nclass Thing(TinySystem):\n    name = 'thing'\n"
+    "    score = replace(TinySystem.score, low='0')",
+    "has a scale that a terminal acts on": "from dataclasses import replace\nclass Thing(TinySystem):\n"
+    "    name = 'thing'\n    score = replace(TinySystem.score, scale='\\x1b[31m')",
+    "has a licence of two lines": "class Thing(TinySystem):\n    name = 'thing'\n    licence = 'a\\nb'",
+    "has a map of half a row": "from iqa_runtime.contract import MapOutput\nclass Thing(TinySystem):\n"
+    "    name = 'thing'\n    map_outputs = (MapOutput(name='quality_map', rows=2.5, columns=2),)",
     "has crops of another size": "class Thing(TinySystem):\n    name = 'thing'\n    crop = 64",
     "has a score that is a number": "class Thing(TinySystem):\n    name = 'thing'\n    score = 3",
 }

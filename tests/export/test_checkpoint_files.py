@@ -6,12 +6,15 @@ import io
 import pickle
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from onnx import TensorProto, helper
+from scipy.io import savemat
 from torch import nn
 
 from iqa_export.checkpoint_files import CheckpointError, read_content
@@ -41,11 +44,24 @@ def tarred(data: bytes) -> bytes:
     return file.getvalue()
 
 
-def zipped(data: bytes) -> bytes:
+def zipped(data: bytes, *names: str) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("net.pth", data)
+        for name in names or ("net.pth",):
+            archive.writestr(name, data)
     return file.getvalue()
+
+
+def matlab(version: str = "5") -> bytes:
+    file = io.BytesIO()
+    savemat(file, {"weight": np.ones((2, 3), np.float32)}, format=version)
+    return file.getvalue()
+
+
+def graph() -> bytes:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("image", "score")]
+    node = helper.make_node("Relu", ["image"], ["score"])
+    return helper.make_model(helper.make_graph([node], "graph", ends[:1], ends[1:])).SerializeToString()
 
 
 def script() -> bytes:
@@ -87,19 +103,41 @@ def test_the_name_does_not_matter(tmp_path, data, name):
         (lambda: b"\n<!DOCTYPE html><html>quota</html>", "web page"),
         (lambda: b"<HTML><body>sign in</body></HTML>", "web page"),
         (lambda: b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "XML"),
-        (lambda: b'{"weight_map": {"weight": "model-00001-of-00002.safetensors"}}', "JSON"),
+        (lambda: b'{"metadata": {}, "weight_map": {"weight": "model-00001-of-00002.safetensors"}}', "load all parts"),
+        (lambda: b'{"message": "Not Found"}', "JSON text"),
+        (lambda: b"<?xml version='1.0'?>\n<net name='Model0' version='11'>", "a graph of OpenVINO"),
+        (lambda: b"\xef\xbb\xbfversion https://git-lfs.github.com/spec/v1\r\noid sha256:00\r\n", "git lfs pull"),
+        (lambda: "<!DOCTYPE html><html>".encode("utf-16"), "web page"),
+        (lambda: b"404: Not Found", "but text, which begins with '404: Not Found'"),
+        (lambda: b"model: tiny\nconfig: {a: 1}\n", "but text, which begins with 'model: tiny'"),
+        (lambda: bytes(4096), "nothing but zeros.*download it again"),
         (lambda: saved(STATE)[:700], "cut short"),
         (lambda: safetensors.torch.save(STATE)[:-4], "cut short"),
         (lambda: safetensors.torch.save(STATE)[:30], "cut short"),
+        (lambda: safetensors.torch.save(STATE) + b"more", "longer than its header says"),
         (lambda: gzip.compress(saved(STATE)), "gunzip"),
         (lambda: tarred(saved(STATE)), "tar -xf"),
         (lambda: zipped(saved(STATE)), "zip archive; unpack"),
         (npz, "torch.from_numpy"),
         (script, "TorchScript"),
         (exported, "torch.export"),
-        (lambda: pickle.dumps({"weight": np.zeros(2)}), "torch.save did not write"),
-        (lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
-        (lambda: b"weights, honestly", "neither a file of torch.save nor safetensors"),
+        *(
+            (lambda protocol=protocol: pickle.dumps({"weight": np.zeros(2)}, protocol), "torch.save did not write")
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+        ),
+        (lambda: pickle.dumps([nn.Linear(1, 1)], 0), "torch.save did not write"),
+        (lambda: zlib.compress(pickle.dumps(np.zeros(99))), "joblib"),
+        (matlab, r"MATLAB.*torch\.from_numpy"),
+        (lambda: matlab("4"), r"MATLAB.*torch\.from_numpy"),
+        (lambda: b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n" + bytes(99), "MATLAB"),
+        (lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5.*Keras"),
+        (lambda: zipped(b"", "config.json", "model.weights.h5"), "Keras"),
+        (lambda: b"GGUF\x03\0\0\0" + bytes(99), "GGUF"),
+        (lambda: b"\x1c\0\0\0TFL3" + bytes(99), "TensorFlow Lite"),
+        (graph, "an ONNX graph already"),
+        (lambda: b"\x08\x01\x12\xb0\x02\n\xab" + bytes(99), "a graph of TensorFlow;"),
+        (lambda: b"\x89PNG\r\n\x1a\n" + bytes(99), "a picture"),
+        (lambda: b"weights\0honestly\xff", "neither a file of torch.save nor safetensors; if"),
         (lambda: saved(STATE, _use_new_zipfile_serialization=False)[:-9], "damaged or cut short"),
     ],
 )
@@ -177,7 +215,9 @@ def test_nothing_runs(tmp_path, monkeypatch, content):
     assert not Path("executed").exists()
 
 
-def test_a_whole_module_is_named(tmp_path):
-    torch.save(nn.Linear(2, 1), tmp_path / "net.pth")
-    with pytest.raises(CheckpointError, match=r"object of torch\.nn\.modules\.linear\.Linear.*state_dict\(\)"):
+@pytest.mark.parametrize("wrap", [lambda network: network, lambda network: {"model": network, "ema": None}])
+def test_a_whole_module_is_named(tmp_path, wrap):
+    torch.save(wrap(nn.Linear(2, 1)), tmp_path / "net.pth")
+    message = r"object of torch\.nn\.modules\.linear\.Linear, as a whole pickled network.*state_dict\(\)"
+    with pytest.raises(CheckpointError, match=message):
         read_content(tmp_path / "net.pth")

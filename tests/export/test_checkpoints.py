@@ -175,6 +175,99 @@ def test_state_that_does_not_fit_is_refused(name, value, message):
         load_into(Buffers(), Checkpoint(state, "net.pth", ""), KeyMap())
 
 
+@pytest.mark.parametrize(
+    ("file", "change", "remedy"),
+    [
+        ("net.pth", lambda value: value.to("meta"), r"saved without values .*torch\.save"),
+        ("net.pth", lambda value: value.to(torch.int8), r"quantised; give those that they were made of"),
+        ("net.pth", lambda value: value.to_sparse(), r"value\.to_dense\(\)"),
+        ("net.pth", lambda value: value.double() + 1e300, "float32 has no numbers that large"),
+        ("net.pth", lambda value: value.double() * torch.nan, "diverged"),
+        ("net.pth", lambda value: value[:, None], "check ``model`` and ``variant``$"),
+        ("net.pth", lambda value: value if value.ndim == 2 else None, "whether the file is one part of several"),
+        (
+            "net-00002-of-00003.safetensors",
+            lambda value: value if value.ndim == 2 else None,
+            r"one of 3 parts; load all parts, put their entries into one dict",
+        ),
+    ],
+)
+def test_the_way_out_fits_what_is_wrong(file, change, remedy):
+    state = {key: change(value) for key, value in nn.Linear(2, 3).state_dict().items()}
+    state = {key: value for key, value in state.items() if value is not None}
+    with pytest.raises(CheckpointError, match=remedy):
+        load_into(nn.Linear(2, 3), Checkpoint(state, file, ""), KeyMap())
+
+
+def test_an_adapter_is_named():
+    state = {"lora_A.weight": torch.zeros(1, 2), "lora_B.weight": torch.zeros(3, 1)}
+    with pytest.raises(CheckpointError, match=r"adapter \(LoRA\)"):
+        load_into(nn.Linear(2, 3), Checkpoint(state, "net.pth", ""), KeyMap())
+
+
+class TiedWeights(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+class TiedModules(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = self.first = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+def written_by_safetensors(network, path):
+    safetensors.torch.save_model(network, path)
+
+
+def written_without(name):
+    def write(network, path):
+        torch.save({key: value for key, value in network.state_dict().items() if key != name}, path)
+
+    return write
+
+
+@pytest.mark.parametrize("kind", [TiedWeights, TiedModules])
+@pytest.mark.parametrize(
+    "write", [written_by_safetensors, *(written_without(f"{name}.weight") for name in ("first", "second"))]
+)
+def test_tensors_that_are_one_need_one_name(tmp_path, kind, write):
+    torch.manual_seed(0)
+    trained, network, crops = kind(), kind(), torch.randn(3, 2)
+    write(trained, tmp_path / "net")
+    checkpoint = read_checkpoint(tmp_path / "net", expected=[expected_keys(network, KeyMap())])
+    load_into(network, checkpoint, KeyMap())
+    assert torch.equal(network(crops), trained(crops))
+
+
+def test_of_tensors_that_are_one_two_values_are_refused(tmp_path):
+    state = TiedWeights().state_dict()
+    torch.save(state | {"second.weight": state["first.weight"] + 1}, tmp_path / "net.pth")
+    checkpoint = read_checkpoint(tmp_path / "net.pth", expected=[expected_keys(TiedWeights(), KeyMap())])
+    with pytest.raises(CheckpointError, match=r"1 unlike, though one tensor.* \(first\.weight and second\.weight\)"):
+        load_into(TiedWeights(), checkpoint, KeyMap())
+
+
+def test_averages_beside_tied_weights_are_asked_about(tmp_path):
+    torch.save({"model": TiedWeights().state_dict(), "ema": list(TiedWeights().parameters())}, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="averaged weights"):
+        read_checkpoint(tmp_path / "net.pth", expected=[expected_keys(TiedWeights(), KeyMap())])
+
+
+def test_random_values_of_tensors_that_are_one_are_one():
+    network = TiedWeights()
+    load_into(network, random_checkpoint(network, 0, KeyMap()), KeyMap())
+    assert network.first.weight is network.second.weight
+
+
 def test_an_ignored_name_excuses_no_parameter():
     with pytest.raises(CheckpointError, match="1 missing"):
         load_into(nn.Linear(2, 1, bias=False), Checkpoint({}, "net.pth", ""), KeyMap(ignored=("weight",)))

@@ -86,8 +86,39 @@ class Double(nn.Module):
 @pytest.mark.parametrize("form", ["power", "scaled"])
 @pytest.mark.parametrize("number", [1e-50, 1 + 1e-9, 1e60])
 def test_numbers_of_float64_that_would_be_lost_are_refused(form, number):
-    with pytest.raises(ExportError, match=f"aten.* in the network computes in float64 with {re.escape(repr(number))}"):
+    message = rf"aten.* in the network computes in float64 with {re.escape(repr(number))}.*, without \.double\(\)"
+    with pytest.raises(ExportError, match=message):
         to_onnx(Double(form, number), [IMAGE], ["score"])
+
+
+class Kept(nn.Module):
+    """Keeps a number of float64 in a buffer, as the message says."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.register_buffer("number", torch.tensor(number, dtype=torch.float64))
+
+    def forward(self, image):
+        mean = image.double().mean((1, 2, 3))
+        return ((mean / (mean.abs() + self.number)).float(),)
+
+
+@pytest.mark.parametrize("number", [0.1, 1e-12, 1e-40])
+def test_numbers_of_float64_are_kept_in_a_buffer(number):
+    network = Kept(number).eval()
+    session = onnxruntime.InferenceSession(
+        to_onnx(network, [IMAGE], ["score"]).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    pictures = torch.zeros(3, 3, SIDE, SIDE)
+    pictures[1:] = torch.tensor([1e-12, 0.5])[:, None, None, None]
+    (actual,) = session.run(None, {"image": pictures.numpy()})
+    np.testing.assert_allclose(actual, network(pictures)[0], rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("number", [1e-50, 1 + 1e-9])
+def test_numbers_that_onnx_runtime_drops_are_refused(number):
+    with pytest.raises(ExportError, match=f"{re.escape(repr(number))}, which ONNX Runtime takes for {round(number)}"):
+        to_onnx(Kept(number), [IMAGE], ["score"])
 
 
 def test_numbers_of_float64_that_float32_has_are_kept():

@@ -400,6 +400,69 @@ def test_what_a_network_may_not_do(tmp_path, case):
         assert "Traceback" in (tmp_path / "small.error.txt").read_text(encoding="utf-8")
 
 
+BUILT = {
+    "in half precision": (lambda network: network.half(), r"built in float16 \(convolution\.weight\).*\.float\(\)"),
+    "in bfloat16": (lambda network: network.bfloat16(), r"built in bfloat16.*\.float\(\)"),
+    "in double precision": (lambda network: network.double(), r"built in float64.*\.float\(\)"),
+    "without values": (lambda network: network.to("meta"), r"on the device meta \(convolution\.weight\); .*the CPU"),
+}
+
+
+@pytest.mark.parametrize("case", BUILT)
+def test_a_network_is_built_in_float32_on_the_cpu(tmp_path, case):
+    change, message = BUILT[case]
+
+    class Built(Small):
+        def build(self, variant):
+            return change(Network().eval())
+
+    with pytest.raises(ExportError, match=message):
+        export(request(tmp_path, system=Built()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def lower_precision(score, image):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return score + (image.flatten(2) @ image.flatten(2).transpose(1, 2)).float().mean((1, 2))
+
+
+def double_convolution(score, image):
+    weight = torch.ones(1, 3, 3, 3, dtype=torch.float64)
+    return score + nn.functional.conv2d(image.double(), weight).mean((1, 2, 3)).float()
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lower_precision, r"computes in bfloat16.*without torch\.autocast"),
+        (double_convolution, r"^small\.onnx: ONNX Runtime cannot load it .*Conv.*with other operators, in float32"),
+        (lambda score, _: score.view(2, 1).squeeze(1), r"fails on a batch of one.*int\(a / b\)"),
+        (lambda score, _: score[:1].view(1) * score.view(1, -1)[0, :1], r"for a batch of 2, \[2\] is declared"),
+        (lambda score, _: score.view(1), r"fails on a batch of 2 crops.*int\(a / b\)"),
+        (lambda score, _: score + torch.zeros(2), r"\[2\] for a batch of 1.*right; a size was fixed"),
+        (lambda *_: 1 / 0, r"fails on a batch of 2 crops: ZeroDivisionError.*\[2, 3, 32, 32\] here"),
+    ],
+)
+def test_what_is_wrong_has_a_way_out_that_fits(tmp_path, returned, message):
+    with pytest.raises(ExportError, match=message) as caught:
+        export(request(tmp_path, system=Returning(returned)))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TorchScript, by PyTorch
+def test_a_torchscript_module_is_named(tmp_path):
+    class Scripted(Small):
+        def as_written(self, network, choice):
+            scripted = Graph(network, maps=False, encode=True)
+            scripted.network.convolution = torch.jit.script(network.convolution)
+            return scripted
+
+        deployed = as_written
+
+    with pytest.raises(ExportError, match=r"network\.convolution is a TorchScript program"):
+        export(request(tmp_path, system=Scripted()))
+
+
 def test_items_that_are_mixed_are_explained(tmp_path):
     with pytest.raises(ParityError, match="does the network use other items of the batch"):
         export(request(tmp_path, system=Returning(lambda score, _: score + score.mean())))

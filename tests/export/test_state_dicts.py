@@ -49,6 +49,7 @@ ONE_CANDIDATE = {
     "an optimiser": ({"model": RAW, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}}, "model", ()),
     "a name of one's own": ({"netG": RAW}, "netG", ()),
     "a tuple": ((RAW, {"rate": 1}), "0", ()),
+    "keys that are no text": ({0: "first", "model": RAW}, "model", ()),
     "two that are equal": ({"model": RAW, "ema": dict(RAW)}, "model", ()),
 }
 
@@ -92,7 +93,7 @@ def test_raw_and_averaged_are_asked_about(case):
     for key, state in ((raw, RAW), (averaged, AVERAGED)):
         found = find_state(content, "net.pth", expected=EXPECTED, weights_key=key)
         assert holds(found.entries, state), key
-        assert found.entry == (None if key == "." else key)
+        assert found.entry == key
 
 
 def test_the_beginning_of_an_entry_chooses_it():
@@ -135,6 +136,15 @@ def test_of_what_does_not_fit_the_nearest_is_named(tmp_path):
 )
 def test_no_state_dict(content):
     with pytest.raises(CheckpointError, match="no state dict"):
+        find_state(content, "net.pth", expected=EXPECTED)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda arrays: arrays, lambda arrays: {"state_dict": arrays, "epoch": 3}, lambda arrays: [1, [arrays]]]
+)
+def test_a_state_dict_of_arrays_is_named(wrap):
+    content = wrap({name: value.numpy() for name, value in RAW.items()})
+    with pytest.raises(CheckpointError, match=r"net\.pth: arrays of NumPy and no tensors; .*torch\.from_numpy"):
         find_state(content, "net.pth", expected=EXPECTED)
 
 

@@ -9,12 +9,16 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from command_line import invoke
 from iqa_calibration.commands.compare import main
 from iqa_calibration.comparing.sources import Graph
 from iqa_calibration.graphs.finishing import embed_contract, save
+from iqa_export.checkpoints import read_checkpoint
+from iqa_export.systems import find_system
 from iqa_export.torch_backend import PyTorchBackend
+from iqa_export.weights import load_checkpoint
 from iqa_runtime import ArtefactError, FileError, Scorer, UsageError, read_contract
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.opening import open_artefact, open_graph
@@ -64,6 +68,23 @@ def test_other_weights_are_refused(changed):
         Scorer(other, backend="pytorch")
     with pytest.raises(FileError, match="put a copy beside it"):
         Scorer(changed(weights=replace(weights, file="mine.pth", sha256="0" * 64)), backend="pytorch")
+
+
+@pytest.mark.parametrize("key", [".", "ema"])
+def test_weights_that_were_chosen_among_others_are_taken_again(changed, tmp_path, key):
+    system, file = find_system("yoto"), tmp_path / "two.pth"
+    published = read_checkpoint(system.bundled["edge"]).entries
+    other = {name: value * 0.9 if value.is_floating_point() else value for name, value in published.items()}
+    bare, averaged = (published, other) if key == "." else (other, published)
+    torch.save(bare | {f"ema.{name}": value for name, value in averaged.items()}, file)
+    checkpoint = load_checkpoint(system, str(file), "edge", weights_key=key)
+    weights = read_contract(find_artefact("edge-nr")).weights
+    artefact = changed(
+        weights=replace(weights, file=file.name, sha256=checkpoint.sha256, trained=True, entry=checkpoint.entry)
+    )
+    picture = np.random.default_rng(0).integers(0, 256, (230, 240, 3), np.uint8)
+    with Scorer(artefact, crops="center") as deployed, Scorer(artefact, crops="center", backend="pytorch") as oracle:
+        assert oracle.score(picture).value == pytest.approx(deployed.score(picture).value, rel=SCORE_SHARE)
 
 
 @pytest.mark.parametrize(

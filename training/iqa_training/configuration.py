@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from iqa_runtime.errors import FileError, UsageError
-from iqa_training.datasets.synthetic import SyntheticConfig
+from iqa_training.datasets.synthetic_shards import SyntheticConfig
 
 FINITE = sys.float_info.max
 """Bound that infinity is beyond."""

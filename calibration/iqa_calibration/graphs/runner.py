@@ -44,7 +44,7 @@ class Runner:
                 source, session_options(onnxruntime), providers=["CPUExecutionProvider"], enable_fallback=0
             )
         except Exception as error:  # the library's exceptions have no public common base
-            where = "the graph" if isinstance(model, ModelProto) else str(model)
+            where = "the graph" if isinstance(model, ModelProto) else model.name
             raise ArtefactError(f"{where}: ONNX Runtime cannot load it ({one_line(error)})") from error
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 

@@ -18,7 +18,7 @@ from iqa_export.systems.declarations import contract_faults, faults
 from iqa_export.systems.dri import DriSystem
 from iqa_export.systems.mfe import MfeSystem
 from iqa_export.systems.yoto import YotoSystem
-from iqa_runtime.errors import IqaError, UsageError, one_line
+from iqa_runtime.errors import IqaError, UsageError, first_line
 
 __all__ = ["BUILT_IN", "ENTRY_POINT_GROUP", "GraphChoice", "System", "all_systems", "blamed", "find_system"]
 
@@ -60,8 +60,7 @@ def _loaded(entry: EntryPoint, known: dict[str, System]) -> tuple[str, System | 
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # another package's code may raise anything, sys.exit() among it
-        lines = str(error).strip().splitlines()
-        return f"{type(error).__name__}: {lines[0] if lines else 'it says nothing more'}", None
+        return first_line(error), None
 
 
 @contextmanager
@@ -83,7 +82,7 @@ def blamed(system: System) -> Iterator[None]:
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise UsageError(
             f"``model={system.name}``: the package of {type(system).__module__}.{type(system).__qualname__} fails: "
-            f"{type(error).__name__}: {one_line(error)} ({place.filename}:{place.lineno}); mend it"
+            f"{first_line(error)} ({place.filename}:{place.lineno}); mend it"
         ) from error
 
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
+
 from iqa_export.systems.base import System
 from iqa_runtime.artefacts.contract_rules import complaints
 from iqa_runtime.contract import Contract, ExtraOutput, MapOutput, PatchPlan, ScoreOutput, Task, Weights
+from iqa_runtime.errors import one_line
 
 _TEXTS = ("title", "paper", "code", "licence", "faithful", "weights_source")
 _TYPES: dict[str, type] = {"crop": int, "crops_per_item": int, "patch_plan": PatchPlan, "score": ScoreOutput}
@@ -31,8 +34,8 @@ def faults(system: System) -> Iterator[str]:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", system.name):
         yield f"name {system.name!r} is not made of letters, digits, '_', '.' and '-'"
     for name in _TEXTS:
-        if not isinstance(getattr(system, name), str):
-            yield f"{name} is no text"
+        if not isinstance(getattr(system, name), str) or not getattr(system, name).isprintable():
+            yield f"{name} is no text on one line without control characters"
     for name, kind in _TYPES.items():
         if not isinstance(getattr(system, name), kind):
             yield f"{name} is no {kind.__name__}"
@@ -40,6 +43,7 @@ def faults(system: System) -> Iterator[str]:
         values: Any = getattr(system, name)
         if not isinstance(values, tuple) or not all(isinstance(value, kind) for value in values):
             yield f"{name} is no tuple of {kind.__name__}"
+    yield from _about_outputs(system)
     for name in ("mean", "std"):
         values = getattr(system, name)
         if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
@@ -71,6 +75,29 @@ def contract_faults(system: System) -> Iterator[str]:
             exporter="",
         )
         yield from (f"{where.removeprefix('$.')}: {what}" for where, what in complaints(contract))
+
+
+def _about_outputs(system: System) -> Iterator[str]:
+    """Hold what is declared of outputs to the types of a contract, which a dataclass does not ask about."""
+    for name in ("score", "patch_plan", "map_outputs", "extra_outputs"):
+        declared: Any = getattr(system, name)
+        for value in declared if isinstance(declared, tuple) else (declared,):
+            try:
+                fields = msgspec.to_builtins(value)
+                msgspec.convert(fields, type(value))
+            except (TypeError, msgspec.MsgspecError) as error:
+                yield f"{name}: {one_line(error)}"
+            else:
+                if not all(text.isprintable() for text in _texts(fields)):
+                    yield f"{name} has a text with control characters"
+
+
+def _texts(fields: Any) -> Iterator[str]:
+    if isinstance(fields, str):
+        yield fields
+    elif isinstance(fields, dict | list | tuple):
+        for value in fields.values() if isinstance(fields, dict) else fields:
+            yield from _texts(value)
 
 
 def _about_tasks(tasks: Any) -> Iterator[str]:

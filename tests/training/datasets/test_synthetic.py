@@ -13,7 +13,8 @@ import pytest
 
 from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_training.datasets import synthetic
-from iqa_training.datasets.synthetic import SyntheticConfig, build_synthetic, find_photographs, set_digest
+from iqa_training.datasets.synthetic import build_synthetic, find_photographs, set_digest
+from iqa_training.datasets.synthetic_shards import SyntheticConfig
 from iqa_training.distortions import GROUPS
 from iqa_training.metrics import METRICS
 from iqa_training.metrics.ensemble import QuantileScale

@@ -27,7 +27,8 @@ from iqa_runtime.images.loading import load_image
 from iqa_training.configuration import Count, LoopConfig, NonNegative, Positive
 from iqa_training.crops import Picture, center_crop, random_crop
 from iqa_training.datasets.items import Item, Source
-from iqa_training.datasets.synthetic import Share, find_photographs
+from iqa_training.datasets.synthetic import find_photographs
+from iqa_training.datasets.synthetic_shards import Share
 from iqa_training.distortions import compose, draw
 from iqa_training.losses.regression import squared_error
 from iqa_training.losses.representation import dual_contrast

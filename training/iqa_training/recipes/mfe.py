@@ -25,7 +25,7 @@ from iqa_runtime.errors import UsageError
 from iqa_training.configuration import Count, LoopConfig, NonNegative, Positive
 from iqa_training.crops import center_crop, random_crop
 from iqa_training.datasets.items import Source
-from iqa_training.datasets.synthetic import Share
+from iqa_training.datasets.synthetic_shards import Share
 from iqa_training.distortions import MAX_STEPS, compose, draw
 from iqa_training.losses.contrastive import nt_xent, same_class
 from iqa_training.losses.regression import absolute_error

@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import nn
 
-from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.errors import FileError, UsageError, first_line
 from iqa_runtime.files.overwriting import write_at_once
 from iqa_training.configuration import LoopConfig
 from iqa_training.datasets.items import Source
@@ -138,9 +138,8 @@ class State:
         except UsageError:
             raise
         except Exception as error:  # a damaged file makes the unpickler raise anything
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise FileError(
-                f"{self._path}: not the last state of such a run ({reason}); give another ``out``"
+                f"{self._path}: not the last state of such a run ({first_line(error)}); give another ``out``"
             ) from error
 
     def _compare(self, earlier: dict[str, str]) -> None:
