@@ -116,6 +116,33 @@ def test_references_that_threads_were_reading_are_not_waited_for(artefacts, tmp_
     assert run(tmp_path, body, artefacts.deep(), "onnxruntime", artefacts.cached()) == ["0"]
 
 
+def test_images_whose_time_is_over_in_the_parent_are_not_waited_for(artefacts, tmp_path):
+    """The child has none of the threads, and counts none of them."""
+    body = """
+        import threading
+        from iqa_runtime.scoring import time_limits
+
+        released = threading.Event()
+        scorer = Scorer(path, threads=2, timeout=3600)
+        limit = scorer._preparer._limit
+        limit._seconds = 0.0
+        for _ in range(time_limits.MAX_OVERDUE):
+            try:
+                limit.call(released.wait)
+            except TimeoutError:
+                pass
+        limit._seconds = 3600
+        limit._changed.acquire()
+        child = os.fork()
+        if child == 0:
+            same = scorer.overdue == 0 and score(scorer, PICTURES) == before
+            os._exit(0 if same else 3)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), scorer.overdue)
+        released.set()
+    """
+    assert run(tmp_path, body, artefacts.deep(), "onnxruntime") == ["0", "16"]
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_scorer_travels_to_the_processes_of_a_pool(artefacts, tmp_path, method):
     body = f"""

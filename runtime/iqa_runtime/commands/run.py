@@ -114,6 +114,14 @@ def run(
     pixel_limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="Larger images fail, undecoded.", rich_help_panel=_SCORING)
     ] = DEFAULT_PIXEL_LIMIT,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="An image that takes longer fails, and the run goes on. Default: any time.",
+            rich_help_panel=_SCORING,
+        ),
+    ] = None,
     form: Annotated[
         Format | None,
         typer.Option(
@@ -178,6 +186,7 @@ def run(
                 maps=maps is not None,
                 restored=restored is not None,
                 pixel_limit=pixel_limit,
+                timeout=timeout,
             ) as scorer:
                 pictures = PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit)
                 return _score(scorer, opened.files(), job, pictures, lock)
@@ -256,10 +265,11 @@ def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: Pictu
         raise stopped
     summary.interrupted = stopped is not None
     say(_NAME, f"{summary.text(contract)}; {scorer.backend_name} {scorer.provider}")
-    if stopped is not None:
+    code = SOME_FAILED if summary.failed else 0
+    if stopped is not None or scorer.overdue:
         lock.close()
-        leave(exit_code(stopped))
-    return SOME_FAILED if summary.failed else 0
+        leave(code if stopped is None else exit_code(stopped))
+    return code
 
 
 def _check_same_artefact(job: _Job, scorer: Scorer) -> None:

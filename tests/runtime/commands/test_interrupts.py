@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+import standing_still
 from command_line import invoke
 from iqa_runtime.commands.run import main
 
@@ -114,6 +115,39 @@ def test_an_interrupted_run_is_resumed(artefacts):
     rows = rows_of(Path("rows.jsonl"))
     assert rows[: len(kept)] == kept
     assert len(rows) == len({row["path"] for row in rows}) == 13
+
+
+WITHOUT_CLOCK = f"""
+import sys
+sys.path.insert(0, {str(Path(standing_still.__file__).parent)!r})
+from types import SimpleNamespace
+from standing_still import without_clock
+without_clock(SimpleNamespace(setattr=setattr), lambda work: "endless.png" in str(work.args[0]))
+"""
+
+
+@pytest.mark.usefixtures("shots")
+def test_an_image_whose_time_is_over_is_a_row_and_the_run_goes_on_and_ends(artefacts):
+    Path("shots/endless.png").rename("shots/05-endless.png")
+    program = WITHOUT_CLOCK + STANDING_STILL
+    command = [sys.executable, "-c", program, artefacts.mean(), "shots", "--output", "rows.csv", "--timeout", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    rows = rows_of(Path("rows.csv"))
+    assert (done.returncode, len(rows), "13 images, 1 failed" in done.stderr) == (1, 13, True)
+    (failed,) = [row for row in rows if row["error"]]
+    assert failed["path"] == "shots/05-endless.png"
+    assert "not ready within its time limit of 3 s" in failed["error"]
+    assert not Path(".rows.csv.lock").exists()
+    again = invoke(main, artefacts.mean(), "shots", "--output", "rows.csv", "--resume", "--timeout", DEADLINE)
+    assert (again.exit_code, "12 already scored, 1 left" in again.stderr) == (0, True)
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+def test_a_time_limit_that_is_none_is_a_usage_error(artefacts, seconds):
+    result = invoke(main, artefacts.mean(), "shots", "--timeout", seconds)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--timeout {float(seconds)}: it must be a number of seconds above 0" in result.stderr
 
 
 @pytest.mark.usefixtures("shots")
