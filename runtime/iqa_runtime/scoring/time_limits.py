@@ -29,6 +29,11 @@ def in_thread(function: Callable[[], _Result]) -> Future[_Result]:
     return future
 
 
+def interruptible(function: Callable[[], _Result]) -> _Result:
+    """Return what a function returns, in whose place Ctrl-C ends the waiting: C code in the main thread would go on."""
+    return in_thread(function).result()
+
+
 class TimeLimit:
     """A limit for each of many calls. Safe to use from several threads.
 
