@@ -100,7 +100,10 @@ def test_closing_in_a_child_leaves_the_parent_its_scorer(artefacts, tmp_path):
     assert run(tmp_path, body, artefacts.deep(), "onnxruntime") == ["0", "True"]
 
 
-def test_children_that_end_by_themselves_wait_for_no_thread_of_the_parent(artefacts, tmp_path):
+@pytest.mark.parametrize(
+    "backend", ["onnxruntime", pytest.param("openvino", marks=[pytest.mark.openvino, pytest.mark.slow])]
+)
+def test_children_that_end_by_themselves_wait_for_no_thread_of_the_parent(artefacts, tmp_path, backend):
     """Not by way of os._exit: destructors of libraries run, and join the threads they know of."""
     body = """
         children = []
@@ -112,7 +115,25 @@ def test_children_that_end_by_themselves_wait_for_no_thread_of_the_parent(artefa
             children.append(child)
         print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
     """
-    assert run(tmp_path, body, artefacts.deep(), "onnxruntime") == ["0", "0", "0"]
+    assert run(tmp_path, body, artefacts.deep(), backend) == ["0", "0", "0"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can end a process so with its exit code")
+def test_what_libraries_of_the_parent_do_at_its_end_is_not_done_by_children(artefacts, tmp_path):
+    """A library that aborts there stands for all that join threads; what C code has printed is not lost."""
+    body = """
+        import atexit, ctypes
+        libc = ctypes.CDLL(None)
+        libc.__cxa_atexit(ctypes.cast(libc.abort, ctypes.c_void_p), None, None)
+        child = os.fork()
+        if child == 0:
+            atexit.register(print, "Python")
+            libc.printf(b"C ")
+            sys.exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        os._exit(0)
+    """
+    assert sorted(run(tmp_path, body, artefacts.deep(), "onnxruntime")) == ["7", "C", "Python"]
 
 
 def test_references_that_threads_were_reading_are_not_waited_for(artefacts, tmp_path):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.contract import ColorSpace, Contract, PatchPlan
-from iqa_runtime.errors import ImageError, IqaError, UsageError
+from iqa_runtime.errors import ImageError, IqaError, UsageError, one_line
 from iqa_runtime.images.loading import LoadedImage, Source, load_with_color
 from iqa_runtime.kernels import resize
 from iqa_runtime.kernels.patches_numpy import cut
@@ -238,6 +238,11 @@ class Preparer:
             prepared.error = without_frames(error)
         except MemoryError:
             prepared.error = ImageError(f"{prepared.name}: not enough memory for this image; score fewer at a time")
+        except ImportError as error:  # a first picture loads its decoder, and that may find no room
+            prepared.error = ImageError(
+                f"{prepared.name}: its decoder cannot be loaded ({one_line(error)}); give the process more memory, or "
+                "install the package again"
+            )
         except Exception as error:
             # A decoder's surprise must cost no other image its score; anything typed was caught above.
             prepared.error = ImageError(
