@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.backends.batch_run import BatchRun
 from iqa_runtime.backends.tensor_spec import GraphSpec
-from iqa_runtime.errors import BackendError, UsageError
+from iqa_runtime.errors import BackendError, UsageError, starting_threads
 from iqa_runtime.forking import keep_for_ever, tell_after_fork
 
 _FLOATS = ("float32", "float16")
@@ -236,7 +236,11 @@ class Backend(ABC):
         pool = self._pool
         try:
             if pool is not None:
-                begun.extend(map(pool.submit, runs))
+                with starting_threads():
+                    begun.extend(map(pool.submit, runs))
+        except UsageError:
+            running.cancel()
+            raise
         except RuntimeError:  # the pool was shut down between the check of activity and here
             running.cancel()
         if len(begun) < len(runs):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.contract import ColorSpace, Contract, PatchPlan
-from iqa_runtime.errors import ImageError, IqaError, UsageError, one_line
+from iqa_runtime.errors import ImageError, IqaError, UsageError, one_line, starting_threads
 from iqa_runtime.images.loading import LoadedImage, Source, load_with_color
 from iqa_runtime.kernels import resize
 from iqa_runtime.kernels.patches_numpy import cut
@@ -80,7 +80,8 @@ def prefetch(
     interrupted = False
     try:
         for argument in arguments:
-            begun.append(pool.submit(function, argument))
+            with starting_threads():
+                begun.append(pool.submit(function, argument))
             if len(begun) > ahead:
                 yield begun.popleft().result()
         while begun:
@@ -218,7 +219,7 @@ class Preparer:
         work = partial(self._prepare, source, reference, crops_alone)
         try:
             prepared = work() if self._limit is None else self._limit.call(work)
-        except TimeoutError as error:
+        except (TimeoutError, UsageError) as error:
             prepared = _unprepared(source)
             prepared.error = ImageError(f"{prepared.name}: {error}")
         prepared.seconds = perf_counter() - began

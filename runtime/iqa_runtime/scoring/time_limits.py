@@ -7,6 +7,7 @@ from concurrent.futures import Future, wait
 from threading import Condition, Thread
 from typing import TypeVar
 
+from iqa_runtime.errors import starting_threads
 from iqa_runtime.forking import tell_after_fork
 
 MAX_OVERDUE = 16
@@ -16,7 +17,13 @@ _Result = TypeVar("_Result")
 
 
 def in_thread(function: Callable[[], _Result]) -> Future[_Result]:
-    """Call a function in a thread of its own, which does not keep the process from ending."""
+    """Call a function in a thread of its own, which does not keep the process from ending.
+
+    Raises
+    ------
+    UsageError
+        If no thread can be started.
+    """
     future: Future[_Result] = Future()
 
     def work() -> None:
@@ -25,7 +32,8 @@ def in_thread(function: Callable[[], _Result]) -> Future[_Result]:
         except BaseException as error:
             future.set_exception(error)
 
-    Thread(target=work, name="iqa-limited", daemon=True).start()
+    with starting_threads():
+        Thread(target=work, name="iqa-limited", daemon=True).start()
     return future
 
 
