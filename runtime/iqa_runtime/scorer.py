@@ -21,7 +21,7 @@ from iqa_runtime.results import Score
 from iqa_runtime.scoring.patch_plans import check_patch_plan, format_patch_plan, parse_patch_plan
 from iqa_runtime.scoring.pipeline import Pipeline
 from iqa_runtime.scoring.preparation import Preparer, is_source, paired, prefetch
-from iqa_runtime.scoring.resizing import check_resize, format_resize, parse_resize, with_resize
+from iqa_runtime.scoring.resizing import choose_resize, format_resize, with_resize
 
 MAX_THREADS = 1024
 """More than the cores of any host: beyond it, a mistyped number would only take memory."""
@@ -173,7 +173,7 @@ class Scorer:
             spec = GraphSpec.of_reference_encoder(self._contract)
             self._encoder = choice.create(artefact.encoder, spec, threads=self._threads)
         self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
-        self._resize = _choose_resize(self._contract, resize)
+        self._resize = choose_resize(self._contract, resize)
         self._resized_otherwise = resize is not None
         resized = with_resize(self._contract, self._resize)
         self._preparer = Preparer(resized, self._patch_plan, pixel_limit=pixel_limit, timeout=timeout)
@@ -397,13 +397,3 @@ def _choose_patch_plan(path: Path, contract: Contract, crops: str | PatchPlan | 
     if plan.size != contract.patch_plan.size:
         raise UsageError(f"``crops``: of {plan.size} pixels; this artefact takes {contract.patch_plan.size}")
     return plan
-
-
-def _choose_resize(contract: Contract, resize: str | Resize | None) -> Resize | None:
-    image = contract.input("image")
-    if resize is None:
-        return None if image is None else image.resize
-    if contract.baked_reference is not None:
-        raise UsageError("``resize``: the reference inside this artefact has its size; leave it out")
-    chosen = parse_resize(resize) if isinstance(resize, str) else resize
-    return None if chosen is None else check_resize(chosen)
