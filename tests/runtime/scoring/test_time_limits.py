@@ -12,7 +12,7 @@ import pytest
 
 from changed_backend import Outputs, onnx_runtime_with
 from iqa_runtime import ImageError, Scorer, UsageError
-from iqa_runtime.scoring import pipeline, preparation, time_limits
+from iqa_runtime.scoring import pipeline, preparation, references, time_limits
 from iqa_runtime.scoring.time_limits import MAX_OVERDUE, TimeLimit
 from standing_still import DEADLINE, without_clock
 
@@ -40,15 +40,19 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def released(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Let pictures by the name of endless.png stand still until the test says so."""
-    load, event = preparation.load_image, threading.Event()
+    event = threading.Event()
 
-    def load_or_wait(source: Any, *, pixel_limit: int) -> Any:
-        if isinstance(source, str):
-            assert event.wait(DEADLINE)
-            source = np.zeros((50, 60, 3), np.uint8)
-        return load(source, pixel_limit=pixel_limit)
+    def waiting(load: Any) -> Any:
+        def load_or_wait(source: Any, *arguments: Any, **options: Any) -> Any:
+            if isinstance(source, str):
+                assert event.wait(DEADLINE)
+                source = np.zeros((50, 60, 3), np.uint8)
+            return load(source, *arguments, **options)
 
-    monkeypatch.setattr(preparation, "load_image", load_or_wait)
+        return load_or_wait
+
+    monkeypatch.setattr(preparation, "load_with_color", waiting(preparation.load_with_color))
+    monkeypatch.setattr(references, "load_judged", waiting(references.load_judged))
     yield event
     event.set()
     end_of_threads()
@@ -152,8 +156,7 @@ def test_a_late_image_is_an_error_and_costs_no_other_its_bits(
 
 
 @pytest.mark.usefixtures("released")
-def test_an_image_whose_reference_is_late_is_late(artefacts: Any, noise: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iqa_runtime.scoring.references.load_image", preparation.load_image)
+def test_an_image_whose_reference_is_late_is_late(artefacts: Any, noise: Any) -> None:
     picture = noise(50, 60)
     with Scorer(artefacts.difference(), timeout=LIMIT) as scorer:
         results = list(scorer.score_many([picture] * 3, [picture, "endless.png", picture]))
