@@ -7,6 +7,9 @@ from types import NoneType
 
 from iqa_runtime.errors import UsageError
 
+MAX_SECONDS = 86_400
+"""A day: nobody waits longer, and clocks of the system count to some end."""
+
 
 def check_type(name: str, value: object, what: str, *kinds: type) -> None:
     """Refuse a value of another type than `kinds`; None passes. `what` says what to give.
@@ -32,6 +35,19 @@ def check_number(name: str, value: object, least: int = 1, most: int | None = No
         return
     limits = f"at least {least}" if most is None else f"{least} to {most}"
     raise UsageError(f"``{name}={value!r}``: it must be a whole number, {limits}")
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Refuse what is no time to wait for: a number of seconds above 0, at most a day; None passes, a bool is no number.
+
+    Raises
+    ------
+    UsageError
+        Naming the parameter and what was given.
+    """
+    if value is None or (isinstance(value, (int, float)) and type(value) is not bool and 0 < value <= MAX_SECONDS):
+        return
+    raise UsageError(f"``{name}={value!r}``: it must be a number of seconds above 0, at most {MAX_SECONDS}")
 
 
 def check_path(name: str, value: object) -> None:

@@ -49,6 +49,26 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
+def starting_threads() -> Iterator[None]:
+    """Say what it means that a thread cannot be started.
+
+    Raises
+    ------
+    UsageError
+        In the place of that `RuntimeError`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        raise UsageError(
+            "no further thread can be started; give fewer ``threads``, or let the process have more of them and more "
+            "memory"
+        ) from error
+
+
+@contextmanager
 def needing(what: str, *, extras: str) -> Iterator[None]:
     """Say of imports that fail within which extras bring `what`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import Protocol
 from weakref import WeakSet
@@ -28,6 +29,25 @@ def tell_after_fork(watched: SurvivesFork) -> None:
         _is_watching = True
 
 
+def keep_for_ever(value: object) -> None:
+    """Let an object outlive even the end of Python in this process."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
 def _tell() -> None:
     for watched in list(_living):
         watched.after_fork()
+    _leave_libraries_alone()
+
+
+def _leave_libraries_alone() -> None:
+    """Let this process end without what libraries of the parent do at its end: they join threads that are not here.
+
+    Workers of gunicorn hung or crashed there. Python's own end is over by then.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):  # of glibc, which gives the exit code
+        pointer = ctypes.c_void_p
+        libc.on_exit(ctypes.cast(libc._exit, pointer), None)
+        # Whoever comes last is called first: nothing that C code has printed is lost.
+        libc.__cxa_atexit(ctypes.cast(libc.fflush, pointer), None, None)

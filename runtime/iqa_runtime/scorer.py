@@ -6,14 +6,11 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import repeat, zip_longest
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeGuard, cast
+from typing import Any, Self
 
-import numpy as np
-
-from iqa_runtime.arguments import check_given, check_number, check_path, check_type
+from iqa_runtime.arguments import check_given, check_number, check_path, check_seconds, check_type
 from iqa_runtime.artefacts.opening import Artefact, open_artefact
 from iqa_runtime.backends import Backend, GraphSpec, choose_backend
 from iqa_runtime.contract import Contract, FileDigest, PatchPlan, Resize
@@ -23,8 +20,8 @@ from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, Source
 from iqa_runtime.results import Score
 from iqa_runtime.scoring.patch_plans import check_patch_plan, format_patch_plan, parse_patch_plan
 from iqa_runtime.scoring.pipeline import Pipeline
-from iqa_runtime.scoring.preparation import Preparer, prefetch
-from iqa_runtime.scoring.resizing import check_resize, format_resize, parse_resize, with_resize
+from iqa_runtime.scoring.preparation import Preparer, is_source, paired, prefetch
+from iqa_runtime.scoring.resizing import choose_resize, format_resize, with_resize
 
 MAX_THREADS = 1024
 """More than the cores of any host: beyond it, a mistyped number would only take memory."""
@@ -80,6 +77,10 @@ class Scorer:
         Whether results have the restored image.
     pixel_limit
         Most pixels an image may have; checked before decoding.
+    timeout
+        Seconds that an image may take from when its decoding begins, without the time it waits for its turn; None for
+        any time. One that takes longer has an error instead of a score, and the others go on. A decoder cannot be
+        interrupted: it ends by itself in a thread of its own, see `overdue`; the model is looked at between batches.
     trust
         Public key (PEM, Ed25519) that must have signed the engine; None to take an engine from anybody.
 
@@ -122,12 +123,14 @@ class Scorer:
         maps: bool = False,
         restored: bool = False,
         pixel_limit: int = DEFAULT_PIXEL_LIMIT,
+        timeout: float | None = None,
         trust: str | os.PathLike[str] | None = None,
     ) -> None:
         check_number("threads", threads, most=MAX_THREADS)
         check_number("batch_size", batch_size, most=MAX_BATCH_SIZE)
         check_given("pixel_limit", pixel_limit)
         check_number("pixel_limit", pixel_limit)
+        check_seconds("timeout", timeout)
         check_type("crops", crops, "a PatchPlan or its text", str, PatchPlan)
         check_type("resize", resize, "a Resize or its text", str, Resize)
         check_type("maps", maps, "True or False", bool)
@@ -154,6 +157,7 @@ class Scorer:
                 "maps": maps,
                 "restored": restored,
                 "pixel_limit": pixel_limit,
+                "timeout": timeout,
             },
         )
         self._file = FileDigest(file=artefact.path.name, sha256=artefact.graph.sha256)
@@ -169,10 +173,10 @@ class Scorer:
             spec = GraphSpec.of_reference_encoder(self._contract)
             self._encoder = choice.create(artefact.encoder, spec, threads=self._threads)
         self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
-        self._resize = _choose_resize(self._contract, resize)
+        self._resize = choose_resize(self._contract, resize)
         self._resized_otherwise = resize is not None
         resized = with_resize(self._contract, self._resize)
-        self._preparer = Preparer(resized, self._patch_plan, pixel_limit=pixel_limit)
+        self._preparer = Preparer(resized, self._patch_plan, pixel_limit=pixel_limit, timeout=timeout)
         self._pipeline = Pipeline(
             self._contract,
             self._backend,
@@ -181,6 +185,7 @@ class Scorer:
             artefact=self.artefact_key,
             maps=maps,
             restored=restored,
+            timeout=timeout,
         )
         # A restored image shows the picture itself where no crop lies.
         self._crops_alone = not restored
@@ -265,6 +270,16 @@ class Scorer:
         """Items handed to the backend at a time."""
         return self._batch_size
 
+    @property
+    def overdue(self) -> int:
+        """Images that are still being decoded though their time (`timeout`) was over.
+
+        At most `iqa_runtime.scoring.time_limits.MAX_OVERDUE`. At that number no other image is begun: it waits as long
+        as the limit is for one of them to end, and fails if none does. Where the number stays, threads stand still
+        that nothing can end, on a dead network share for instance, and the process is to be replaced.
+        """
+        return self._preparer.overdue
+
     def score(self, image: Source, reference: Source | None = None) -> Score:
         """Score one image.
 
@@ -278,7 +293,7 @@ class Scorer:
         Raises
         ------
         FileError, ImageError
-            If an image cannot be read or decoded.
+            If an image cannot be read or decoded, or its time is over.
         UsageError
             If a reference is missing, superfluous or of another size than the image, or the scorer is closed.
         BackendError
@@ -322,7 +337,7 @@ class Scorer:
         """
         self._check_open()
         self._check_reference(has_reference=references is not None)
-        if _is_source(images):
+        if is_source(images):
             raise UsageError("score_many takes several images; give a list, or use score for one")
         return self._stream(images, references)
 
@@ -336,7 +351,7 @@ class Scorer:
     def _stream(self, images: Iterable[Source], references: Source | Iterable[Source | None] | None) -> Iterator[Score]:
         ahead = self._threads * (_AHEAD if self._crops_alone and self._preparer.crops_are_small else 1)
         prepare = partial(self._preparer.prepare, crops_alone=self._crops_alone)
-        pairs = prefetch(lambda pair: prepare(*pair), _pairs(images, references), self._threads, ahead)
+        pairs = prefetch(lambda pair: prepare(*pair), paired(images, references), self._threads, ahead)
         try:
             yield from self._pipeline.score(pairs)
         except KeyboardInterrupt as interrupt:
@@ -382,35 +397,3 @@ def _choose_patch_plan(path: Path, contract: Contract, crops: str | PatchPlan | 
     if plan.size != contract.patch_plan.size:
         raise UsageError(f"``crops``: of {plan.size} pixels; this artefact takes {contract.patch_plan.size}")
     return plan
-
-
-def _choose_resize(contract: Contract, resize: str | Resize | None) -> Resize | None:
-    image = contract.input("image")
-    if resize is None:
-        return None if image is None else image.resize
-    if contract.baked_reference is not None:
-        raise UsageError("``resize``: the reference inside this artefact has its size; leave it out")
-    chosen = parse_resize(resize) if isinstance(resize, str) else resize
-    return None if chosen is None else check_resize(chosen)
-
-
-def _is_source(value: object) -> TypeGuard[Source]:
-    """Tell one image from several; an array of four axes is several."""
-    return isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview)) or (
-        isinstance(value, np.ndarray) and value.ndim < 4
-    )
-
-
-def _pairs(
-    images: Iterable[Source], references: Source | Iterable[Source | None] | None
-) -> Iterator[tuple[Source, Source | None]]:
-    if references is None or _is_source(references):
-        yield from zip(images, repeat(references))
-        return
-    missing: Any = object()
-    several = cast(Iterable[Source | None], references)
-    for image, reference in zip_longest(images, several, fillvalue=missing):
-        if image is missing or reference is missing:
-            fewer = "fewer" if reference is missing else "more"
-            raise UsageError(f"there are {fewer} references than images; give one for all, or one for each")
-        yield image, reference

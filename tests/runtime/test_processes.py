@@ -1,9 +1,14 @@
 """A scorer in other processes: forked, spawned, forked from a server; their scores have the parent's bits."""
 
+import json
+import os
 import pickle
+import re
+import socket
 import subprocess
 import sys
 import textwrap
+import urllib.request
 
 import numpy as np
 import pytest
@@ -95,6 +100,42 @@ def test_closing_in_a_child_leaves_the_parent_its_scorer(artefacts, tmp_path):
     assert run(tmp_path, body, artefacts.deep(), "onnxruntime") == ["0", "True"]
 
 
+@pytest.mark.parametrize(
+    "backend", ["onnxruntime", pytest.param("openvino", marks=[pytest.mark.openvino, pytest.mark.slow])]
+)
+def test_children_that_end_by_themselves_wait_for_no_thread_of_the_parent(artefacts, tmp_path, backend):
+    """Not by way of os._exit: destructors of libraries run, and join the threads they know of."""
+    body = """
+        children = []
+        for work in (lambda: None, lambda: score(scorer, PICTURES), scorer.close):
+            child = os.fork()
+            if child == 0:
+                work()
+                return
+            children.append(child)
+        print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+    """
+    assert run(tmp_path, body, artefacts.deep(), backend) == ["0", "0", "0"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can end a process so with its exit code")
+def test_what_libraries_of_the_parent_do_at_its_end_is_not_done_by_children(artefacts, tmp_path):
+    """A library that aborts there stands for all that join threads; what C code has printed is not lost."""
+    body = """
+        import atexit, ctypes
+        libc = ctypes.CDLL(None)
+        libc.__cxa_atexit(ctypes.cast(libc.abort, ctypes.c_void_p), None, None)
+        child = os.fork()
+        if child == 0:
+            atexit.register(print, "Python")
+            libc.printf(b"C ")
+            sys.exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        os._exit(0)
+    """
+    assert sorted(run(tmp_path, body, artefacts.deep(), "onnxruntime")) == ["7", "C", "Python"]
+
+
 def test_references_that_threads_were_reading_are_not_waited_for(artefacts, tmp_path):
     """The child forgets a reference whose decoding began in a thread that it has not."""
     body = """
@@ -116,6 +157,33 @@ def test_references_that_threads_were_reading_are_not_waited_for(artefacts, tmp_
     assert run(tmp_path, body, artefacts.deep(), "onnxruntime", artefacts.cached()) == ["0"]
 
 
+def test_images_whose_time_is_over_in_the_parent_are_not_waited_for(artefacts, tmp_path):
+    """The child has none of the threads, and counts none of them."""
+    body = """
+        import threading
+        from iqa_runtime.scoring import time_limits
+
+        released = threading.Event()
+        scorer = Scorer(path, threads=2, timeout=3600)
+        limit = scorer._preparer._limit
+        limit._seconds = 0.0
+        for _ in range(time_limits.MAX_OVERDUE):
+            try:
+                limit.call(released.wait)
+            except TimeoutError:
+                pass
+        limit._seconds = 3600
+        limit._changed.acquire()
+        child = os.fork()
+        if child == 0:
+            same = scorer.overdue == 0 and score(scorer, PICTURES) == before
+            os._exit(0 if same else 3)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), scorer.overdue)
+        released.set()
+    """
+    assert run(tmp_path, body, artefacts.deep(), "onnxruntime") == ["0", "16"]
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_scorer_travels_to_the_processes_of_a_pool(artefacts, tmp_path, method):
     body = f"""
@@ -124,6 +192,60 @@ def test_a_scorer_travels_to_the_processes_of_a_pool(artefacts, tmp_path, method
         print(results[0] + results[1] == before)
     """
     assert run(tmp_path, body, artefacts.deep(), "onnxruntime") == ["True"]
+
+
+SERVICE = """
+import json, os, sys
+import numpy as np
+from iqa_runtime import Scorer
+
+pictures = [np.random.default_rng(seed).integers(0, 256, (70, 90, 3), dtype=np.uint8) for seed in range(6)]
+scorer = Scorer(sys.path[0] + "/deep.onnx", threads=2, timeout=3600)
+opened_by = os.getpid()
+
+
+def score():
+    several = [result.value.hex() for result in scorer.score_many(pictures)]
+    return several + [scorer.score(picture).value.hex() for picture in pictures]
+
+
+before = score()
+
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps([os.getpid() != opened_by, score() == before]).encode()]
+"""
+
+
+@pytest.mark.parametrize("worker", ["sync", "gthread"])
+def test_in_the_workers_of_a_service_that_is_loaded_before_they_are_forked(artefacts, tmp_path, worker):
+    pytest.importorskip("gunicorn")
+    artefacts.deep().rename(tmp_path / "deep.onnx")
+    (tmp_path / "service.py").write_text(SERVICE, encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        command = [sys.executable, "-m", "gunicorn", "--preload", "--workers=2", "--timeout=0"]
+        command += [f"--worker-class={worker}", f"--chdir={tmp_path}", f"--bind=fd://{listening.fileno()}"]
+        process = subprocess.Popen(
+            [*command, "service:app"],
+            pass_fds=[listening.fileno()],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"HOME": str(tmp_path)},  # where it keeps a socket
+        )
+        try:
+            # Who connects before there is a worker is answered by the first.
+            address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            answers = []
+            for _ in range(6):
+                with urllib.request.urlopen(address, timeout=SECONDS) as response:
+                    answers.append(json.load(response))
+            process.terminate()
+            _, err = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+    assert (answers, process.returncode) == ([[True, True]] * 6, 0), err
+    assert not re.search("Traceback|terminate called|was sent SIG", err), err
 
 
 @pytest.mark.slow

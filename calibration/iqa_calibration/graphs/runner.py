@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
-from iqa_runtime.backends.onnx_runtime import session_options
+from iqa_runtime.backends.onnx_runtime import import_onnxruntime, session_options
 from iqa_runtime.errors import ArtefactError, one_line
 from iqa_runtime.scoring.preparation import prefetch
 
@@ -39,6 +38,7 @@ class Runner:
         if isinstance(model, ModelProto) and extra_outputs:
             model = _with_outputs(model, extra_outputs)
         source = model.SerializeToString() if isinstance(model, ModelProto) else str(model)
+        onnxruntime = import_onnxruntime()
         try:
             self._session = onnxruntime.InferenceSession(
                 source, session_options(onnxruntime), providers=["CPUExecutionProvider"], enable_fallback=0

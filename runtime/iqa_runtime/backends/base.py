@@ -23,13 +23,10 @@ from numpy.typing import NDArray
 from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.backends.batch_run import BatchRun
 from iqa_runtime.backends.tensor_spec import GraphSpec
-from iqa_runtime.errors import BackendError, UsageError
-from iqa_runtime.forking import tell_after_fork
+from iqa_runtime.errors import BackendError, UsageError, starting_threads
+from iqa_runtime.forking import keep_for_ever, tell_after_fork
 
 _FLOATS = ("float32", "float16")
-
-_left_by_parents: list[dict[str, Any]] = []
-"""What backends had when this process was forked."""
 
 
 class Backend(ABC):
@@ -151,7 +148,10 @@ class Backend(ABC):
         self._loading = Lock()
         if self._is_active:
             self._start_pool()
-            self._is_parents = self._is_parents or not self.survives_fork
+            if not (self._is_parents or self.survives_fork):
+                # Freed, it would wait for threads which are not in this process.
+                keep_for_ever(vars(self).copy())
+                self._is_parents = True
 
     def _start_pool(self) -> None:
         # Its threads are started by the first runs.
@@ -236,7 +236,11 @@ class Backend(ABC):
         pool = self._pool
         try:
             if pool is not None:
-                begun.extend(map(pool.submit, runs))
+                with starting_threads():
+                    begun.extend(map(pool.submit, runs))
+        except UsageError:
+            running.cancel()
+            raise
         except RuntimeError:  # the pool was shut down between the check of activity and here
             running.cancel()
         if len(begun) < len(runs):
@@ -306,8 +310,6 @@ class Backend(ABC):
         if self._is_parents:
             with self._loading:
                 if self._is_parents:
-                    # Never freed here: that would wait for threads which are not in this process.
-                    _left_by_parents.append(vars(self).copy())
                     self._load()
                     self._is_parents = False
 

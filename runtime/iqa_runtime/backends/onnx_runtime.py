@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import re
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -19,6 +21,7 @@ from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, Usa
 
 _GPU_CROPS_PER_RUN = 8
 _LOG_ERRORS = 3
+_NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 _ELEMENT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _REINSTALL = (
@@ -73,7 +76,7 @@ class OnnxRuntimeBackend(Backend):
         return self._provider == _CPU
 
     def _load(self) -> None:
-        onnxruntime = _import_onnxruntime()
+        onnxruntime = import_onnxruntime()
         if self._provider not in onnxruntime.get_available_providers():
             raise BackendError(
                 f"``device={self.device}``: the installed ONNX Runtime has no {self._provider}; "
@@ -154,9 +157,17 @@ def _preload(onnxruntime: ModuleType) -> str:
     return f" ({said})" if said else ""
 
 
-def _import_onnxruntime() -> ModuleType:
+def import_onnxruntime() -> ModuleType:
+    """Import the library, without its telemetry if it has not been imported before.
+
+    Raises
+    ------
+    DependencyError
+        If it is not installed, or not as a whole.
+    """
     try:
-        import onnxruntime
+        with _without_telemetry():
+            import onnxruntime
     except ModuleNotFoundError as error:
         if error.name != "onnxruntime":
             raise DependencyError(f"onnxruntime cannot be imported ({one_line(error)}); {_REINSTALL}") from error
@@ -167,6 +178,24 @@ def _import_onnxruntime() -> ModuleType:
         raise DependencyError(f"onnxruntime is installed in part only; {_REINSTALL}")
     module: ModuleType = onnxruntime
     return module
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Let ONNX Runtime have no telemetry, by its own switch, which it looks at when it is imported.
+
+    Since 1.29 it otherwise reports to its makers over the network, in a thread, and leaves an identifier in the home
+    folder; and a forked child waits for that thread, which it has not, when it ends. A program that has set the
+    switch, or imported the library before, has made its own choice.
+    """
+    if "onnxruntime" in sys.modules or _NO_TELEMETRY in os.environ:
+        yield
+        return
+    os.environ[_NO_TELEMETRY] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_NO_TELEMETRY, None)
 
 
 def _check_tensors(path: Path, kind: str, specs: Sequence[TensorSpec], found: Sequence[Any], *, exact: bool) -> None:

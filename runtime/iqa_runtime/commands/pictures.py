@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.commands.heatmaps import render_heatmap
-from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_runtime.files.inputs import absolute_path
+from iqa_runtime.files.overwriting import write_at_once
 from iqa_runtime.images.loading import load_image
 from iqa_runtime.kernels import resize
 from iqa_runtime.results import Score
+from iqa_runtime.scoring.time_limits import TimeLimit, interruptible
 
 
 class PictureWriter:
@@ -28,6 +31,8 @@ class PictureWriter:
         Folders to write to; None for no such pictures.
     pixel_limit
         Most pixels an image may have: a heat map is laid over it.
+    timeout
+        Seconds that a heat map may take; None for any time.
 
     Raises
     ------
@@ -35,10 +40,19 @@ class PictureWriter:
         If both folders are the same one.
     """
 
-    def __init__(self, images: Sequence[str], maps: Path | None, restored: Path | None, *, pixel_limit: int) -> None:
+    def __init__(
+        self,
+        images: Sequence[str],
+        maps: Path | None,
+        restored: Path | None,
+        *,
+        pixel_limit: int,
+        timeout: float | None = None,
+    ) -> None:
         if maps and restored and os.path.realpath(maps) == os.path.realpath(restored):
             raise UsageError(f"--maps and --restored: both write the same names to {maps}; give two folders")
         self._maps, self._restored, self._pixel_limit = maps, restored, pixel_limit
+        self._limit = None if timeout is None else TimeLimit(timeout)
         self._names = dict(zip(images, picture_names(images), strict=True)) if maps or restored else {}
 
     def paths(self, images: Sequence[str]) -> Iterator[tuple[str, Path]]:
@@ -47,23 +61,37 @@ class PictureWriter:
             if folder:
                 yield from ((option, folder / self._names[image]) for image in images)
 
-    def write(self, image: str, result: Score) -> None:
+    def write(self, image: str, result: Score) -> str | None:
         """Write what there is of one image.
+
+        Returns
+        -------
+        str or None
+            Why there is no heat map though there is a score: the file is read again for it, and may be gone by then.
 
         Raises
         ------
         FileError
-            If it cannot be written.
+            If a picture cannot be written.
         """
+        complaint = None
         if self._maps and result.map is not None:
-            pixels = load_image(image, pixel_limit=self._pixel_limit)
-            # Where the artefact resizes, the map is of the resized picture.
-            pixels = resize(pixels, (result.map.shape[0], result.map.shape[1]))
-            better = result.higher_is_better
-            heatmap = render_heatmap(pixels, result.map, result.range, higher_is_better=better)
-            write_picture(self._maps / self._names[image], heatmap)
+            draw = partial(self._heatmap, image, result.map, result)
+            try:
+                heatmap = interruptible(draw) if self._limit is None else self._limit.call(draw)
+            except (FileError, ImageError, TimeoutError) as error:
+                complaint = f"{image}: it has a score and no heat map: {error}"
+            else:
+                write_png(self._maps / self._names[image], heatmap)
         if self._restored and result.restored is not None:
-            write_picture(self._restored / self._names[image], result.restored)
+            write_png(self._restored / self._names[image], interruptible(partial(encode_png, result.restored)))
+        return complaint
+
+    def _heatmap(self, image: str, values: NDArray[np.float32], result: Score) -> bytes:
+        pixels = load_image(image, pixel_limit=self._pixel_limit)
+        # Where the artefact resizes, the map is of the resized picture.
+        pixels = resize(pixels, (values.shape[0], values.shape[1]))
+        return encode_png(render_heatmap(pixels, values, result.range, higher_is_better=result.higher_is_better))
 
 
 def picture_names(images: Sequence[str]) -> list[Path]:
@@ -77,19 +105,24 @@ def picture_names(images: Sequence[str]) -> list[Path]:
     return [image.with_name(f"{image.name}.png").relative_to(common) for image in absolute]
 
 
-def write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:
-    """Write a PNG of H x W x 3 RGB pixels, making its folder if need be.
+def encode_png(rgb: NDArray[np.uint8]) -> bytes:
+    """Encode H x W x 3 RGB pixels as PNG."""
+    import cv2
+
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    return encoded.tobytes()
+
+
+def write_png(path: Path, content: bytes) -> None:
+    """Write a picture whole or not at all, making its folder if need be.
 
     Raises
     ------
     FileError
         If it cannot be written.
     """
-    import cv2
-
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
     except OSError as error:
         raise FileError(f"{path}: cannot write the picture ({error.strerror}); give another folder") from error
+    write_at_once(path, content)

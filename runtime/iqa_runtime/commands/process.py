@@ -104,6 +104,8 @@ def leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, KeyboardInterrupt):
             stream.flush()
-    if any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate()):
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    # Of ours daemons, too: they may be inside a decoder, whose library would be taken down around it.
+    if any(not thread.daemon or thread.name.startswith("iqa-") for thread in others):
         os._exit(code)
     sys.exit(code)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn, cast
 
@@ -43,6 +44,7 @@ from iqa_runtime.files.overwriting import Named, check_targets, is_stream
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.patch_plans import format_patch_plan
 from iqa_runtime.scoring.resizing import format_resize
+from iqa_runtime.scoring.time_limits import interruptible
 
 _NAME = "iqa-run"
 _SCORING, _ROWS, _PICTURES, _INSTEAD = "Scoring", "Rows", "Pictures", "Instead of scoring"
@@ -114,6 +116,14 @@ def run(
     pixel_limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="Larger images fail, undecoded.", rich_help_panel=_SCORING)
     ] = DEFAULT_PIXEL_LIMIT,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="An image that takes longer fails, and the run goes on. Default: any time.",
+            rich_help_panel=_SCORING,
+        ),
+    ] = None,
     form: Annotated[
         Format | None,
         typer.Option(
@@ -169,7 +179,8 @@ def run(
                 lock.enter_context(locked(output))
             job = _plan_job(inputs or [], reference, form, output, resume, null)
             opened = open_artefact(artefact, trust=backend.trust)
-            with Scorer(
+            load = partial(
+                Scorer,
                 opened,
                 **backend.arguments(),
                 batch_size=batch_size,
@@ -178,8 +189,10 @@ def run(
                 maps=maps is not None,
                 restored=restored is not None,
                 pixel_limit=pixel_limit,
-            ) as scorer:
-                pictures = PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit)
+                timeout=timeout,
+            )
+            with interruptible(load) as scorer:
+                pictures = PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit, timeout=timeout)
                 return _score(scorer, opened.files(), job, pictures, lock)
     except BrokenPipeError:
         return give_up_output()
@@ -248,7 +261,10 @@ def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: Pictu
             for image, result in zip(job.left, results, strict=True):
                 writer.write(result.row())
                 summary.add(result)
-                pictures.write(image, result)
+                complaint = pictures.write(image, result)
+                if complaint is not None:
+                    summary.undrawn += 1
+                    say(_NAME, complaint)
                 advance()
         except (KeyboardInterrupt, IqaError, MemoryError, OSError) as error:
             stopped = error  # once the rows so far are safe
@@ -256,10 +272,11 @@ def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: Pictu
         raise stopped
     summary.interrupted = stopped is not None
     say(_NAME, f"{summary.text(contract)}; {scorer.backend_name} {scorer.provider}")
-    if stopped is not None:
+    code = SOME_FAILED if summary.failed or summary.undrawn else 0
+    if stopped is not None or scorer.overdue:
         lock.close()
-        leave(exit_code(stopped))
-    return SOME_FAILED if summary.failed else 0
+        leave(code if stopped is None else exit_code(stopped))
+    return code
 
 
 def _check_same_artefact(job: _Job, scorer: Scorer) -> None:
@@ -307,6 +324,7 @@ class _Summary:
 
     values: list[float] = field(default_factory=list)
     failed: int = 0
+    undrawn: int = 0
     interrupted: bool = False
     start: float = field(default_factory=time.perf_counter)
 
@@ -325,6 +343,7 @@ class _Summary:
             parts.append(
                 f"score mean {mean:.4f}, min {min(self.values):.4f}, max {max(self.values):.4f} ({contract.score})"
             )
+        parts += [f"{self.undrawn} without heat map"] * (self.undrawn > 0)
         parts.append(f"{count / seconds:.2f} images/s")
         parts += ["interrupted"] * self.interrupted + ["untrained weights"] * (not contract.weights.trained)
         return "; ".join(parts)

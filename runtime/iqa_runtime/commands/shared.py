@@ -17,7 +17,14 @@ from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hint
 
 import typer
 
-from iqa_runtime.commands.process import ended_as_by_ctrl_c, exit_code, give_up_output, leave, open_closed_streams
+from iqa_runtime.commands.process import (
+    INTERRUPTED,
+    ended_as_by_ctrl_c,
+    exit_code,
+    give_up_output,
+    leave,
+    open_closed_streams,
+)
 from iqa_runtime.commands.showing import printable
 from iqa_runtime.errors import IqaError, UsageError
 
@@ -77,7 +84,7 @@ def run_app(
         with ended_as_by_ctrl_c(), warnings.catch_warnings():
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = show_warning  # type: ignore[assignment]  # takes the same, in one piece
-            code = app(prog_name=name, standalone_mode=False) or 0
+            code = _with_interrupts(app)(prog_name=name, standalone_mode=False) or 0
             sys.stdout.flush()
     except _PARSE_ERROR as error:
         code, message = NOT_RUN, getattr(error, "format_message", error.__str__)()
@@ -94,15 +101,37 @@ def run_app(
         code = give_up_output()
     except OSError as error:
         code, message = NOT_RUN, _told(error)
-    except KeyboardInterrupt as interrupt:
+    except _Interrupted as interrupted:
         # Here, while its frames live: what they hold would wait for its threads when it goes.
-        leave(exit_code(interrupt))
-    except typer.Abort as aborted:
-        cause = aborted.__cause__ or aborted.__context__
-        leave(exit_code(cause if isinstance(cause, KeyboardInterrupt) else KeyboardInterrupt()))
+        leave(interrupted.exit_code)
+    except (KeyboardInterrupt, typer.Abort):  # before the command has begun
+        leave(INTERRUPTED)
     if message is not None:
         say(name, message)
     sys.exit(code)
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C or its like, on its way through Typer."""
+
+    def __init__(self, interrupt: KeyboardInterrupt) -> None:
+        super().__init__()
+        self.exit_code = exit_code(interrupt)
+
+
+def _with_interrupts(app: typer.Typer) -> Callable[..., Any]:
+    """Return a command line that does not catch Ctrl-C: Typer would lose which signal it was, and drop the frames."""
+    command: Any = typer.main.get_command(app)
+    invoke = command.invoke
+
+    def invoke_interruptibly(context: Any) -> Any:
+        try:
+            return invoke(context)
+        except KeyboardInterrupt as interrupt:
+            raise _Interrupted(interrupt) from interrupt
+
+    command.invoke = invoke_interruptibly
+    return command.main  # type: ignore[no-any-return]
 
 
 def _told(error: OSError) -> str:

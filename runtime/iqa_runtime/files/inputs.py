@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.files.patterns import expand_pattern
 
 
 def expand_inputs(arguments: Sequence[str], stdin: BinaryIO, *, null: bool = False) -> list[str]:
@@ -51,7 +52,7 @@ def expand_inputs(arguments: Sequence[str], stdin: BinaryIO, *, null: bool = Fal
                 raise UsageError("-: the list on standard input is empty; write one path a line")
             paths += _expand_paths(listed)
         elif glob.has_magic(argument) and not os.path.lexists(argument):
-            matches = sorted(_without_circles(argument), key=Path)
+            matches = sorted(expand_pattern(argument), key=Path)
             if not matches:
                 raise UsageError(f"{argument}: the pattern matches nothing; check it, and the folder you are in")
             paths += _expand_paths(matches)
@@ -88,19 +89,6 @@ def _listed(content: bytes, *, null: bool) -> list[str]:
         return [os.fsdecode(path) for path in content.split(b"\0") if path]
     lines = [os.fsdecode(line.rstrip(b"\r")) for line in content.split(b"\n")]
     return [line for line in lines if line.strip()]
-
-
-def _without_circles(pattern: str) -> list[str]:
-    """Expand a pattern; what ``**`` reaches again through a link to a folder that it is below is left out."""
-    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - takes absolute patterns
-    if "**" not in pattern:
-        return found
-    # Everything by the shortest way: a circle only makes longer ones.
-    first: dict[str, str] = {}
-    for path in sorted(found, key=lambda path: (path.count(os.sep), path)):
-        folder, name = os.path.split(path)
-        first.setdefault(os.path.join(os.path.realpath(folder), name), path)  # noqa: PTH118 - texts
-    return list(first.values())
 
 
 def _images_below(folder: str) -> list[str]:

@@ -59,7 +59,8 @@ IMAGE_SUFFIXES = tuple(suffix for entry in _FORMATS.values() for suffix in entry
 
 UNREAD_SUFFIXES = (
     *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpf", ".gif", ".psd", ".exr", ".hdr", ".tga"),
-    *(".cr3", ".raf", ".orf", ".rw2", ".pbm", ".pgm", ".ppm", ".pnm"),
+    *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"),
+    *(".pbm", ".pgm", ".ppm", ".pnm"),
 )
 """Lower-case suffixes of pictures in formats that are not read: in a folder, each is an error instead of silence."""
 

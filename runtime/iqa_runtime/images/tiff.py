@@ -48,6 +48,7 @@ _DEPTHS = {  # bits per sample by SampleFormat and PhotometricInterpretation
 _ALPHA: dict[int, Alpha] = {1: "premultiplied", 2: "straight"}  # by ExtraSamples
 _MAX_SAMPLES = 32  # channels of a pixel; more would be measurements, not a picture
 _CMYK_INKS = 1
+_CANON_RAW, _CANON_RAW_AT = b"CR\2", 8  # behind the header of TIFF
 _UNREAD = {
     **dict.fromkeys((2, 3, 4, 32771), "fax"),
     6: "old-style JPEG",
@@ -81,8 +82,12 @@ def inspect_tiff(data: bytes) -> ImageHeader:
     """
     form, position = read_start(data)
     directory, position = read_directory(data, form, position, set(Tag))
-    if first_value(directory, Tag.SUBFILE, 0) & (_REDUCED | _MASK) or Tag.DNG_VERSION in directory:
-        raise ImageError("a camera raw file: its first TIFF page is a thumbnail; develop it to TIFF, PNG or JPEG")
+    is_preview = first_value(directory, Tag.SUBFILE, 0) & (_REDUCED | _MASK)
+    if is_preview or Tag.DNG_VERSION in directory or data.startswith(_CANON_RAW, _CANON_RAW_AT):
+        raise ImageError(
+            "a camera raw file, which is no picture yet: develop it to TIFF, PNG or JPEG, or extract the preview "
+            "inside (exiftool -b -JpgFromRaw, or -PreviewImage)"
+        )
     for _ in range(_MAX_DIRECTORIES):
         if position == 0:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from time import perf_counter
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend
 from iqa_runtime.contract import Contract
-from iqa_runtime.errors import BackendError, IqaError, UsageError
+from iqa_runtime.errors import BackendError, ImageError, IqaError, UsageError
 from iqa_runtime.results import Score
 from iqa_runtime.scoring.batches import Batch, Batches
 from iqa_runtime.scoring.crops import CropInput
@@ -69,6 +70,9 @@ class Pipeline:
         Whether to make quality maps.
     restored
         Whether to put together restored images.
+    timeout
+        Seconds that an image may take, those of its preparation among them; None for any time. The clock stands while
+        it waits for its turn, and is looked at between batches.
 
     Raises
     ------
@@ -88,8 +92,10 @@ class Pipeline:
         artefact: str,
         maps: bool,
         restored: bool,
+        timeout: float | None = None,
     ) -> None:
         self._contract = contract
+        self._timeout = math.inf if timeout is None else timeout
         self._backend = backend
         self._batch_size = batch_size
         self._artefact = artefact
@@ -148,7 +154,14 @@ class Pipeline:
         picture = RestoredAccumulator(subject.image, self._image.side) if self._restored else None
         tally = _Tally(prepared, len(subject.positions), area, picture)
         placed = 0
+        over = perf_counter() + self._timeout - prepared.seconds
         while placed < tally.items and tally.error is None:
+            if placed and perf_counter() > over:
+                tally.error = ImageError(
+                    f"{prepared.name}: time for {placed} of {tally.items} crops within its limit of "
+                    f"{self._timeout:g} s; take fewer crops or raise the limit"
+                )
+                break
             batch = batches.filling
             count = min(batch.size - len(batch.owners), tally.items - placed)
             began = perf_counter()

@@ -6,17 +6,19 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import repeat, zip_longest
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeGuard, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.contract import ColorSpace, Contract, PatchPlan
-from iqa_runtime.errors import ImageError, IqaError, UsageError
+from iqa_runtime.errors import ImageError, IqaError, UsageError, one_line, starting_threads
 from iqa_runtime.images.loading import LoadedImage, Source, load_with_color
 from iqa_runtime.kernels import resize
 from iqa_runtime.kernels.patches_numpy import cut
@@ -24,6 +26,7 @@ from iqa_runtime.kernels.resizing import Region
 from iqa_runtime.scoring.patch_plans import format_patch_plan, positions
 from iqa_runtime.scoring.references import Reference, ReferenceStore
 from iqa_runtime.scoring.resizing import draft_of, judged_size
+from iqa_runtime.scoring.time_limits import TimeLimit
 
 _SMALL_BYTES = 4 * 2**20
 """Of the crops of one image, as bytes of pixels: 27 crops of 224 x 224."""
@@ -32,6 +35,35 @@ _THREADS = "iqa-decode"
 
 _Argument = TypeVar("_Argument")
 _Result = TypeVar("_Result")
+
+
+def is_source(value: object) -> TypeGuard[Source]:
+    """Tell one image from several; an array of four axes is several."""
+    return isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview)) or (
+        isinstance(value, np.ndarray) and value.ndim < 4
+    )
+
+
+def paired(
+    images: Iterable[Source], references: Source | Iterable[Source | None] | None
+) -> Iterator[tuple[Source, Source | None]]:
+    """Give every image its reference, by the rules of `Scorer.score_many`.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer or more references than images.
+    """
+    if references is None or is_source(references):
+        yield from zip(images, repeat(references))
+        return
+    missing: Any = object()
+    several = cast(Iterable[Source | None], references)
+    for image, reference in zip_longest(images, several, fillvalue=missing):
+        if image is missing or reference is missing:
+            fewer = "fewer" if reference is missing else "more"
+            raise UsageError(f"there are {fewer} references than images; give one for all, or one for each")
+        yield image, reference
 
 
 def prefetch(
@@ -48,7 +80,8 @@ def prefetch(
     interrupted = False
     try:
         for argument in arguments:
-            begun.append(pool.submit(function, argument))
+            with starting_threads():
+                begun.append(pool.submit(function, argument))
             if len(begun) > ahead:
                 yield begun.popleft().result()
         while begun:
@@ -117,6 +150,11 @@ class Prepared:
     subject: Subject | None = None
     error: IqaError | None = None
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return "image" if self.path is None else self.path
+
 
 class Preparer:
     """Decodes images and references and places their crops. Safe to use from several threads.
@@ -129,6 +167,8 @@ class Preparer:
         Where crops lie.
     pixel_limit
         Most pixels an image may have.
+    timeout
+        Seconds that one image and its reference may take; None for any time.
 
     Raises
     ------
@@ -136,10 +176,13 @@ class Preparer:
         If the plan's number of crops never makes whole items.
     """
 
-    def __init__(self, contract: Contract, patch_plan: PatchPlan, *, pixel_limit: int) -> None:
+    def __init__(
+        self, contract: Contract, patch_plan: PatchPlan, *, pixel_limit: int, timeout: float | None = None
+    ) -> None:
         self._contract = contract
         self._patch_plan = patch_plan
         self._pixel_limit = pixel_limit
+        self._limit = None if timeout is None else TimeLimit(timeout)
         image = contract.input("image")
         self._resize = None if image is None else image.resize
         self._color_space: ColorSpace = "sRGB" if image is None else image.color_space
@@ -155,8 +198,15 @@ class Preparer:
         count = {"five": 5, "center": 1, "random": plan.count, "uniform": plan.count}.get(plan.kind)
         return not self._contract.needs_reference and count is not None and 3 * count * plan.size**2 <= _SMALL_BYTES
 
+    @property
+    def overdue(self) -> int:
+        """How many images are still being decoded though their time is over."""
+        return 0 if self._limit is None else self._limit.overdue
+
     def prepare(self, source: Source, reference: Source | None, *, crops_alone: bool = False) -> Prepared:
         """Decode one image, and its reference; what is wrong with them goes into the result.
+
+        An image whose time is over has an error, whatever a decoder still does with it in a thread of its own.
 
         Parameters
         ----------
@@ -166,7 +216,17 @@ class Preparer:
             Whether the rest of the picture may be forgotten.
         """
         began = perf_counter()
-        prepared = Prepared(os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else None)
+        work = partial(self._prepare, source, reference, crops_alone)
+        try:
+            prepared = work() if self._limit is None else self._limit.call(work)
+        except (TimeoutError, UsageError) as error:
+            prepared = _unprepared(source)
+            prepared.error = ImageError(f"{prepared.name}: {error}")
+        prepared.seconds = perf_counter() - began
+        return prepared
+
+    def _prepare(self, source: Source, reference: Source | None, crops_alone: bool) -> Prepared:
+        prepared = _unprepared(source)
         try:
             loaded = load_with_color(
                 source, pixel_limit=self._pixel_limit, color_space=self._color_space, draft=self._draft
@@ -178,13 +238,17 @@ class Preparer:
         except IqaError as error:
             prepared.error = without_frames(error)
         except MemoryError:
-            prepared.error = ImageError(f"{_name(prepared)}: not enough memory for this image; score fewer at a time")
+            prepared.error = ImageError(f"{prepared.name}: not enough memory for this image; score fewer at a time")
+        except ImportError as error:  # a first picture loads its decoder, and that may find no room
+            prepared.error = ImageError(
+                f"{prepared.name}: its decoder cannot be loaded ({one_line(error)}); give the process more memory, or "
+                "install the package again"
+            )
         except Exception as error:
             # A decoder's surprise must cost no other image its score; anything typed was caught above.
             prepared.error = ImageError(
-                f"{_name(prepared)}: cannot be prepared ({type(error).__name__}: {error}); save it again as PNG"
+                f"{prepared.name}: cannot be prepared ({type(error).__name__}: {error}); save it again as PNG"
             )
-        prepared.seconds = perf_counter() - began
         return prepared
 
     def _subject(self, loaded: LoadedImage, source: Source | None, *, crops_alone: bool) -> Subject:
@@ -250,8 +314,8 @@ def _region_of(placed: NDArray[np.int64], side: int, size: tuple[int, int]) -> R
     return top, left, bottom - top, right - left
 
 
-def _name(prepared: Prepared) -> str:
-    return "image" if prepared.path is None else prepared.path
+def _unprepared(source: Source) -> Prepared:
+    return Prepared(os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else None)
 
 
 def _check_equal_sizes(size: str, other: str, name: str) -> None:

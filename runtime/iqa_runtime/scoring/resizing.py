@@ -146,3 +146,20 @@ def with_resize(contract: Contract, how: Resize | None) -> Contract:
     """Return a contract whose pictures, references too, are resized so."""
     inputs = (replace(tensor, resize=how) if tensor.layout != "features" else tensor for tensor in contract.inputs)
     return replace(contract, inputs=tuple(inputs))
+
+
+def choose_resize(contract: Contract, resize: str | Resize | None) -> Resize | None:
+    """Return how pictures are resized: as the contract says, or as a caller wants it instead.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be done, or the reference inside the artefact has its size.
+    """
+    image = contract.input("image")
+    if resize is None:
+        return None if image is None else image.resize
+    if contract.baked_reference is not None:
+        raise UsageError("``resize``: the reference inside this artefact has its size; leave it out")
+    chosen = parse_resize(resize) if isinstance(resize, str) else resize
+    return None if chosen is None else check_resize(chosen)

@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
+import standing_still
 from command_line import invoke
+from iqa_runtime.commands import pictures
 from iqa_runtime.commands.run import main
 
 DEADLINE = 120.0
@@ -53,6 +55,21 @@ main()
 """The command with a decoder that never returns from one picture; it says when the first rows are there."""
 
 
+IN_C = """
+import hashlib
+from pathlib import Path
+from iqa_runtime.commands import pictures, run
+
+def endless(*arguments, **options):
+    Path("there").touch()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2 * 10**9)
+
+{what} = endless
+run.main()
+"""
+"""The command inside a function in C, which heeds no signal, for far longer than any test waits."""
+
+
 @pytest.fixture
 def shots(tmp_path, monkeypatch):
     """Pictures, the last of which is never decoded."""
@@ -63,11 +80,11 @@ def shots(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def end(number, *arguments):
+def end(number, *arguments, program=STANDING_STILL):
     """Run until the first rows are there and the decoder stands still; end it by a signal; return code and stderr."""
     # Where tests run in the background of a shell the signal is ignored, and children inherit that.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    command = [sys.executable, "-c", STANDING_STILL, *map(str, arguments), "--batch-size", "1", "--threads", "2"]
+    command = [sys.executable, "-c", program, *map(str, arguments), "--batch-size", "1", "--threads", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed)
     try:
         last = time.monotonic() + DEADLINE
@@ -114,6 +131,74 @@ def test_an_interrupted_run_is_resumed(artefacts):
     rows = rows_of(Path("rows.jsonl"))
     assert rows[: len(kept)] == kept
     assert len(rows) == len({row["path"] for row in rows}) == 13
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
+def test_nobody_waits_for_a_model_to_be_loaded(artefacts, number, code):
+    program = IN_C.format(what="run.Scorer")
+    assert end(number, artefacts.mean(), "shots", "--output", "rows.json", program=program) == (code, "")
+    assert {path.name for path in Path().iterdir()} == {"artefacts", "shots", "there"}
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("what", ["pictures.render_heatmap", "pictures.encode_png", "pictures.load_image"])
+def test_nobody_waits_for_a_picture_to_be_drawn(artefacts, what):
+    arguments = [artefacts.mapped(), "shots/00.png", "shots/01.png", "--maps", "maps", "--output", "rows.json"]
+    code, err = end(signal.SIGINT, *arguments, program=IN_C.format(what=what))
+    assert (code, "interrupted" in err, "Traceback" in err) == (130, True, False)
+    assert [row["path"] for row in rows_of(Path("rows.json"))] == ["shots/00.png"]
+    assert {path.name for path in Path().iterdir()} == {"artefacts", "shots", "there", "rows.json"}
+
+
+WITHOUT_CLOCK = f"""
+import sys
+sys.path.insert(0, {str(Path(standing_still.__file__).parent)!r})
+from types import SimpleNamespace
+from standing_still import without_clock
+without_clock(SimpleNamespace(setattr=setattr), lambda work: "endless.png" in str(work.args[0]))
+"""
+
+
+@pytest.mark.usefixtures("shots")
+def test_an_image_whose_time_is_over_is_a_row_and_the_run_goes_on_and_ends(artefacts):
+    Path("shots/endless.png").rename("shots/05-endless.png")
+    program = WITHOUT_CLOCK + STANDING_STILL
+    command = [sys.executable, "-c", program, artefacts.mean(), "shots", "--output", "rows.csv", "--timeout", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    rows = rows_of(Path("rows.csv"))
+    assert (done.returncode, len(rows), "13 images, 1 failed" in done.stderr) == (1, 13, True)
+    (failed,) = [row for row in rows if row["error"]]
+    assert failed["path"] == "shots/05-endless.png"
+    assert "not ready within its time limit of 3 s" in failed["error"]
+    assert not Path(".rows.csv.lock").exists()
+    again = invoke(main, artefacts.mean(), "shots", "--output", "rows.csv", "--resume", "--timeout", DEADLINE)
+    assert (again.exit_code, "12 already scored, 1 left" in again.stderr) == (0, True)
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+def test_a_time_limit_that_is_none_is_a_usage_error(artefacts, seconds):
+    result = invoke(main, artefacts.mean(), "shots", "--timeout", seconds)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--timeout {float(seconds)}: it must be a number of seconds above 0" in result.stderr
+
+
+@pytest.mark.usefixtures("shots")
+def test_a_picture_that_goes_while_it_is_scored_costs_no_other_its_row(artefacts, monkeypatch):
+    """The heat map is laid over the picture, which is read again for it."""
+    load = pictures.load_image
+
+    def load_unless_gone(image, **options):
+        return load("gone.png" if image == "shots/03.png" else image, **options)
+
+    monkeypatch.setattr(pictures, "load_image", load_unless_gone)
+    result = invoke(main, artefacts.mapped(), "shots", "--maps", "maps", "--output", "rows.csv")
+    assert (result.exit_code, len(rows_of(Path("rows.csv")))) == (1, 13)
+    assert "shots/03.png: it has a score and no heat map: gone.png: cannot read" in result.stderr
+    assert "13 images, 0 failed" in result.stderr
+    assert "1 without heat map" in result.stderr
+    assert len(list(Path("maps").iterdir())) == 12
 
 
 @pytest.mark.usefixtures("shots")

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from iqa_runtime.commands.pictures import picture_names, write_picture
+from iqa_runtime.commands.pictures import encode_png, picture_names, write_png
 from iqa_runtime.errors import FileError
 
 
@@ -31,7 +31,7 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 def test_written_file_is_the_picture(tmp_path):
     path = tmp_path / "new" / "ü.png"
-    write_picture(path, PICTURE)
+    write_png(path, encode_png(PICTURE))
     stored = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(stored[..., ::-1], PICTURE)
 
@@ -39,4 +39,18 @@ def test_written_file_is_the_picture(tmp_path):
 def test_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FileError, match="cannot write the picture"):
-        write_picture(tmp_path / "file" / "a.png", PICTURE)
+        write_png(tmp_path / "file" / "a.png", b"")
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(b"earlier")
+
+    def interrupted(self, content):
+        with self.open("wb") as file:
+            file.write(content[:3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_png(tmp_path / "a.png", b"new content")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"earlier")]

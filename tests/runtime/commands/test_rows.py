@@ -89,6 +89,19 @@ def test_csv_reads_back_whatever_a_name_holds():
     assert [row["path"] for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)] == NAMES
 
 
+def test_csv_reads_back_in_pandas(tmp_path):
+    """As docs/cli.md has it: what looks like no value or like a number may be a name."""
+    pandas = pytest.importorskip("pandas")
+    names = [*NAMES, "NA", "null", "nan", "001", "1e5", " lead", "\r\r\n", "#", "'"]
+    rows = [*map(good, names), bad()]
+    (tmp_path / "rows.csv").write_text(written(Format.CSV, rows), encoding="utf-8", newline="")
+    empty = {key: [""] for key in ("score", "width", "height")}
+    table = pandas.read_csv(tmp_path / "rows.csv", dtype={"path": str}, keep_default_na=False, na_values=empty)
+    assert list(table["path"]) == [*names, "b.jpg"]
+    assert list(table["score"].dropna()) == [0.1 + 0.2] * len(names)
+    assert list(table["error"]) == [""] * len(names) + [bad()["error"]]
+
+
 @pytest.mark.parametrize("form", STREAMED)
 def test_rows_read_back_equal(form, tmp_path):
     rows = [good(name) for name in NAMES] + [bad()]

@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -420,6 +421,61 @@ def test_rows_go_straight_into_streams(artefacts, form):
         code, out, _ = finish(process)
         assert (code, without_times(out + piped)) == (0, wanted)
     assert Path("pipe").is_fifo()
+
+
+@pytest.fixture(scope="module")
+def in_mounts():
+    """Run a script where files can be mounted: in a space of mounts of its own."""
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*command, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this system lets nobody mount files")
+    return lambda script, *arguments: subprocess.run(
+        [*command, script, "sh", *map(str, arguments)], capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("form", ["jsonl", "csv", "json", "table"])
+def test_a_file_that_is_mounted_by_itself_gets_its_rows(artefacts, in_mounts, form):
+    model = artefacts.mean()
+    run(model, "shots", "--output", "wanted", "--format", form)
+    Path("outside").write_text("of an earlier run\n" * 100)
+    Path("rows").touch()
+    script = 'mount --bind outside rows; exec "$@"'
+    done = in_mounts(script, *COMMAND, model, "shots", "--output", "rows", "--format", form)
+    assert (done.returncode, "3 images, 0 failed" in done.stderr) == (0, True), done.stderr
+    assert without_times(Path("outside").read_text()) == without_times(Path("wanted").read_text())
+    assert {path.name for path in Path().iterdir()} == {"artefacts", "shots", "wanted", "outside", "rows"}
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("form", ["jsonl", "json"])
+def test_a_file_in_a_folder_that_nobody_may_write_to_gets_its_rows(artefacts, in_mounts, form):
+    Path("read-only").mkdir()
+    Path("read-only/rows").touch()
+    Path("outside").touch()
+    script = (
+        "mount --bind outside read-only/rows; mount --rbind read-only read-only; mount -o remount,ro,bind read-only"
+    )
+    command = [*COMMAND, artefacts.mean(), "shots", "--output", "read-only/rows", "--format", form]
+    done = in_mounts(f'{script}; ! touch read-only/new 2>/dev/null; exec "$@"', *command)
+    assert (done.returncode, "3 images, 0 failed" in done.stderr) == (0, True), done.stderr
+    assert Path("outside").read_text().count("shots/") == 3
+
+
+@pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+def test_a_mounted_file_is_resumed(artefacts, in_mounts, name):
+    model = artefacts.mean()
+    run(model, "shots/a.png", "--output", "outside", "--format", Path(name).suffix[1:])
+    Path(name).touch()
+    script = f'mount --bind outside {name}; exec "$@"'
+    done = in_mounts(script, *COMMAND, model, "shots", "--output", name, "--resume")
+    assert (done.returncode, "1 already scored, 2 left" in done.stderr) == (0, True), done.stderr
+    assert Path("outside").read_text().count("shots/") == 3
 
 
 @pytest.mark.usefixtures("shots")

@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from command_line import invoke
+from iqa_runtime.commands.process import Terminated
 from iqa_runtime.commands.shared import counter, in_flags, make_app, progress, run_app, say, with_groups
 from iqa_runtime.errors import ArtefactError, BackendError, IqaError, UsageError
 
@@ -126,13 +127,15 @@ def test_what_a_command_returns_is_its_exit_code():
     assert run(lambda *_: 7).exit_code == 7
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, typer.Abort])
-def test_an_interrupted_command_ends_with_130(error):
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyboardInterrupt, 130), (typer.Abort, 130), (Terminated(15), 143), (Terminated(1), 129)]
+)
+def test_an_interrupted_command_ends_as_shells_expect(error, code):
     def body(*_):
         raise error
 
     result = run(body)
-    assert (result.exit_code, result.output) == (130, "")
+    assert (result.exit_code, result.output) == (code, "")
 
 
 def test_an_option_of_another_command_says_whose_it_is():

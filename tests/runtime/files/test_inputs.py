@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,28 @@ def test_pictures_that_cannot_be_read_are_not_passed_over(tree, name):
     assert expand("shots") == sorted([*ALL, f"shots/{name}"], key=Path)
     with pytest.raises(ImageError, match="convert it to PNG, JPEG"):
         load_image(f"shots/{name}")
+
+
+RAW = {
+    "c.dng": struct.pack("<2sHIHHHI4sI", b"II", 42, 8, 1, 50706, 1, 4, b"\1\4\0\0", 0),
+    "c.NEF": struct.pack(">2sHIHHHIII", b"MM", 42, 8, 1, 254, 4, 1, 1, 0),
+    "c.cr2": struct.pack("<2sHI4sIHHHIII", b"II", 42, 16, b"CR\2\0", 0, 1, 256, 4, 1, 64, 0),
+}
+"""Directories of one tag: the version of DNG, a reduced picture that comes first, and one with Canon's mark before."""
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_camera_raw_is_not_passed_over_and_the_preview_is_named(tree, name):
+    (tree / "shots" / name).write_bytes(RAW[name])
+    assert expand("shots") == sorted([*ALL, f"shots/{name}"], key=Path)
+    with pytest.raises(ImageError, match=r"a camera raw file.* develop it .* or extract the preview inside"):
+        load_image(f"shots/{name}")
+
+
+@pytest.mark.parametrize("name", ["c.arw", "c.pef", "c.srw", "c.nrw", "c.rw2", "c.orf", "c.raf", "c.cr3", "c.iiq"])
+def test_raw_of_every_maker_is_an_input(tree, name):
+    (tree / "shots" / name).touch()
+    assert f"shots/{name}" in expand("shots")
 
 
 def test_crossing_folders_goes_round_no_circle(tree):

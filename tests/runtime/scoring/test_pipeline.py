@@ -67,6 +67,32 @@ def test_dropping_the_iterator_ends_the_threads(artefacts: Any, noise: Noise) ->
         assert not decode_threads()
 
 
+@pytest.mark.parametrize("allowed", range(4))
+def test_where_no_thread_can_be_started_the_message_says_so(
+    artefacts: Any, noise: Noise, monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
+    """Decoders, the model and time limits start threads; any of them may be the one too many."""
+    start, left = threading.Thread.start, itertools.count(allowed, -1)
+
+    def start_if_allowed(thread: threading.Thread) -> None:
+        if next(left) <= 0:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    for timeout in (None, DEADLINE):
+        with Scorer(artefacts.mean(), threads=2, timeout=timeout) as scorer, monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", start_if_allowed)
+            left = itertools.count(allowed, -1)
+            try:
+                results = list(scorer.score_many([noise(40, 40)] * 5))
+                errors = [str(result.error) for result in results if result.error is not None]
+            except UsageError as error:
+                errors = [str(error)]
+        assert errors
+        assert all("no further thread can be started; give fewer ``threads``" in error for error in errors)
+    assert not decode_threads()
+
+
 def test_interrupting_the_model_ends_the_stream(artefacts: Any, noise: Noise) -> None:
     with Scorer(artefacts.mean(), backend=onnx_runtime_with(Mock(side_effect=KeyboardInterrupt))) as scorer:
         # The exception kept, its frames keep the generators: only closing them ends the threads.

@@ -107,7 +107,15 @@ def test_positions_come_by_item(artefacts: Any, noise: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "surprise", [KeyError(6), MemoryError(), RecursionError("deep"), ValueError("byte"), OSError(5)]
+    "surprise",
+    [
+        ImportError("libx.so: failed to map segment"),
+        KeyError(6),
+        MemoryError(),
+        RecursionError("deep"),
+        ValueError("byte"),
+        OSError(5),
+    ],
 )
 def test_a_surprise_of_one_image_is_its_error_alone(
     surprise: Exception, artefacts: Any, noise: Any, monkeypatch: pytest.MonkeyPatch
@@ -129,6 +137,7 @@ def test_a_surprise_of_one_image_is_its_error_alone(
     assert isinstance(error, ImageError)
     assert "bad.jpg" in str(error)
     assert ("not enough memory" in str(error)) == isinstance(surprise, MemoryError)
+    assert ("give the process more memory" in str(error)) == isinstance(surprise, ImportError)
 
 
 def test_colours_are_converted_or_stay_as_stored(artefacts: Any) -> None:
