@@ -44,13 +44,13 @@ def expected_differences(
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return the list of references that were decoded."""
     decoded: list[Any] = []
-    original = references.load_image
+    original = references.load_judged
 
     def counted(source: Any, **options: Any) -> NDArray[np.uint8]:
         decoded.append(source)
         return original(source, **options)
 
-    monkeypatch.setattr(references, "load_image", counted)
+    monkeypatch.setattr(references, "load_judged", counted)
     return decoded
 
 
