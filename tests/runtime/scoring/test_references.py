@@ -15,7 +15,8 @@ from iqa_runtime import ArtefactError, FileError, PatchPlan, Scorer, UsageError
 from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.backends import GraphSpec
 from iqa_runtime.backends.onnx_runtime import OnnxRuntimeBackend
-from iqa_runtime.contract import FileDigest
+from iqa_runtime.contract import FileDigest, Resize
+from iqa_runtime.images.loading import LoadedImage
 from iqa_runtime.scoring import references
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import positions
@@ -46,9 +47,9 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     decoded: list[Any] = []
     original = references.load_judged
 
-    def counted(source: Any, **options: Any) -> NDArray[np.uint8]:
+    def counted(source: Any, how: Resize | None, **options: Any) -> LoadedImage:
         decoded.append(source)
-        return original(source, **options)
+        return original(source, how, **options)
 
     monkeypatch.setattr(references, "load_judged", counted)
     return decoded
