@@ -43,6 +43,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "TIFF, PackBits": {"format": "TIFF", "compression": "packbits"},
     "TIFF, uncompressed": {"format": "TIFF"},
     "BMP": {"format": "BMP"},
+    "PNM": {"format": "PPM"},
 }
 
 

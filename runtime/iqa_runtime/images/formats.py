@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError
-from iqa_runtime.images.header import ADVICE, DAMAGED, ImageHeader
+from iqa_runtime.images.header import ADVICE, DAMAGED, Frame, ImageHeader
 
 if TYPE_CHECKING:
     from iqa_runtime.color.conversion import Conversion
@@ -52,6 +52,7 @@ _FORMATS = {
     "TIFF": _Format(
         begins=re.compile(rb"II[\x2a\x2b]\x00|MM\x00[\x2a\x2b]"), suffixes=(".tif", ".tiff"), module="tiff"
     ),
+    "PNM": _Format(begins=re.compile(rb"P[1-6][\s#]"), suffixes=(".pnm", ".ppm", ".pgm", ".pbm"), module="pnm"),
 }
 
 IMAGE_SUFFIXES = tuple(suffix for entry in _FORMATS.values() for suffix in entry.suffixes)
@@ -60,7 +61,7 @@ IMAGE_SUFFIXES = tuple(suffix for entry in _FORMATS.values() for suffix in entry
 UNREAD_SUFFIXES = (
     *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpf", ".gif", ".psd", ".exr", ".hdr", ".tga"),
     *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"),
-    *(".pbm", ".pgm", ".ppm", ".pnm"),
+    *(".pam", ".pfm"),
 )
 """Lower-case suffixes of pictures in formats that are not read: in a folder, each is an error instead of silence."""
 
@@ -76,7 +77,8 @@ _FOREIGN = (
     (re.compile(rb"8BPS"), "a Photoshop document"),
     (re.compile(rb"\x76\x2f\x31\x01"), "an OpenEXR image"),
     (re.compile(rb"#\?(RADIANCE|RGBE)"), "a Radiance HDR image"),
-    (re.compile(rb"P[1-7Ff]\s"), "a Netpbm image"),
+    (re.compile(rb"P7\s"), "a Netpbm PAM image"),
+    (re.compile(rb"P[Ff]\s"), "a PFM image"),
     (re.compile(rb"\x00\x00[\x01\x02]\x00"), "an ICO or CUR icon"),
     (re.compile(rb"FUJIFILMCCD-RAW|II[RU]|IIRO"), "a camera raw image"),
     (re.compile(rb"PK\x03\x04"), "a ZIP archive"),
@@ -85,13 +87,15 @@ _FOREIGN = (
 )
 
 
-def inspect_header(data: bytes) -> ImageHeader:
+def inspect_header(data: bytes, frame: Frame | None = None) -> ImageHeader:
     """Recognise the format of an encoded image, read its header and check that the file is complete, undecoded.
 
     Parameters
     ----------
     data
         The whole file.
+    frame
+        Which image of several is meant; None refuses such a file.
 
     Returns
     -------
@@ -108,6 +112,10 @@ def inspect_header(data: bytes) -> ImageHeader:
         for name, entry in _FORMATS.items():
             if entry.begins.match(data):
                 header: ImageHeader = _function("inspect", name)(data)
+                if header.several and frame is None:
+                    raise ImageError(
+                        f"{header.several}; a score is of one image: extract one, or score the first (``frame=first``)"
+                    )
                 return header
     except struct.error:
         raise ImageError(f"truncated: the file ends inside its header, after {len(data)} bytes; {DAMAGED}") from None

@@ -9,6 +9,8 @@ from iqa_runtime.color.tags import UNTAGGED, Channels, ColorTag
 from iqa_runtime.errors import ImageError
 
 Alpha = Literal["none", "straight", "premultiplied"]
+Frame = Literal["first"]
+"""Which image of several is meant."""
 
 ADVICE = "convert it to PNG, JPEG, WebP, BMP or TIFF"
 DAMAGED = "get an undamaged copy"
@@ -38,6 +40,8 @@ class ImageHeader:
         What the file says about its colours.
     shrink
         At which part of its size a JPEG is decoded: one over 1, 2, 4 or 8; other formats have no such thing.
+    several
+        Of a file of several images, the first of which this header is about: what it is, such as ``an animated PNG``.
     parsed
         What the decoder of the format needs of all that was read, so that no file is parsed twice.
     """
@@ -52,6 +56,7 @@ class ImageHeader:
     channels: Channels = "RGB"
     color: ColorTag = UNTAGGED
     shrink: int = 1
+    several: str | None = None
     parsed: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

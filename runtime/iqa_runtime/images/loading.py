@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from iqa_runtime.contract import ColorSpace
 from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_runtime.images.formats import decode, inspect_header
+from iqa_runtime.images.header import Frame
 from iqa_runtime.images.pixels import upright
 
 Source = str | os.PathLike[str] | bytes | NDArray[np.uint8]
@@ -52,19 +53,25 @@ class LoadedImage:
 
 
 def load_image(
-    source: Source, *, pixel_limit: int = DEFAULT_PIXEL_LIMIT, color_space: ColorSpace = "sRGB"
+    source: Source,
+    *,
+    pixel_limit: int = DEFAULT_PIXEL_LIMIT,
+    color_space: ColorSpace = "sRGB",
+    frame: Frame | None = None,
 ) -> NDArray[np.uint8]:
     """Load one image as it is meant to be seen.
 
     Parameters
     ----------
     source
-        Path of a JPEG, PNG, WebP, BMP or TIFF file (recognised by content, whatever the suffix), the bytes of one, or a
-        uint8 H x W x 3 RGB array. URLs are not fetched.
+        Path of a picture in a format of ``docs/images.md`` (recognised by content, whatever the suffix), the bytes of
+        one, or a uint8 H x W x 3 RGB array. URLs are not fetched.
     pixel_limit
         Largest width x height that is decoded; checked before any pixel is. Arrays are not limited.
     color_space
         ``sRGB``: colours are converted to it from what the file says they are. ``stored``: they stay as they are.
+    frame
+        ``first``: of a file of several images the first is loaded, see ``docs/images.md``. None: it is an error.
 
     Returns
     -------
@@ -81,7 +88,7 @@ def load_image(
     UsageError
         If `source` is of another type, or an array of another shape or dtype.
     """
-    return load_with_color(source, pixel_limit=pixel_limit, color_space=color_space).pixels
+    return load_with_color(source, pixel_limit=pixel_limit, color_space=color_space, frame=frame).pixels
 
 
 def load_with_color(
@@ -90,6 +97,7 @@ def load_with_color(
     pixel_limit: int = DEFAULT_PIXEL_LIMIT,
     color_space: ColorSpace = "sRGB",
     draft: Draft | None = None,
+    frame: Frame | None = None,
 ) -> LoadedImage:
     """Load one image as `load_image` does, and say what was done about its colours; an array is ``untagged``.
 
@@ -98,6 +106,7 @@ def load_with_color(
     """
     if pixel_limit < 1:
         raise UsageError(f"``pixel_limit={pixel_limit}``: give a number of pixels of at least 1")
+    check_frame(frame)
     if isinstance(source, np.ndarray):
         pixels = _check_array(source)
         return LoadedImage(pixels, "untagged" if color_space == "sRGB" else "stored", *pixels.shape[:2])
@@ -110,11 +119,23 @@ def load_with_color(
     try:
         data = source if isinstance(source, bytes) else _read_file(name)
         try:
-            return _decode(data, pixel_limit, color_space, draft)
+            return _decode(data, pixel_limit, color_space, draft, frame)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from error.__cause__
     except MemoryError as error:
         raise ImageError(f"{name}: not enough memory to decode it; shrink it, or score fewer at a time") from error
+
+
+def check_frame(frame: object) -> None:
+    """Refuse what is neither None nor a `Frame`.
+
+    Raises
+    ------
+    UsageError
+        Naming the parameter.
+    """
+    if frame not in (None, "first"):
+        raise UsageError(f"``frame={frame}``: give first, or leave it out")
 
 
 def _check_array(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -154,10 +175,12 @@ def _read_file(name: str) -> bytes:
     )
 
 
-def _decode(data: bytes, pixel_limit: int, color_space: ColorSpace, draft: Draft | None) -> LoadedImage:
+def _decode(
+    data: bytes, pixel_limit: int, color_space: ColorSpace, draft: Draft | None, frame: Frame | None
+) -> LoadedImage:
     from iqa_runtime.color.conversion import STORED, conversion_of  # with the first file: importing stays quick
 
-    header = inspect_header(data)
+    header = inspect_header(data, frame)
     if header.width * header.height > pixel_limit:
         raise ImageError(
             f"{header.width} x {header.height} pixels, over the limit of {pixel_limit}; shrink it or raise the limit"

@@ -68,8 +68,15 @@ FILES = {
     "lzw.tif": encode(texture(), "TIFF", compression="tiff_lzw"),
     "deflate.tif": encode(texture("L"), "TIFF", compression="tiff_adobe_deflate"),
     "jpeg.tif": encode(texture(), "TIFF", compression="jpeg"),
+    "raw.ppm": encode(texture(), "PPM"),
+    "raw.pgm": encode(texture("L"), "PPM"),
+    "raw.pbm": encode(texture("1"), "PPM"),
+    "text.ppm": b"P3 %d %d 255\n" % (WIDTH, HEIGHT) + b"\n".join(b"%d" % byte for byte in texture().tobytes()) + b"\n",
 }
-FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WebP", "bmp": "BMP", "tif": "TIFF"}
+FORMATS = {
+    **{"jpg": "JPEG", "png": "PNG", "webp": "WebP", "bmp": "BMP", "tif": "TIFF"},
+    **{"ppm": "PNM", "pgm": "PNM", "pbm": "PNM"},
+}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -110,7 +117,7 @@ def test_bytes_after_the_image_are_ignored(name: str) -> None:
         (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
         (b"%PDF-1.7\n", "PDF"),
         (b"8BPS\0\1", "Photoshop"),
-        (b"P6\n2 2\n255\n" + bytes(12), "Netpbm"),
+        (b"P7\nWIDTH 2\n", "Netpbm PAM"),
         (b"PK\x03\x04", "ZIP"),
         (b"<!DOCTYPE html><p>404 Not Found", "HTML"),
         (b"\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
