@@ -44,6 +44,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "TIFF, uncompressed": {"format": "TIFF"},
     "BMP": {"format": "BMP"},
     "PNM": {"format": "PPM"},
+    "GIF": {"format": "GIF"},
 }
 
 

@@ -16,7 +16,8 @@ from iqa_runtime.backends import Backend, GraphSpec, choose_backend
 from iqa_runtime.contract import Contract, FileDigest, PatchPlan, Resize
 from iqa_runtime.cpu import available_cpus
 from iqa_runtime.errors import ArtefactError, UsageError
-from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, Source
+from iqa_runtime.images.header import Frame
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, Source, check_frame
 from iqa_runtime.results import Score
 from iqa_runtime.scoring.patch_plans import check_patch_plan, format_patch_plan, parse_patch_plan
 from iqa_runtime.scoring.pipeline import Pipeline
@@ -77,6 +78,8 @@ class Scorer:
         Whether results have the restored image.
     pixel_limit
         Most pixels an image may have; checked before decoding.
+    frame
+        ``first``: of files of several images, such as animations, the first is scored. None: they are errors.
     timeout
         Seconds that an image may take from when its decoding begins, without the time it waits for its turn; None for
         any time. One that takes longer has an error instead of a score, and the others go on. A decoder cannot be
@@ -123,6 +126,7 @@ class Scorer:
         maps: bool = False,
         restored: bool = False,
         pixel_limit: int = DEFAULT_PIXEL_LIMIT,
+        frame: Frame | None = None,
         timeout: float | None = None,
         trust: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -130,6 +134,7 @@ class Scorer:
         check_number("batch_size", batch_size, most=MAX_BATCH_SIZE)
         check_given("pixel_limit", pixel_limit)
         check_number("pixel_limit", pixel_limit)
+        check_frame(frame)
         check_seconds("timeout", timeout)
         check_type("crops", crops, "a PatchPlan or its text", str, PatchPlan)
         check_type("resize", resize, "a Resize or its text", str, Resize)
@@ -157,6 +162,7 @@ class Scorer:
                 "maps": maps,
                 "restored": restored,
                 "pixel_limit": pixel_limit,
+                "frame": frame,
                 "timeout": timeout,
             },
         )
@@ -176,7 +182,7 @@ class Scorer:
         self._resize = choose_resize(self._contract, resize)
         self._resized_otherwise = resize is not None
         resized = with_resize(self._contract, self._resize)
-        self._preparer = Preparer(resized, self._patch_plan, pixel_limit=pixel_limit, timeout=timeout)
+        self._preparer = Preparer(resized, self._patch_plan, pixel_limit=pixel_limit, timeout=timeout, frame=frame)
         self._pipeline = Pipeline(
             self._contract,
             self._backend,

@@ -42,7 +42,7 @@ _HOST = HostKey(
 
 def image(data: bytes) -> None:
     """Decode a picture."""
-    pixels = load_image(data, pixel_limit=PIXEL_LIMIT)
+    pixels = load_image(data, pixel_limit=PIXEL_LIMIT, frame="first")
     assert pixels.dtype == np.uint8
     assert pixels.ndim == 3
     assert pixels.shape[2] == 3

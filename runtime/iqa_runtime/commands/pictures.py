@@ -14,6 +14,7 @@ from iqa_runtime.commands.heatmaps import render_heatmap
 from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_runtime.files.inputs import absolute_path
 from iqa_runtime.files.overwriting import write_at_once
+from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import load_image
 from iqa_runtime.kernels import resize
 from iqa_runtime.results import Score
@@ -33,6 +34,8 @@ class PictureWriter:
         Most pixels an image may have: a heat map is laid over it.
     timeout
         Seconds that a heat map may take; None for any time.
+    frame
+        Which image of several was scored.
 
     Raises
     ------
@@ -48,10 +51,12 @@ class PictureWriter:
         *,
         pixel_limit: int,
         timeout: float | None = None,
+        frame: Frame | None = None,
     ) -> None:
         if maps and restored and os.path.realpath(maps) == os.path.realpath(restored):
             raise UsageError(f"--maps and --restored: both write the same names to {maps}; give two folders")
-        self._maps, self._restored, self._pixel_limit = maps, restored, pixel_limit
+        self._maps, self._restored = maps, restored
+        self._pixel_limit, self._frame = pixel_limit, frame
         self._limit = None if timeout is None else TimeLimit(timeout)
         self._names = dict(zip(images, picture_names(images), strict=True)) if maps or restored else {}
 
@@ -88,7 +93,7 @@ class PictureWriter:
         return complaint
 
     def _heatmap(self, image: str, values: NDArray[np.float32], result: Score) -> bytes:
-        pixels = load_image(image, pixel_limit=self._pixel_limit)
+        pixels = load_image(image, pixel_limit=self._pixel_limit, frame=self._frame)
         # Where the artefact resizes, the map is of the resized picture.
         pixels = resize(pixels, (values.shape[0], values.shape[1]))
         return encode_png(render_heatmap(pixels, values, result.range, higher_is_better=result.higher_is_better))

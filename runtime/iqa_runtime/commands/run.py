@@ -41,6 +41,7 @@ from iqa_runtime.errors import BackendError, FileError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
 from iqa_runtime.files.locking import locked
 from iqa_runtime.files.overwriting import Named, check_targets, is_stream
+from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.patch_plans import format_patch_plan
 from iqa_runtime.scoring.resizing import format_resize
@@ -116,6 +117,14 @@ def run(
     pixel_limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="Larger images fail, undecoded.", rich_help_panel=_SCORING)
     ] = DEFAULT_PIXEL_LIMIT,
+    frame: Annotated[
+        str | None,
+        typer.Option(
+            metavar="first",
+            help="Of animations and files of several pages, score the first image. Default: they fail.",
+            rich_help_panel=_SCORING,
+        ),
+    ] = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -189,10 +198,18 @@ def run(
                 maps=maps is not None,
                 restored=restored is not None,
                 pixel_limit=pixel_limit,
+                frame=cast(Frame | None, frame),
                 timeout=timeout,
             )
             with interruptible(load) as scorer:
-                pictures = PictureWriter(job.images, maps, restored, pixel_limit=pixel_limit, timeout=timeout)
+                pictures = PictureWriter(
+                    job.images,
+                    maps,
+                    restored,
+                    pixel_limit=pixel_limit,
+                    timeout=timeout,
+                    frame=cast(Frame | None, frame),
+                )
                 return _score(scorer, opened.files(), job, pictures, lock)
     except BrokenPipeError:
         return give_up_output()
@@ -259,7 +276,7 @@ def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: Pictu
         advance = counter(tell, "scoring", len(job.left))
         try:
             for image, result in zip(job.left, results, strict=True):
-                writer.write(result.row())
+                writer.write(_row(result))
                 summary.add(result)
                 complaint = pictures.write(image, result)
                 if complaint is not None:
@@ -277,6 +294,11 @@ def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: Pictu
         lock.close()
         leave(code if stopped is None else exit_code(stopped))
     return code
+
+
+def _row(result: Score) -> Row:
+    row = result.row()
+    return row if row["error"] is None else row | {"error": in_flags(row["error"], app)}
 
 
 def _check_same_artefact(job: _Job, scorer: Scorer) -> None:

@@ -43,6 +43,15 @@ def over_white(color: NDArray[Any], alpha: NDArray[Any], *, premultiplied: bool)
     return mixed.astype(np.uint8)
 
 
+def on_white(image: NDArray[np.uint8], left: int, top: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Lay an RGB image on a white canvas, which it may be as large as but not leave."""
+    if image.shape[:2] == (height, width):
+        return image
+    canvas = np.full((height, width, 3), WHITE, np.uint8)
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
+
+
 def mix_inks(inks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Turn cyan, magenta, yellow and black (H x W x 4, 255 is full ink) into RGB, without a profile.
 

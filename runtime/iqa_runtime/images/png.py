@@ -34,7 +34,7 @@ def inspect_png(data: bytes) -> ImageHeader:
     width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
     alpha: Alpha = "straight" if color in (4, 6) else "none"
     orientation, transparent_gray, frames, position, has_pixels, kind = None, None, 0, 8, False, b""
-    tag = UNTAGGED
+    tag, several = UNTAGGED, None
     while kind != b"IEND":
         if position + 12 > len(data):
             raise ImageError(f"truncated PNG: the file ends after {len(data)} bytes without an end chunk; {DAMAGED}")
@@ -48,7 +48,7 @@ def inspect_png(data: bytes) -> ImageHeader:
             frames = struct.unpack_from(">I", data, body)[0]
         # The only frame may be the image itself; otherwise it has data of its own.
         if frames > 1 or (frames and kind == b"fdAT"):
-            raise ImageError("an animated PNG; a score is of one image: extract a frame")
+            several = "an animated PNG"
         if not kind[0] & _ANCILLARY and kind not in _PIXEL_CHUNKS:
             raise ImageError(f"a PNG whose pixels depend on an unknown chunk, {kind!r}; save it again as PNG")
         if kind == b"tRNS" and color == _PNG_GRAY:
@@ -75,6 +75,7 @@ def inspect_png(data: bytes) -> ImageHeader:
         transparent_gray=transparent_gray,
         channels="gray" if color in (_PNG_GRAY, _PNG_GRAY_ALPHA) else "RGB",
         color=tag,
+        several=several,
     )
 
 

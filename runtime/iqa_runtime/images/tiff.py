@@ -76,7 +76,7 @@ def inspect_tiff(data: bytes) -> ImageHeader:
     Raises
     ------
     ImageError
-        If it is truncated or corrupt, has several pages, or is of a kind that cannot be read.
+        If it is truncated or corrupt, or is of a kind that cannot be read.
     struct.error
         If it ends inside a directory.
     """
@@ -88,12 +88,14 @@ def inspect_tiff(data: bytes) -> ImageHeader:
             "a camera raw file, which is no picture yet: develop it to TIFF, PNG or JPEG, or extract the preview "
             "inside (exiftool -b -JpgFromRaw, or -PreviewImage)"
         )
+    several = None
     for _ in range(_MAX_DIRECTORIES):
         if position == 0:
             break
         other, position = read_directory(data, form, position, {Tag.SUBFILE})
         if not first_value(other, Tag.SUBFILE, 0) & (_REDUCED | _MASK):
-            raise ImageError("a TIFF of several pages; a score is of one image: save the page as a file of its own")
+            several = "a TIFF of several pages"
+            break
     else:
         raise ImageError(f"corrupt TIFF: its pages have no end; {DAMAGED}")
     page = _describe(directory, form)
@@ -107,6 +109,7 @@ def inspect_tiff(data: bytes) -> ImageHeader:
         parsed=page,
         channels=_CHANNELS.get(page.photometric, "RGB"),
         color=_color_tag(data, directory),
+        several=several,
     )
     check_extent(page, len(data))
     return header

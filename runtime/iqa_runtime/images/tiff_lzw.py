@@ -123,9 +123,10 @@ def _decode_by_stretches(coded: bytes, wanted: int, most: int) -> bytes | None:
         codes = _codes(data, start, end)
         stops = np.flatnonzero((codes == _CLEAR) | (codes == _END))
         count = int(stops[0]) if len(stops) else len(codes)
-        strings = _strings(codes[:count])
-        if strings is None or count == _MOST_CODES:
+        found = strings_of(codes[:count], _FIRST)
+        if found is None or count == _MOST_CODES:
             return None
+        strings = found[2]
         parts.append(strings.tobytes())
         length += len(strings)
         if count == len(codes):
@@ -148,12 +149,27 @@ def _codes(data: NDArray[np.uint8], start: int, end: int) -> NDArray[np.int64]:
     return codes
 
 
-def _strings(codes: NDArray[np.int64]) -> NDArray[np.uint8] | None:
-    """Decode the codes between two Clears; None if one has no meaning."""
+def strings_of(
+    codes: NDArray[np.int64], first: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]] | None:
+    """Decode the codes between two Clears, of a table that grows with each.
+
+    Parameters
+    ----------
+    codes
+        Neither Clear nor End among them.
+    first
+        The lowest that stands for a string.
+
+    Returns
+    -------
+    tuple or None
+        Where the string of each begins, how long it is, and all of them in a row, uint8. None if one has no meaning.
+    """
     indices = np.arange(len(codes))
-    is_string = codes >= _FIRST
-    # Entry `_FIRST + i` begins with the string of code i.
-    parents = np.where(is_string, codes - _FIRST, indices)
+    is_string = codes >= first
+    # Entry ``first + i`` begins with the string of code i.
+    parents = np.where(is_string, codes - first, indices)
     if (is_string & (parents >= indices)).any():
         return None
     # A string is as much longer than one byte as there are steps back to a plain code.
@@ -169,4 +185,4 @@ def _strings(codes: NDArray[np.int64]) -> NDArray[np.uint8] | None:
         sources = further
     plain = np.zeros(total, np.uint8)
     plain[starts[~is_string]] = codes[~is_string]
-    return np.asarray(plain[sources])
+    return starts, lengths, plain[sources]

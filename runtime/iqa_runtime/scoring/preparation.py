@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from iqa_runtime.contract import ColorSpace, Contract, PatchPlan
 from iqa_runtime.errors import ImageError, IqaError, UsageError, one_line, starting_threads
+from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import LoadedImage, Source, load_with_color
 from iqa_runtime.kernels import resize
 from iqa_runtime.kernels.patches_numpy import cut
@@ -167,6 +168,8 @@ class Preparer:
         Where crops lie.
     pixel_limit
         Most pixels an image may have.
+    frame
+        Which image of several is meant.
     timeout
         Seconds that one image and its reference may take; None for any time.
 
@@ -177,17 +180,24 @@ class Preparer:
     """
 
     def __init__(
-        self, contract: Contract, patch_plan: PatchPlan, *, pixel_limit: int, timeout: float | None = None
+        self,
+        contract: Contract,
+        patch_plan: PatchPlan,
+        *,
+        pixel_limit: int,
+        timeout: float | None = None,
+        frame: Frame | None = None,
     ) -> None:
         self._contract = contract
         self._patch_plan = patch_plan
         self._pixel_limit = pixel_limit
+        self._frame: Frame | None = frame
         self._limit = None if timeout is None else TimeLimit(timeout)
         image = contract.input("image")
         self._resize = None if image is None else image.resize
         self._color_space: ColorSpace = "sRGB" if image is None else image.color_space
         self._draft = draft_of(self._resize, pixel_limit)
-        self._references = ReferenceStore(pixel_limit, self._resize, self._color_space)
+        self._references = ReferenceStore(pixel_limit, self._resize, self._color_space, frame)
         if patch_plan.kind != "grid":  # the other kinds give the same number of crops for every image
             self._place(patch_plan.size, patch_plan.size)
 
@@ -229,7 +239,11 @@ class Preparer:
         prepared = _unprepared(source)
         try:
             loaded = load_with_color(
-                source, pixel_limit=self._pixel_limit, color_space=self._color_space, draft=self._draft
+                source,
+                pixel_limit=self._pixel_limit,
+                color_space=self._color_space,
+                draft=self._draft,
+                frame=self._frame,
             )
             prepared.height, prepared.width, prepared.color = loaded.height, loaded.width, loaded.color
             prepared.subject = self._subject(loaded, reference, crops_alone=crops_alone)

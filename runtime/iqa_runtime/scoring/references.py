@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from iqa_runtime.backends import Backend
 from iqa_runtime.contract import ColorSpace, Resize
 from iqa_runtime.forking import tell_after_fork
+from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import Source
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.resizing import load_judged
@@ -62,10 +63,19 @@ class ReferenceStore:
         How references are resized; None if they stay as they are.
     color_space
         Of the artefact's inputs.
+    frame
+        Which image of several is meant.
     """
 
-    def __init__(self, pixel_limit: int, resize: Resize | None, color_space: ColorSpace = "sRGB") -> None:
+    def __init__(
+        self,
+        pixel_limit: int,
+        resize: Resize | None,
+        color_space: ColorSpace = "sRGB",
+        frame: Frame | None = None,
+    ) -> None:
         self._pixel_limit = pixel_limit
+        self._frame: Frame | None = frame
         self._resize = resize
         self._color_space = color_space
         self._lock = Lock()
@@ -104,7 +114,13 @@ class ReferenceStore:
         return future.result()
 
     def _load(self, source: Source) -> Reference:
-        loaded = load_judged(source, self._resize, pixel_limit=self._pixel_limit, color_space=self._color_space)
+        loaded = load_judged(
+            source,
+            self._resize,
+            pixel_limit=self._pixel_limit,
+            color_space=self._color_space,
+            frame=self._frame,
+        )
         return Reference(loaded.pixels, loaded.height, loaded.width)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from iqa_runtime.artefacts.contract_rules import about_resize
 from iqa_runtime.contract import ColorSpace, Contract, Resize
 from iqa_runtime.errors import ImageError, UsageError
+from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import Draft, LoadedImage, Source, load_with_color
 from iqa_runtime.kernels import MAX_RESIZED_SIDE, resize
 
@@ -69,7 +70,14 @@ def draft_of(how: Resize | None, pixel_limit: int) -> Draft | None:
     return lambda height, width: judged_size(how, height, width, pixel_limit)
 
 
-def load_judged(source: Source, how: Resize | None, *, pixel_limit: int, color_space: ColorSpace) -> LoadedImage:
+def load_judged(
+    source: Source,
+    how: Resize | None,
+    *,
+    pixel_limit: int,
+    color_space: ColorSpace,
+    frame: Frame | None = None,
+) -> LoadedImage:
     """Load an image at the size it is judged at.
 
     Raises
@@ -77,7 +85,8 @@ def load_judged(source: Source, how: Resize | None, *, pixel_limit: int, color_s
     FileError, ImageError, UsageError
         As `iqa_runtime.images.load_image` and `judged_size`.
     """
-    loaded = load_with_color(source, pixel_limit=pixel_limit, color_space=color_space, draft=draft_of(how, pixel_limit))
+    draft = draft_of(how, pixel_limit)
+    loaded = load_with_color(source, pixel_limit=pixel_limit, color_space=color_space, draft=draft, frame=frame)
     size = judged_size(how, loaded.height, loaded.width, pixel_limit)
     if how is None or size == loaded.pixels.shape[:2]:
         return loaded

@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from command_line import invoke
 from iqa_runtime import Scorer, read_contract
@@ -576,6 +577,19 @@ def test_what_is_wrong_is_said_in_options(artefacts, shots):
         result = run(artefacts.mean(), *arguments, "--threads", "100000000")
         assert result.exit_code in (1, 2)
         assert "--threads 100000000: it must be a whole number, 1 to 1024" in result.output
+
+
+def test_of_an_animation_the_first_frame_is_scored_on_request(artefacts, tmp_path):
+    animation = tmp_path / "moving.png"
+    frames = [Image.new("RGB", (40, 40), color) for color in ("white", "black")]
+    frames[0].save(animation, save_all=True, append_images=frames[1:])
+    refused = run(artefacts.mean(), str(animation))
+    assert refused.exit_code == 1
+    assert "score the first (--frame first)" in lines(refused.stdout)[0]["error"]
+    scored = run(artefacts.mean(), str(animation), "--frame", "first")
+    assert (scored.exit_code, lines(scored.stdout)[0]["score"]) == (0, 1.0)
+    other = run(artefacts.mean(), str(animation), "--frame", "last")
+    assert (other.exit_code, "--frame last: give first" in other.stderr) == (2, True)
 
 
 @pytest.mark.usefixtures("shots")

@@ -68,6 +68,8 @@ FILES = {
     "lzw.tif": encode(texture(), "TIFF", compression="tiff_lzw"),
     "deflate.tif": encode(texture("L"), "TIFF", compression="tiff_adobe_deflate"),
     "jpeg.tif": encode(texture(), "TIFF", compression="jpeg"),
+    "palette.gif": encode(texture("P"), "GIF"),
+    "few_colors.gif": encode(texture("P").quantize(5), "GIF", interlace=0),
     "raw.ppm": encode(texture(), "PPM"),
     "raw.pgm": encode(texture("L"), "PPM"),
     "raw.pbm": encode(texture("1"), "PPM"),
@@ -75,6 +77,7 @@ FILES = {
 }
 FORMATS = {
     **{"jpg": "JPEG", "png": "PNG", "webp": "WebP", "bmp": "BMP", "tif": "TIFF"},
+    "gif": "GIF",
     **{"ppm": "PNM", "pgm": "PNM", "pbm": "PNM"},
 }
 
@@ -108,7 +111,6 @@ def test_bytes_after_the_image_are_ignored(name: str) -> None:
     ("data", "says"),
     [
         (b"", "empty"),
-        (b"GIF89a" + bytes(20), "GIF"),
         (b"\0\0\0\x18ftypheic" + bytes(20), "HEIC"),
         (b"\0\0\0\x1cftypavif" + bytes(20), "AVIF"),
         (b"\0\0\0\x20ftypisom" + bytes(20), "video"),
