@@ -45,6 +45,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "BMP": {"format": "BMP"},
     "PNM": {"format": "PPM"},
     "GIF": {"format": "GIF"},
+    "AVIF": {"format": "AVIF", "quality": QUALITY},
 }
 
 

@@ -65,6 +65,8 @@ def images() -> Iterator[tuple[str, bytes]]:
     yield "tiff_16_bits", encoded(".tiff", rgb.astype(np.uint16) * 257)
     yield "gif", saved(color.quantize(4), "GIF")
     yield "gif_moving", saved(color.quantize(4), "GIF", save_all=True, append_images=[color.quantize(3)])
+    yield "avif_alpha_turned", saved(Image.fromarray(rgba), "AVIF", exif=turned.tobytes(), speed=10)
+    yield "avif_moving", saved(color, "AVIF", save_all=True, append_images=[color.rotate(180)], speed=10)
     yield "ppm", saved(color, "PPM")
     yield "pbm_in_text", b"P1\n# two rows\n3 2\n0 1 0\n1 1 0\n"
 

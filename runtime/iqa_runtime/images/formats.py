@@ -52,6 +52,9 @@ _FORMATS = {
     "TIFF": _Format(
         begins=re.compile(rb"II[\x2a\x2b]\x00|MM\x00[\x2a\x2b]"), suffixes=(".tif", ".tiff"), module="tiff"
     ),
+    "AVIF": _Format(
+        begins=re.compile(rb"....ftyp(?:.{4}){0,32}?avi[fs]", re.DOTALL), suffixes=(".avif", ".avifs"), module="avif"
+    ),
     "GIF": _Format(begins=re.compile(rb"GIF8[79]a"), suffixes=(".gif",), module="gif"),
     "PNM": _Format(begins=re.compile(rb"P[1-6][\s#]"), suffixes=(".pnm", ".ppm", ".pgm", ".pbm"), module="pnm"),
 }
@@ -60,7 +63,7 @@ IMAGE_SUFFIXES = tuple(suffix for entry in _FORMATS.values() for suffix in entry
 """Lower-case suffixes that make a file in a folder an image; the content alone decides how it is decoded."""
 
 UNREAD_SUFFIXES = (
-    *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpf", ".psd", ".exr", ".hdr", ".tga"),
+    *(".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpf", ".psd", ".exr", ".hdr", ".tga"),
     *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"),
     *(".pam", ".pfm"),
 )
@@ -68,7 +71,6 @@ UNREAD_SUFFIXES = (
 
 _FOREIGN = (
     (re.compile(rb"....ftyp(heic|heix|hevc|hevx|heim|heis|mif1|msf1)", re.DOTALL), "a HEIC/HEIF image"),
-    (re.compile(rb"....ftyp(avif|avis)", re.DOTALL), "an AVIF image"),
     (re.compile(rb"....ftypcrx", re.DOTALL), "a Canon raw image"),
     (re.compile(rb"....ftyp", re.DOTALL), "an MP4 or QuickTime video"),
     (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "a JPEG XL image"),

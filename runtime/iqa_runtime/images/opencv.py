@@ -16,6 +16,7 @@ from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, ImageHeader
 from iqa_runtime.images.pixels import in_bands, over_white
 
+_OPTIONAL = {"AVIF": ".avif", "JPEG 2000": ".jp2"}  # that OpenCV can be built without
 _BYTES_PER_PIXEL = 8  # of 16-bit samples with alpha, the widest that is decoded
 
 
@@ -48,6 +49,8 @@ def decode_with_opencv(data: bytes, name: str, width: int, height: int, flags: i
         if error.code == cv2.Error.StsNoMem:
             raise MemoryError from error
         raise ImageError(f"OpenCV cannot decode this {name}; save it again as PNG or JPEG") from error
+    if pixels is None and name in _OPTIONAL and not cv2.haveImageWriter(_OPTIONAL[name]):
+        raise ImageError(f"this OpenCV was built without {name}; install opencv-python-headless, or convert the file")
     if pixels is None:
         # Lack of memory inside a codec looks like damage: ask for as much as it may have wanted.
         np.empty((height, width, _BYTES_PER_PIXEL), np.uint8)
@@ -73,7 +76,7 @@ def _band_to_rgb(pixels: NDArray[Any], header: ImageHeader, conversion: Conversi
         alpha = np.where(pixels == key, 0, opaque).astype(pixels.dtype)
     color = pixels[..., None] if is_gray else pixels[..., 2::-1]
     if pixels.dtype == np.uint16:
-        color = color >> 8
-        alpha = None if alpha is None else alpha >> 8
+        color = color >> header.depth - 8
+        alpha = None if alpha is None else alpha >> header.depth - 8
     color = conversion.apply(color.astype(np.uint8, copy=False))
     return color if alpha is None else over_white(color, alpha, premultiplied=False)
