@@ -46,6 +46,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "PNM": {"format": "PPM"},
     "GIF": {"format": "GIF"},
     "AVIF": {"format": "AVIF", "quality": QUALITY},
+    "JPEG 2000, lossless": {"format": "JPEG2000"},
+    "JPEG 2000, lossy": {"format": "JPEG2000", "irreversible": True, "quality_layers": [10]},
 }
 
 
@@ -102,7 +104,8 @@ def main() -> None:
     print(
         f"iqa-deploy {__version__}, Python {platform.python_version()}, NumPy {np.__version__}, OpenCV "
         f"{cv2.__version__}, simplejpeg {simplejpeg.__version__}; files written by Pillow {PIL.__version__}, libtiff "
-        f"{features.version('libtiff')}, libwebp {features.version('webp')}"
+        f"{features.version('libtiff')}, libwebp {features.version('webp')}, "
+        f"libavif {features.version('avif')}, OpenJPEG {features.version('jpg_2000')}"
     )
     print(f"{PHOTOGRAPH.name}, {photograph.width} x {photograph.height}, {files} files each\n")
     print("| file |", " | ".join(DAMAGES), "|")

@@ -67,6 +67,8 @@ def images() -> Iterator[tuple[str, bytes]]:
     yield "gif_moving", saved(color.quantize(4), "GIF", save_all=True, append_images=[color.quantize(3)])
     yield "avif_alpha_turned", saved(Image.fromarray(rgba), "AVIF", exif=turned.tobytes(), speed=10)
     yield "avif_moving", saved(color, "AVIF", save_all=True, append_images=[color.rotate(180)], speed=10)
+    yield "jp2_alpha", saved(Image.fromarray(rgba), "JPEG2000")
+    yield "j2k_tiles", saved(Image.fromarray(gray), "JPEG2000", no_jp2=True, tile_size=(8, 8))
     yield "ppm", saved(color, "PPM")
     yield "pbm_in_text", b"P1\n# two rows\n3 2\n0 1 0\n1 1 0\n"
 
