@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import PIL
+import pillow_heif
 import simplejpeg
 from PIL import Image, features
 
@@ -46,6 +47,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "PNM": {"format": "PPM"},
     "GIF": {"format": "GIF"},
     "AVIF": {"format": "AVIF", "quality": QUALITY},
+    "HEIC": {"format": "HEIF", "quality": QUALITY},
     "JPEG 2000, lossless": {"format": "JPEG2000"},
     "JPEG 2000, lossy": {"format": "JPEG2000", "irreversible": True, "quality_layers": [10]},
 }
@@ -98,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=60, help="damaged files of each kind")
     files = parser.parse_args().files
+    pillow_heif.register_heif_opener()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # OpenCV comments on what it decodes all the same
     with Image.open(PHOTOGRAPH) as image:
         photograph = image.convert("RGB")
@@ -105,7 +108,8 @@ def main() -> None:
         f"iqa-deploy {__version__}, Python {platform.python_version()}, NumPy {np.__version__}, OpenCV "
         f"{cv2.__version__}, simplejpeg {simplejpeg.__version__}; files written by Pillow {PIL.__version__}, libtiff "
         f"{features.version('libtiff')}, libwebp {features.version('webp')}, "
-        f"libavif {features.version('avif')}, OpenJPEG {features.version('jpg_2000')}"
+        f"libavif {features.version('avif')}, OpenJPEG {features.version('jpg_2000')}, "
+        f"libheif {pillow_heif.libheif_version()}"
     )
     print(f"{PHOTOGRAPH.name}, {photograph.width} x {photograph.height}, {files} files each\n")
     print("| file |", " | ".join(DAMAGES), "|")

@@ -9,7 +9,7 @@ from iqa_runtime.color.conversion import Conversion
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.av1 import SequenceHeader, sequence_headers
 from iqa_runtime.images.header import DAMAGED, ImageHeader
-from iqa_runtime.images.heif import color_tag, read_picture
+from iqa_runtime.images.heif import Picture, color_tag, read_picture
 from iqa_runtime.images.opencv import decode_with_opencv, to_rgb
 
 _BRAND = 8  # where it lies
@@ -35,6 +35,7 @@ def inspect_avif(data: bytes) -> ImageHeader:
             raise ImageError(f"corrupt AVIF: coded data without a header; {DAMAGED}")
     if first is None:
         raise ImageError(f"corrupt AVIF: it holds no image; {DAMAGED}")
+    is_sequence = picture.file.tracks is not None or data.startswith(b"avis", _BRAND)
     return ImageHeader(
         format="AVIF",
         width=picture.width,
@@ -44,8 +45,8 @@ def inspect_avif(data: bytes) -> ImageHeader:
         alpha="straight" if picture.has_alpha else "none",
         channels="gray" if first.monochrome else "RGB",
         color=color_tag(picture.item, first.primaries, first.transfer),
-        several="an AVIF image sequence" if picture.file.tracks or data.startswith(b"avis", _BRAND) else None,
-        parsed=picture.file.tracks.begin if picture.file.tracks else None,
+        several="an AVIF image sequence" if is_sequence else picture.several,
+        parsed=picture,
     )
 
 
@@ -59,9 +60,11 @@ def decode_avif(data: bytes, header: ImageHeader, conversion: Conversion) -> NDA
     """
     import cv2
 
-    if header.parsed is not None:
-        data = _without_tracks(data, header.parsed)
-    stored = decode_with_opencv(data, "AVIF", header.width, header.height, cv2.IMREAD_UNCHANGED)
+    picture: Picture = header.parsed
+    if picture.file.tracks is not None:
+        data = _without_tracks(data, picture.file.tracks.begin)
+    stored = decode_with_opencv(data, "AVIF", picture.coded_width, picture.coded_height, cv2.IMREAD_UNCHANGED)
+    stored = stored[picture.top : picture.top + header.height, picture.left : picture.left + header.width]
     return to_rgb(stored, header, conversion)
 
 

@@ -55,6 +55,11 @@ _FORMATS = {
     "AVIF": _Format(
         begins=re.compile(rb"....ftyp(?:.{4}){0,32}?avi[fs]", re.DOTALL), suffixes=(".avif", ".avifs"), module="avif"
     ),
+    "HEIC": _Format(
+        begins=re.compile(rb"....ftyp(?:.{4}){0,32}?(?:hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL),
+        suffixes=(".heic", ".heif", ".hif"),
+        module="heic",
+    ),
     "JPEG 2000": _Format(
         begins=re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
         suffixes=(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
@@ -68,14 +73,13 @@ IMAGE_SUFFIXES = tuple(suffix for entry in _FORMATS.values() for suffix in entry
 """Lower-case suffixes that make a file in a folder an image; the content alone decides how it is decoded."""
 
 UNREAD_SUFFIXES = (
-    *(".heic", ".heif", ".hif", ".jxl", ".psd", ".exr", ".hdr", ".tga"),
+    *(".jxl", ".psd", ".exr", ".hdr", ".tga"),
     *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"),
     *(".pam", ".pfm"),
 )
 """Lower-case suffixes of pictures in formats that are not read: in a folder, each is an error instead of silence."""
 
 _FOREIGN = (
-    (re.compile(rb"....ftyp(heic|heix|hevc|hevx|heim|heis|mif1|msf1)", re.DOTALL), "a HEIC/HEIF image"),
     (re.compile(rb"....ftypcrx", re.DOTALL), "a Canon raw image"),
     (re.compile(rb"....ftyp", re.DOTALL), "an MP4 or QuickTime video"),
     (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "a JPEG XL image"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 
 from iqa_runtime.color.spaces import CICP_HLG, CICP_PQ
 from iqa_runtime.color.tags import UNTAGGED, ColorTag
@@ -12,7 +13,21 @@ from iqa_runtime.images.header import ADVICE, DAMAGED
 from iqa_runtime.images.isobmff import Item, ItemFile, read_items
 
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
-_KNOWN = {b"ispe", b"pixi", b"colr", b"irot", b"imir", b"auxC", b"pasp", b"clli", b"mdcv", b"av1C", b"hvcC", b"a1lx"}
+_KNOWN = {
+    b"ispe",
+    b"pixi",
+    b"colr",
+    b"irot",
+    b"imir",
+    b"auxC",
+    b"pasp",
+    b"clap",
+    b"clli",
+    b"mdcv",
+    b"av1C",
+    b"hvcC",
+    b"a1lx",
+}
 _ORIENTATIONS: dict[
     tuple[int, int | None], int
 ] = {  # EXIF's by quarter turns to the left, and what is mirrored then: rows, columns or nothing
@@ -32,6 +47,10 @@ class Picture:
     ----------
     width, height
         In pixels, before it is turned.
+    left, top
+        Where it begins in what is coded, of which it may be a part.
+    coded_width, coded_height
+        Of that.
     orientation
         EXIF's, of how it is turned and mirrored.
     item
@@ -40,16 +59,23 @@ class Picture:
         Every coded image that is decoded for it, and its size: itself or its tiles, and their transparency.
     has_alpha
         Whether there is transparency.
+    several
+        What the file is, if it holds other pictures, too.
     file
         All items.
     """
 
     width: int
     height: int
+    left: int
+    top: int
+    coded_width: int
+    coded_height: int
     orientation: int
     item: Item
     parts: list[tuple[Item, tuple[int, int]]]
     has_alpha: bool
+    several: str | None
     file: ItemFile
 
 
@@ -95,15 +121,21 @@ def read_picture(data: bytes, coding: bytes, name: str) -> Picture:
         raise ImageError(f"corrupt {name}: its images take {taken} of {len(data)} bytes; {DAMAGED}")
     for each in (item, *(part for part, _ in parts)):
         for kind, _, essential in each.properties:
-            if kind == b"clap" or (essential and kind not in _KNOWN):
+            if essential and kind not in _KNOWN:
                 raise ImageError(f"a {name} file whose image depends on {_text(kind)}, which is not read; {ADVICE}")
+    left, top, shown_width, shown_height = _aperture_of(item, width, height, name)
     return Picture(
-        width=width,
-        height=height,
+        width=shown_width,
+        height=shown_height,
+        left=left,
+        top=top,
+        coded_width=width,
+        coded_height=height,
         orientation=_orientation_of(item, name),
         item=item,
         parts=parts,
         has_alpha=bool(masks),
+        several=f"several images in a file of {name}" if _has_others(file, coding) else None,
         file=file,
     )
 
@@ -164,9 +196,39 @@ def _tiles_of(item: Item, file: ItemFile, data: bytes, name: str) -> list[Item]:
     return tiles
 
 
+def _has_others(file: ItemFile, coding: bytes) -> bool:
+    """Whether another item is a picture of its own: no tile, thumbnail, transparency or gain map."""
+    parts = {number for item in file.items.values() for number in item.references.get(b"dimg", ())}
+    return any(
+        item.kind in (coding, b"grid") and not item.hidden and not {b"thmb", b"auxl"} & set(item.references)
+        for number, item in file.items.items()
+        if number != file.primary and number not in parts
+    )
+
+
+def _aperture_of(item: Item, width: int, height: int, name: str) -> tuple[int, int, int, int]:
+    """Return left, top, width and height of the part that is shown (ISO/IEC 14496-12, 12.1.4)."""
+    aperture = item.find(b"clap")
+    if aperture is None:
+        return 0, 0, width, height
+    try:
+        numbers = struct.unpack(">IIIIiIiI", aperture)
+        across, down, right, below = (Fraction(*numbers[place : place + 2]) for place in (0, 2, 4, 6))
+    except (struct.error, ZeroDivisionError):
+        raise ImageError(f"corrupt {name}: a clean aperture that means nothing; {DAMAGED}") from None
+    place = (right + (width - across) / 2, below + (height - down) / 2, across, down)
+    left, top, shown_width, shown_height = map(int, place)
+    inside = left >= 0 and top >= 0 and left + shown_width <= width and top + shown_height <= height
+    if not inside or any(number.denominator > 1 for number in place):
+        raise ImageError(f"a {name} file whose clean aperture is not of whole pixels inside it; {ADVICE}")
+    return left, top, shown_width, shown_height
+
+
 def _orientation_of(item: Item, name: str) -> int:
     turns, mirrored = 0, None
     for kind, content, _ in item.properties:
+        if kind == b"clap" and (turns or mirrored is not None):
+            raise ImageError(f"a {name} file that is turned before it is cropped; save it again")
         if kind == b"irot" and content:
             if mirrored is not None:
                 raise ImageError(f"a {name} file that is mirrored before it is turned; save it again")

@@ -33,6 +33,8 @@ class Item:
     ----------
     kind
         Such as ``av01``, ``hvc1``, ``grid`` or ``Exif``.
+    hidden
+        Whether it is not meant to be shown by itself.
     extents
         Where its data lies in the file, from a byte up to another.
     properties
@@ -42,6 +44,7 @@ class Item:
     """
 
     kind: bytes = b""
+    hidden: bool = False
     extents: list[tuple[int, int]] = field(default_factory=list)
     properties: list[tuple[bytes, bytes, bool]] = field(default_factory=list)
     references: dict[bytes, list[int]] = field(default_factory=dict)
@@ -167,11 +170,11 @@ def _read_kinds(reader: Reader, file: ItemFile) -> None:
     reader.number(4 if reader.version()[0] else 2)
     for box in read_boxes(reader.data, reader.position, reader.end):
         entry = Reader(reader.data, box.start, box.end)
-        version, _ = entry.version()
+        version, flags = entry.version()
         if box.kind == b"infe" and version >= 2:
             number = entry.number(2 if version == 2 else 4)
             entry.number(2)
-            file.items.setdefault(number, Item(kind=entry.bytes(4)))
+            file.items.setdefault(number, Item(kind=entry.bytes(4), hidden=bool(flags & 1)))
 
 
 def _read_places(reader: Reader, file: ItemFile, inside: Box | None) -> None:

@@ -594,7 +594,7 @@ def test_of_an_animation_the_first_frame_is_scored_on_request(artefacts, tmp_pat
 
 @pytest.mark.usefixtures("shots")
 def test_a_picture_of_another_format_and_a_locked_folder_are_rows_and_cost_no_other(artefacts, monkeypatch):
-    Path("shots/b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    Path("shots/b.psd").write_bytes(b"8BPS")
     Path("shots/._a.png").write_bytes(b"resource fork")
     listed = os.scandir
 
@@ -606,8 +606,8 @@ def test_a_picture_of_another_format_and_a_locked_folder_are_rows_and_cost_no_ot
     monkeypatch.setattr(os, "scandir", scandir)
     result = run(artefacts.mean(), "shots")
     rows = {row["path"]: row for row in lines(result.stdout)}
-    assert (result.exit_code, sorted(rows)) == (1, ["shots/a.png", "shots/b.heic", "shots/sp ace/ü.png", "shots/x"])
-    assert "PNG, JPEG, WebP, BMP or TIFF" in rows["shots/b.heic"]["error"]
+    assert (result.exit_code, sorted(rows)) == (1, ["shots/a.png", "shots/b.psd", "shots/sp ace/ü.png", "shots/x"])
+    assert "PNG, JPEG, WebP, BMP or TIFF" in rows["shots/b.psd"]["error"]
     assert "can be listed" in rows["shots/x"]["error"]
     assert rows["shots/a.png"]["score"] == pytest.approx(0.2, abs=TOLERANCE)
 

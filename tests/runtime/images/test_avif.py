@@ -75,7 +75,8 @@ def heif(
     properties = [each for _, _, own in items for each in own]
     associations, used = [], 0
     for number, (_, _, own) in enumerate(items, 1):
-        indices = bytes(range(used + 1, used + 1 + len(own)))
+        essential = [0x80 * (each[4:8] in (b"clap", b"irot", b"imir")) for each in own]
+        indices = bytes(used + place + flag for place, flag in enumerate(essential, 1))
         associations.append(struct.pack(">HB", number, len(own)) + indices)
         used += len(own)
     count = len(items)
@@ -156,6 +157,39 @@ def test_grids_have_the_pixels_of_pillow(columns: int, rows: int, size: tuple[in
     data = grid(columns, rows, size)
     assert load_image(data).shape == (size[1], size[0], 3)
     assert np.array_equal(load_image(data), shown(data))
+
+
+@pytest.mark.parametrize(
+    ("aperture", "crop"),
+    [
+        ((40, 1, 30, 1, 0, 1, 0, 1), (12, 17, 52, 47)),
+        ((80, 2, 63, 1, -7, 1, -1, 2), (5, 0, 45, 63)),
+    ],
+)
+def test_a_clean_aperture_is_cut_out(aperture: tuple[int, ...], crop: tuple[int, int, int, int]) -> None:
+    _, coded, own = tile(1)
+    whole = load_image(heif([(b"av01", coded, own)]))
+    clap = box(b"clap", struct.pack(">IIIIiIiI", *aperture))
+    left, top, right, bottom = crop
+    assert np.array_equal(load_image(heif([(b"av01", coded, [*own, clap])])), whole[top:bottom, left:right])
+    turned = load_image(heif([(b"av01", coded, [*own, clap, box(b"irot", b"\1")])]))
+    assert np.array_equal(turned, np.rot90(whole[top:bottom, left:right]))
+
+
+@pytest.mark.parametrize("aperture", [(65, 1, 64, 1, 0, 1, 0, 1), (33, 1, 32, 1, 0, 1, 0, 1), (1, 0, 1, 1, 0, 1, 0, 1)])
+def test_an_aperture_of_other_pixels_is_refused(aperture: tuple[int, ...]) -> None:
+    _, coded, own = tile(1)
+    with pytest.raises(ImageError, match="clean aperture"):
+        inspect_header(heif([(b"av01", coded, [*own, box(b"clap", struct.pack(">IIIIiIiI", *aperture))])]))
+
+
+def test_several_pictures_are_refused_and_the_primary_one_can_be_had() -> None:
+    first, second = tile(1), tile(2)
+    with pytest.raises(ImageError, match="several images in a file of AVIF"):
+        load_image(heif([first, second]))
+    assert np.array_equal(load_image(heif([first, second]), frame="first"), load_image(heif([first])))
+    thumbnail = box(b"thmb", struct.pack(">HHH", 2, 1, 1))
+    assert np.array_equal(load_image(heif([first, second], thumbnail)), load_image(heif([first])))
 
 
 def test_data_may_lie_inside_the_description() -> None:
@@ -263,12 +297,13 @@ class TestRefused:
             inspect_header(bytes(same))
 
     @pytest.mark.parametrize(
-        ("kind", "says"), [(b"clap", "depends on clap"), (b"irot", "before it is turned"), (b"imir", "twice")]
+        ("kind", "says"),
+        [(b"clap", "turned before it is cropped"), (b"irot", "before it is turned"), (b"imir", "twice")],
     )
     def test_properties(self, kind: bytes, says: str) -> None:
         mirror = box(b"imir", b"\0")
         with pytest.raises(ImageError, match=says):
-            inspect_header(self.one([mirror, box(kind, bytes(32))]))
+            inspect_header(self.one([mirror, box(kind, struct.pack(">8I", 64, 1, 64, 1, 0, 1, 0, 1))]))
 
     def test_unknown_essential_properties(self) -> None:
         data = self.one([box(b"what", b"1")])

@@ -145,8 +145,8 @@ class TestSources:
 
     def test_errors_name_the_file(self, tmp_path: Path) -> None:
         path = tmp_path / "broken.png"
-        path.write_bytes(b"GIF89a")
-        with pytest.raises(ImageError, match=r"broken\.png: this is a GIF image; convert it"):
+        path.write_bytes(b"8BPS")
+        with pytest.raises(ImageError, match=r"broken\.png: this is a Photoshop document; convert it"):
             load_image(path)
         with pytest.raises(ImageError, match="image bytes: the file is empty"):
             load_image(b"")
