@@ -19,7 +19,7 @@ from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, Source, check_frame
 from iqa_runtime.results import Score
-from iqa_runtime.scoring.patch_plans import check_patch_plan, format_patch_plan, parse_patch_plan
+from iqa_runtime.scoring.patch_plans import choose_patch_plan, format_patch_plan
 from iqa_runtime.scoring.pipeline import Pipeline
 from iqa_runtime.scoring.preparation import Preparer, is_source, paired, prefetch
 from iqa_runtime.scoring.resizing import choose_resize, format_resize, with_resize
@@ -170,7 +170,7 @@ class Scorer:
         choice = choose_backend(artefact, backend, device=device, precision=precision)
         if choice.complaint is not None:
             warnings.warn(f"{artefact.path}: {choice.complaint}", stacklevel=2)
-        self._patch_plan = _choose_patch_plan(artefact.path, self._contract, crops)
+        self._patch_plan = choose_patch_plan(artefact.path, self._contract, crops)
         self._threads = threads or min(available_cpus(), MAX_THREADS)
         self._device, self._precision = choice.device, choice.precision
         self._backend = choice.create(artefact.graph, GraphSpec.of_artefact(self._contract), threads=self._threads)
@@ -389,17 +389,3 @@ def _reopened(path: Path, digest: str, arguments: dict[str, Any]) -> Scorer:
     if artefact.graph.sha256 != digest:
         raise ArtefactError(f"{path}: another file than the one that was opened first; open it again")
     return Scorer(artefact, **arguments)
-
-
-def _choose_patch_plan(path: Path, contract: Contract, crops: str | PatchPlan | None) -> PatchPlan:
-    if crops is None:
-        try:
-            return check_patch_plan(contract.patch_plan)
-        except UsageError as error:
-            raise ArtefactError(f"{path}: contract, plan: {error}; export the model again") from error
-    if contract.baked_reference is not None and contract.task == "fr":
-        raise UsageError("``crops``: those of the reference inside this artefact are fixed; leave it out")
-    plan = parse_patch_plan(crops, contract.patch_plan) if isinstance(crops, str) else check_patch_plan(crops)
-    if plan.size != contract.patch_plan.size:
-        raise UsageError(f"``crops``: of {plan.size} pixels; this artefact takes {contract.patch_plan.size}")
-    return plan

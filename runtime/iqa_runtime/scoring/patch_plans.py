@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.contract import PatchPlan
-from iqa_runtime.errors import UsageError
+from iqa_runtime.contract import Contract, PatchPlan
+from iqa_runtime.errors import ArtefactError, UsageError
 
 MAX_CROPS = 1_000_000
 """Most crops of one image: what a mistyped stride or count would ask beyond this could neither be held nor awaited."""
@@ -102,6 +103,29 @@ def parse_patch_plan(text: str, base: PatchPlan) -> PatchPlan:
         return check_patch_plan(plan)
     except UsageError as error:
         raise UsageError(f"``crops={text}``: {error}") from error
+
+
+def choose_patch_plan(path: Path, contract: Contract, crops: str | PatchPlan | None) -> PatchPlan:
+    """Return the plan that was asked for, or else the one of the artefact at `path`.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be followed, or the crops of the artefact are fixed or of another size.
+    ArtefactError
+        If the artefact's own plan cannot be followed.
+    """
+    if crops is None:
+        try:
+            return check_patch_plan(contract.patch_plan)
+        except UsageError as error:
+            raise ArtefactError(f"{path}: contract, plan: {error}; export the model again") from error
+    if contract.baked_reference is not None and contract.task == "fr":
+        raise UsageError("``crops``: those of the reference inside this artefact are fixed; leave it out")
+    plan = parse_patch_plan(crops, contract.patch_plan) if isinstance(crops, str) else check_patch_plan(crops)
+    if plan.size != contract.patch_plan.size:
+        raise UsageError(f"``crops``: of {plan.size} pixels; this artefact takes {contract.patch_plan.size}")
+    return plan
 
 
 def format_patch_plan(plan: PatchPlan) -> str:
