@@ -1,5 +1,6 @@
 """The compiled kernels. Arguments are checked by `iqa_runtime.kernels`, which is the module to call."""
 
+from libc.math cimport cos, sin
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t
 
 import numpy as np
@@ -211,3 +212,19 @@ def to_srgb(
     color.encode = &encode[0]
     with nogil:
         iqa_to_srgb(chosen, &color, &image[0, 0, 0], image.shape[0], image.shape[1], image.strides[0])
+
+
+def sines(const double[::1] x, double[::1] out):
+    """Fill `out` with the C library's sines, which ``math.sin`` gives one by one."""
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(x.shape[0]):
+            out[i] = sin(x[i])
+
+
+def cosines(const double[::1] x, double[::1] out):
+    """Fill `out` with the C library's cosines."""
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(x.shape[0]):
+            out[i] = cos(x[i])

@@ -180,7 +180,7 @@ class Scorer:
             self._encoder = choice.create(artefact.encoder, spec, threads=self._threads)
         self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
         self._resize = choose_resize(self._contract, resize)
-        self._resized_otherwise = resize is not None
+        self._resized_otherwise = self._resize != choose_resize(self._contract, None)
         resized = with_resize(self._contract, self._resize)
         self._preparer = Preparer(resized, self._patch_plan, pixel_limit=pixel_limit, timeout=timeout, frame=frame)
         self._pipeline = Pipeline(

@@ -13,7 +13,7 @@ from iqa_calibration.images.degradations import KINDS, LEVELS, degrade
 from iqa_calibration.images.distinct import distinct_pictures
 from iqa_calibration.images.items import Cropper, check_references, check_seed, reference_of
 from iqa_runtime.contract import Contract
-from iqa_runtime.images.loading import Source, load_image
+from iqa_runtime.images.loading import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class GateSet:
         cropper = Cropper(self.contract)
         for rendition in self.renditions:
             if rendition.level == 0:
-                pixels = load_image(self.photographs[rendition.photograph])
+                pixels = cropper.photograph(self.photographs[rendition.photograph])
             degraded = degrade(pixels, rendition.kind, rendition.level, seed=self.seed) if rendition.level else pixels
             subject = cropper.subject(degraded, reference_of(self.contract, self.photographs, rendition.photograph))
             yield (cropper.item(subject, item) for item in range(len(subject.positions)))

@@ -24,7 +24,7 @@ from iqa_runtime.contract import Contract
 from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.files.inputs import expand_inputs
 from iqa_runtime.images.formats import IMAGE_SUFFIXES
-from iqa_runtime.images.loading import Source, load_image
+from iqa_runtime.images.loading import Source
 
 DEFAULT_COUNT = 64
 """Photographs of a calibration set, at most."""
@@ -307,7 +307,7 @@ class CalibrationSet:
         cropper = Cropper(self.contract)
         random = np.random.RandomState(self.seed)
         for index, photograph in enumerate(self.photographs):
-            pixels = load_image(photograph)
+            pixels = cropper.photograph(photograph)
             reference = reference_of(self.contract, self.photographs, index)
             for rendition in range(_RENDITIONS):
                 # Kinds take turns; two neighbours of the cycle differ, so each photograph meets two of them.

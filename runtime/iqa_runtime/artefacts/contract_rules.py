@@ -102,7 +102,9 @@ def _about_input(place: str, tensor: TensorInput, plan: PatchPlan) -> Iterator[C
         yield f"{place}.mean", f"{list(tensor.mean or ())}: pixels are 0 to 1, means within {_MAX_MEAN:g} of 0"
     if not all(_STD_RANGE[0] <= value <= _STD_RANGE[1] for value in tensor.std or ()):
         yield f"{place}.std", f"{list(tensor.std or ())} is not within {_STD_RANGE[0]:g} to {_STD_RANGE[1]:g}"
-    if tensor.resize is not None:
+    if tensor.layout == "features" and tensor.resize is not None:
+        yield f"{place}.resize", "features are not resized; their pictures are, as the input 'image' says"
+    elif tensor.resize is not None:
         yield from about_resize(f"{place}.resize", tensor.resize)
 
 

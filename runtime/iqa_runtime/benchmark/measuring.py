@@ -27,12 +27,13 @@ from iqa_runtime.benchmark.report import BatchRow, BenchReport, Stage
 from iqa_runtime.benchmark.timing import Spread, goes_on, repeat
 from iqa_runtime.contract import Contract, Precision
 from iqa_runtime.errors import UsageError
-from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, load_image
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, LoadedImage, load_with_color
 from iqa_runtime.kernels import resize
 from iqa_runtime.scorer import Scorer
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import format_patch_plan
 from iqa_runtime.scoring.preparation import Preparer, Subject
+from iqa_runtime.scoring.resizing import target_of
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
 """Of the model on a CPU, unless others are asked for."""
@@ -153,8 +154,18 @@ class _Bench:
 
     def stages(self, subject: Subject, encoded: bytes) -> Iterator[Stage]:
         """Yield decoding, cropping and the model on one image."""
-        yield self._stage("decode", f"{len(encoded)} bytes to pixels", self._repeat(lambda: load_image(encoded)))
-        yield from self._resizing(subject, encoded)
+        image = self._contract.input("image")
+        how, space = (None, None) if image is None else (image.resize, image.color_space)
+        target = target_of(how, DEFAULT_PIXEL_LIMIT)
+
+        def decode() -> LoadedImage:
+            return load_with_color(encoded, color_space=space or "sRGB", target=target)
+
+        yield self._stage("decode", f"{len(encoded)} bytes to pixels", self._repeat(decode))
+        pixels, size = decode().pixels, (subject.height, subject.width)
+        if how is not None and size != pixels.shape[:2]:
+            what = f"{pixels.shape[1]} x {pixels.shape[0]} to {size[1]} x {size[0]}, {how.filter}"
+            yield self._stage("resize", what, self._repeat(lambda: resize(pixels, size, how.filter)))
         crops = [
             CropInput.of_contract(self._contract, tensor.name)
             for tensor in self._contract.inputs
@@ -178,16 +189,6 @@ class _Bench:
         yield self._stage("model", what, self._repeat(lambda: self._infer(feed)), self._traffic(feed))
         if isinstance(self._model, TensorRtBackend):
             yield from self._device_stages(self._model)
-
-    def _resizing(self, subject: Subject, encoded: bytes) -> Iterator[Stage]:
-        """Yield the stage that makes the picture the size it is judged at, if there is one."""
-        pixels, size = load_image(encoded), (subject.height, subject.width)
-        image = self._contract.input("image")
-        if image is None or image.resize is None or size == pixels.shape[:2]:
-            return
-        resampling = image.resize.filter
-        what = f"to {subject.width} x {subject.height}, {resampling}"
-        yield self._stage("resize", what, self._repeat(lambda: resize(pixels, size, resampling)))
 
     def batch(self, items: int) -> BatchRow:
         """Time the model at one batch size."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from iqa_runtime.color.curves import BadProfileError
 from iqa_runtime.color.tags import Channels
+from iqa_runtime.errors import ImageError, one_line
 
 _BAND_PIXELS = 1 << 20  # converted at a time: Pillow's copies stay small beside the picture
 _MODES = {"RGB": "RGB", "gray": "L", "CMYK": "CMYK"}
@@ -23,10 +24,10 @@ _MODES = {"RGB": "RGB", "gray": "L", "CMYK": "CMYK"}
 def is_available() -> bool:
     """Whether littleCMS can be used."""
     try:
-        from PIL import ImageCms  # noqa: F401
+        from PIL import features
     except ImportError:
         return False
-    return True
+    return bool(features.check("littlecms2"))
 
 
 def table_conversion(profile: bytes, channels: Channels) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
@@ -60,7 +61,12 @@ def table_conversion(profile: bytes, channels: Channels) -> Callable[[NDArray[np
         for top in range(0, height, rows):
             band = np.ascontiguousarray(samples[top : top + rows])
             picture = Image.frombytes(mode, (width, len(band)), band.tobytes())
-            converted: Any = ImageCms.applyTransform(picture, transform)
+            try:
+                converted: Any = ImageCms.applyTransform(picture, transform)
+            except ImageCms.PyCMSError as error:
+                raise ImageError(
+                    f"littleCMS cannot convert its colours ({one_line(error)}); save it as sRGB"
+                ) from error
             image[top : top + rows] = converted
         return image
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.commands.heatmaps import render_heatmap
-from iqa_runtime.errors import FileError, ImageError, UsageError
+from iqa_runtime.errors import FileError, ImageError, UsageError, one_line
 from iqa_runtime.files.inputs import absolute_path
 from iqa_runtime.files.overwriting import write_at_once
 from iqa_runtime.images.header import Frame
@@ -84,8 +84,8 @@ class PictureWriter:
             draw = partial(self._heatmap, image, result.map, result)
             try:
                 heatmap = interruptible(draw) if self._limit is None else self._limit.call(draw)
-            except (FileError, ImageError, TimeoutError) as error:
-                complaint = f"{image}: it has a score and no heat map: {error}"
+            except (FileError, ImageError, UsageError, MemoryError, TimeoutError) as error:
+                complaint = f"{image}: it has a score and no heat map: {one_line(error)}"
             else:
                 write_png(self._maps / self._names[image], heatmap)
         if self._restored and result.restored is not None:
@@ -94,6 +94,8 @@ class PictureWriter:
 
     def _heatmap(self, image: str, values: NDArray[np.float32], result: Score) -> bytes:
         pixels = load_image(image, pixel_limit=self._pixel_limit, frame=self._frame)
+        if pixels.shape[:2] != (result.height, result.width):
+            raise ImageError("another picture since it was scored; score it again")
         # Where the artefact resizes, the map is of the resized picture.
         pixels = resize(pixels, (values.shape[0], values.shape[1]))
         return encode_png(render_heatmap(pixels, values, result.range, higher_is_better=result.higher_is_better))

@@ -180,7 +180,8 @@ def run(
     try:
         artefact = str(find_artefact(artefact, reference=reference is not None))
         if check or info:
-            if (check and info) or inputs or output or reference or crops or resize or resume or maps or restored:
+            others = (inputs, output, reference, crops, resize, resume, maps, restored, frame, timeout)
+            if (check and info) or any(others):
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
             return _show_contract(artefact, form, backend.trust) if info else _check(artefact, backend, batch_size)
         with ExitStack() as lock:

@@ -24,10 +24,8 @@ Source = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 DEFAULT_PIXEL_LIMIT = 200_000_000
 """Pixels. Admits today's largest phone photographs (16320 x 12240); as 8-bit RGB they take 600 MB."""
 
-Draft = Callable[[int, int], tuple[int, int]]
-"""Of height and width of a picture, those that will be made of it."""
-
 _SHRINKS = (2, 4, 8)
+_LEAST_DRAFT = 8  # pixels of a side: libjpeg's scales cannot be told apart by the size of less
 
 _MAX_FILE_BYTES = 2**31 - 1  # OpenCV counts the bytes of an encoded image in a signed 32-bit integer
 
@@ -50,6 +48,23 @@ class LoadedImage:
     color: str
     height: int
     width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The size that will be made of a picture.
+
+    Attributes
+    ----------
+    size
+        Of its height and width, those that it will have; `ImageError` if that cannot be, before anything is decoded.
+    draft
+        Whether a JPEG may be decoded at a half, a quarter or an eighth of its size, where no side gets shorter than it
+        will be: as ``Image.draft`` of Pillow does, whose pixels these are.
+    """
+
+    size: Callable[[int, int], tuple[int, int]]
+    draft: bool
 
 
 def load_image(
@@ -96,19 +111,20 @@ def load_with_color(
     *,
     pixel_limit: int = DEFAULT_PIXEL_LIMIT,
     color_space: ColorSpace = "sRGB",
-    draft: Draft | None = None,
+    target: Target | None = None,
     frame: Frame | None = None,
 ) -> LoadedImage:
     """Load one image as `load_image` does, and say what was done about its colours; an array is ``untagged``.
 
-    With `draft` a JPEG is decoded at a half, a quarter or an eighth of its size where neither side gets shorter than
-    the size that `draft` makes of the picture's; as ``Image.draft`` of Pillow does, whose pixels these are.
+    With a `target` it is held to what can be made of it, and smaller where that allows it; it is not resized yet.
     """
     if pixel_limit < 1:
         raise UsageError(f"``pixel_limit={pixel_limit}``: give a number of pixels of at least 1")
     check_frame(frame)
     if isinstance(source, np.ndarray):
         pixels = _check_array(source)
+        if target is not None:
+            target.size(*pixels.shape[:2])
         return LoadedImage(pixels, "untagged" if color_space == "sRGB" else "stored", *pixels.shape[:2])
     if not isinstance(source, (bytes, str, os.PathLike)):
         raise UsageError(
@@ -119,7 +135,7 @@ def load_with_color(
     try:
         data = source if isinstance(source, bytes) else _read_file(name)
         try:
-            return _decode(data, pixel_limit, color_space, draft, frame)
+            return _decode(data, pixel_limit, color_space, target, frame)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from error.__cause__
     except MemoryError as error:
@@ -176,7 +192,7 @@ def _read_file(name: str) -> bytes:
 
 
 def _decode(
-    data: bytes, pixel_limit: int, color_space: ColorSpace, draft: Draft | None, frame: Frame | None
+    data: bytes, pixel_limit: int, color_space: ColorSpace, target: Target | None, frame: Frame | None
 ) -> LoadedImage:
     from iqa_runtime.color.conversion import STORED, conversion_of  # with the first file: importing stays quick
 
@@ -187,9 +203,10 @@ def _decode(
         )
     conversion = STORED if color_space == "stored" else conversion_of(header.color, header.channels)
     height, width = (header.width, header.height) if header.orientation > 4 else (header.height, header.width)
-    if draft is not None:
-        least_height, least_width = draft(height, width)
-        fits = min(height // least_height, width // least_width)
-        header = replace(header, shrink=max((part for part in _SHRINKS if part <= fits), default=1))
+    if target is not None:
+        least_height, least_width = target.size(height, width)
+        fits = min(height // max(least_height, _LEAST_DRAFT), width // max(least_width, _LEAST_DRAFT))
+        shrinks = [part for part in _SHRINKS if target.draft and part <= fits]
+        header = replace(header, shrink=max(shrinks, default=1))
     pixels = upright(decode(data, header, conversion), header.orientation)
     return LoadedImage(pixels, conversion.color, height, width)

@@ -19,6 +19,12 @@ from iqa_runtime.kernels.selection import instruction_set
 MAX_RESIZED_SIDE = 2**20
 """Longest side of a picture that is resized, and of what it becomes, in pixels."""
 
+_BLOCK = 64
+"""Output rows."""
+
+_KEPT_WEIGHTS = 1 << 16
+"""Inputs or outputs of a side up to which weights are kept for the next picture: a few megabytes."""
+
 Region = tuple[int, int, int, int]
 """Top, left, height and width of a part of the resized picture."""
 
@@ -88,7 +94,12 @@ def resize(
         image = image[:, across]
     else:
         weights_across = _part(_weights(image.shape[1], width, resampling), across)
-    if by_rows_first or weights_down is None or weights_across is None:
+    if weights_down is not None and len(out) > image.shape[0]:
+        # Enlarged, every row is part of many: some outputs at a time, so that their sums take little memory.
+        for begin in range(0, len(out), _BLOCK):
+            block = slice(begin, begin + _BLOCK)
+            _run(chosen, image, _part(weights_down, block), weights_across, out[block])
+    elif by_rows_first or weights_down is None or weights_across is None:
         _run(chosen, image, weights_down, weights_across, out)
     else:
         lower = np.empty((rows, image.shape[1], 3), np.uint8)
@@ -106,9 +117,12 @@ def _run(chosen: str, image: NDArray[np.uint8], down: Side | None, across: Side 
         _kernels.resize(image, down, across, out, chosen)
 
 
-@lru_cache(maxsize=32)
 def _weights(inputs: int, outputs: int, resampling: str) -> Side:
-    return resizing_numpy.weigh(inputs, outputs, resampling)
+    weigh = _kept_weights if max(inputs, outputs) <= _KEPT_WEIGHTS else resizing_numpy.weigh
+    return weigh(inputs, outputs, resampling)
+
+
+_kept_weights = lru_cache(maxsize=16)(resizing_numpy.weigh)
 
 
 def _part(side: Side, part: slice) -> Side:

@@ -20,12 +20,22 @@ WEIGHT_BITS = 22
 TAPS = 4
 """The weights of an output are padded with zeros to a multiple of so many."""
 
+_CHUNK = 1 << 20
+"""Weights that are worked out at a time, for memory's sake."""
+
 _Values = NDArray[np.float64]
 
 
 def _each(function: Callable[[float], float], x: _Values) -> _Values:
-    """Apply a function of the C library: NumPy's own differ from it in a last place, by processor."""
-    return np.asarray(np.frompyfunc(function, 1, 1)(x), np.float64)
+    """Apply sine or cosine of the C library: NumPy's own differ from it in a last place, by processor."""
+    try:
+        from iqa_runtime import _kernels
+    except ImportError:
+        return np.asarray(np.frompyfunc(function, 1, 1)(x), np.float64)
+    result = np.empty_like(x)
+    compiled = _kernels.sines if function is math.sin else _kernels.cosines
+    compiled(np.ascontiguousarray(x).reshape(-1), result.reshape(-1))
+    return result
 
 
 def _sinc(x: _Values) -> _Values:
@@ -97,15 +107,18 @@ def weigh(inputs: int, outputs: int, name: str) -> Side:
     first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
     count = np.minimum((centre + support + 0.5).astype(np.int64), inputs) - first
     taps = -(-int(count.max()) // TAPS) * TAPS
-    values = np.zeros((outputs, taps))
-    total = np.zeros(outputs)
-    for tap in range(int(count.max())):  # one by one, because the order of a sum decides its last bit
-        weight = np.where(tap < count, function((tap + first - centre + 0.5) * (1.0 / stretch)), 0.0)
-        values[:, tap] = weight
-        total += weight
-    np.divide(values, total[:, np.newaxis], out=values, where=total[:, np.newaxis] != 0)
-    values *= 1 << WEIGHT_BITS
-    weights = np.where(values < 0, values - 0.5, values + 0.5).astype(np.int32)
+    weights = np.empty((outputs, taps), np.int32)
+    tap = np.arange(taps)
+    chunk = max(_CHUNK // taps, 1)
+    for begin in range(0, outputs, chunk):
+        part = slice(begin, begin + chunk)
+        values = function((tap + first[part, np.newaxis] - centre[part, np.newaxis] + 0.5) * (1.0 / stretch))
+        values = np.where(tap < count[part, np.newaxis], values, 0.0)
+        # Added up one by one, because the order of a sum decides its last bit.
+        total = np.add.accumulate(values, axis=1)[:, -1:]
+        np.divide(values, total, out=values, where=total != 0)
+        values *= 1 << WEIGHT_BITS
+        weights[part] = np.where(values < 0, values - 0.5, values + 0.5).astype(np.int32)
     return Side(first.astype(np.int32), count.astype(np.int32), weights)
 
 

@@ -26,7 +26,7 @@ from iqa_runtime.kernels.patches_numpy import cut
 from iqa_runtime.kernels.resizing import Region
 from iqa_runtime.scoring.patch_plans import format_patch_plan, positions
 from iqa_runtime.scoring.references import Reference, ReferenceStore
-from iqa_runtime.scoring.resizing import draft_of, judged_size
+from iqa_runtime.scoring.resizing import judged_size, target_of
 from iqa_runtime.scoring.time_limits import TimeLimit
 
 _SMALL_BYTES = 4 * 2**20
@@ -196,7 +196,7 @@ class Preparer:
         image = contract.input("image")
         self._resize = None if image is None else image.resize
         self._color_space: ColorSpace = "sRGB" if image is None else image.color_space
-        self._draft = draft_of(self._resize, pixel_limit)
+        self._target = target_of(self._resize, pixel_limit)
         self._references = ReferenceStore(pixel_limit, self._resize, self._color_space, frame)
         if patch_plan.kind != "grid":  # the other kinds give the same number of crops for every image
             self._place(patch_plan.size, patch_plan.size)
@@ -242,7 +242,7 @@ class Preparer:
                 source,
                 pixel_limit=self._pixel_limit,
                 color_space=self._color_space,
-                draft=self._draft,
+                target=self._target,
                 frame=self._frame,
             )
             prepared.height, prepared.width, prepared.color = loaded.height, loaded.width, loaded.color

@@ -7,11 +7,13 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from iqa_runtime.artefacts.contract_rules import about_resize
 from iqa_runtime.contract import ColorSpace, Contract, Resize
 from iqa_runtime.errors import ImageError, UsageError
 from iqa_runtime.images.header import Frame
-from iqa_runtime.images.loading import Draft, LoadedImage, Source, load_with_color
+from iqa_runtime.images.loading import LoadedImage, Source, Target, load_with_color
 from iqa_runtime.kernels import MAX_RESIZED_SIDE, resize
 
 NOTHING = "none"
@@ -50,24 +52,24 @@ def judged_size(how: Resize | None, height: int, width: int, pixel_limit: int) -
     Raises
     ------
     ImageError
-        If it would be larger than the limit, because it is far longer than wide, or smaller than a few pixels.
+        If a side of it, or of what it would become, is too long, or that would be larger than the limit.
     """
     if how is None:
         return height, width
     size = resized_size(how, height, width)
-    if max(size) > MAX_RESIZED_SIDE or size[0] * size[1] > max(pixel_limit, height * width):
-        raise ImageError(
-            f"{width} x {height} pixels, and {size[1]} x {size[0]} resized as this artefact wants it "
-            f"({format_resize(how)}), over the limit of {pixel_limit} pixels; crop it"
-        )
+    becomes = f"{width} x {height} pixels, resized to {size[1]} x {size[0]} ({format_resize(how)})"
+    if max(height, width, *size) > MAX_RESIZED_SIDE:
+        raise ImageError(f"{becomes}: sides of up to {MAX_RESIZED_SIDE} pixels can be resized; crop it")
+    if size[0] * size[1] > max(pixel_limit, height * width):
+        raise ImageError(f"{becomes}: over the limit of {pixel_limit} pixels; crop it")
     return size
 
 
-def draft_of(how: Resize | None, pixel_limit: int) -> Draft | None:
-    """Return what tells a decoder how small a JPEG may be decoded; None where that is not part of `how`."""
-    if how is None or not how.draft:
+def target_of(how: Resize | None, pixel_limit: int) -> Target | None:
+    """Return what tells a decoder the size that will be made of a picture; None where it stays as it is."""
+    if how is None:
         return None
-    return lambda height, width: judged_size(how, height, width, pixel_limit)
+    return Target(size=lambda height, width: judged_size(how, height, width, pixel_limit), draft=how.draft)
 
 
 def load_judged(
@@ -85,8 +87,8 @@ def load_judged(
     FileError, ImageError, UsageError
         As `iqa_runtime.images.load_image` and `judged_size`.
     """
-    draft = draft_of(how, pixel_limit)
-    loaded = load_with_color(source, pixel_limit=pixel_limit, color_space=color_space, draft=draft, frame=frame)
+    target = target_of(how, pixel_limit)
+    loaded = load_with_color(source, pixel_limit=pixel_limit, color_space=color_space, target=target, frame=frame)
     size = judged_size(how, loaded.height, loaded.width, pixel_limit)
     if how is None or size == loaded.pixels.shape[:2]:
         return loaded
@@ -137,6 +139,10 @@ def check_resize(how: Resize) -> Resize:
     UsageError
         If a number is out of range, or does not go with the rest.
     """
+    try:
+        how = msgspec.convert(msgspec.to_builtins(how), Resize)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise UsageError(f"``resize={how}``: {error}") from error
     for _, complaint in about_resize("", how):
         raise UsageError(f"``resize={format_resize(how)}``: {complaint}")
     return how

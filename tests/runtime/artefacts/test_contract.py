@@ -392,6 +392,7 @@ def test_what_schema_2_can_say(artefacts: Any, change: Any) -> None:
         (lambda fields: fields["inputs"][0].update(resize={**SQUARE, "size": 32}), r"resize\.size`"),
         (lambda fields: fields["inputs"][0].update(resize={**SQUARE, "size": [0, 32]}), r"resize\.size`"),
         (lambda fields: fields["inputs"][0].update(resize={**SQUARE, "filter": "magic"}), r"resize\.filter"),
+        (lambda fields: fields["inputs"][0].update(resize={**SQUARE, "when": "shrink"}), r"resize\.when"),
         (lambda fields: fields.update(patch_plan=WHOLE), "resize to exactly that size"),
         (lambda fields: fields["inputs"][0].update(shape=["batch", 3, "height", "width"]), r"\.shape`"),
         (lambda fields: fields.update(extras=[{"name": "score", "shape": [2]}]), "names of their own"),

@@ -202,6 +202,16 @@ def test_a_picture_that_goes_while_it_is_scored_costs_no_other_its_row(artefacts
 
 
 @pytest.mark.usefixtures("shots")
+def test_a_picture_that_is_exchanged_while_it_is_scored_gets_no_heat_map(artefacts, monkeypatch):
+    load = pictures.load_image
+    monkeypatch.setattr(pictures, "load_image", lambda image, **options: load(image, **options)[:-1])
+    result = invoke(main, artefacts.mapped(), "shots", "--maps", "maps", "--output", "rows.csv")
+    assert (result.exit_code, len(rows_of(Path("rows.csv")))) == (1, 13)
+    assert "another picture since it was scored" in result.stderr
+    assert not Path("maps").exists()
+
+
+@pytest.mark.usefixtures("shots")
 def test_a_failure_beside_the_scores_keeps_the_rows_so_far(artefacts):
     Path("maps").mkdir()
     Path("maps/02.png.png").mkdir()  # so that this picture cannot be written

@@ -91,8 +91,10 @@ def test_no_size(text: str) -> None:
 
 def test_a_far_longer_than_wide_picture_is_not_blown_up() -> None:
     resize = Resize(to="shorter", size=512, filter="bicubic")
-    with pytest.raises(ImageError, match="1 x 65500 pixels, and 512 x 33536000 resized"):
+    with pytest.raises(ImageError, match=r"1 x 65500 pixels, resized to 512 x 33536000 .* can be resized"):
         judged_size(resize, 65_500, 1, 200_000_000)
+    with pytest.raises(ImageError, match="over the limit of 1000000 pixels"):
+        judged_size(resize, 1, 30, 1_000_000)
     assert judged_size(None, 3, 4, 1) == (3, 4)
     assert judged_size(resize, 2000, 3000, 200_000) == (512, 768), "smaller than the picture itself, limit or not"
 
@@ -228,3 +230,41 @@ def test_a_baked_reference_has_the_size_of_the_picture_not_of_its_resized_form(a
         assert scorer.score(picture).value == pytest.approx(plain.score(small).value, abs=SUM)
         with pytest.raises(UsageError, match="the reference in this artefact 80 x 64"):
             scorer.score(noise(40, 50))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"to": "width"},
+        {"when": "never"},
+        {"draft": "no"},
+        {"filter": "gauss"},
+        {"size": 512.5},
+        {"size": "512"},
+        {"to": "exact", "size": (384,)},
+        {"to": "exact", "size": (1, 2, 3)},
+    ],
+)
+def test_a_resize_of_wrong_values_is_refused_when_it_is_given(artefacts: Any, changes: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"to": "shorter", "size": 512, "filter": "box"}
+    with pytest.raises(UsageError, match="resize="):
+        Scorer(artefacts.mean(), resize=Resize(**(fields | changes)))
+
+
+def test_the_same_size_as_the_artefacts_own_is_no_other(artefacts: Any) -> None:
+    with Scorer(artefacts.mean(resize=SHORTER), resize=SHORTER) as scorer:
+        assert scorer.artefact_key.endswith(":five")
+
+
+@pytest.mark.parametrize("size", [(1, 60_000), (4, 2**20 + 8)])
+def test_what_cannot_be_resized_is_refused_by_name_before_it_is_decoded(
+    artefacts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    path = tmp_path / "long.pgm"
+    path.write_bytes(b"P5 %d %d 255\n" % (size[1], size[0]) + bytes(size[0] * size[1]))
+    monkeypatch.setattr("iqa_runtime.images.loading.decode", None)
+    with Scorer(artefacts.mean(), resize="shorter:20") as scorer:
+        error = next(scorer.score_many([str(path)])).error
+        assert isinstance(error, ImageError)
+        assert str(path) in str(error)
+        assert "can be resized" in str(error)
