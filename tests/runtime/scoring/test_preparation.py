@@ -123,8 +123,8 @@ def test_a_surprise_of_one_image_is_its_error_alone(
     contract = artefacts.contract()
     preparer = Preparer(contract, contract.patch_plan, pixel_limit=DEFAULT_PIXEL_LIMIT)
 
-    def load(source: Any, *, pixel_limit: int, color_space: str, draft: object, frame: object) -> LoadedImage:
-        assert (pixel_limit, draft, frame) == (DEFAULT_PIXEL_LIMIT, None, None)
+    def load(source: Any, *, pixel_limit: int, color_space: str, target: object, frame: object) -> LoadedImage:
+        assert (pixel_limit, target, frame) == (DEFAULT_PIXEL_LIMIT, None, None)
         if isinstance(source, str):
             raise surprise
         return LoadedImage(source, color_space, *source.shape[:2])
