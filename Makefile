@@ -32,7 +32,7 @@ demo: $(READY)
 
 test: lint $(OPENVINO)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu and not openvino" --numprocesses 2 --dist worksteal --durations 12
-	OMP_NUM_THREADS=1 PYTHONPATH=$(OPENVINO) $(BIN)/pytest -m "openvino and not gpu"
+	OMP_NUM_THREADS=1 PYTHONPATH=$(OPENVINO) $(BIN)/pytest -m "openvino and not gpu" --numprocesses 2 --dist worksteal
 
 # Apart from the environment: which backend runs depends on what is installed. docs/openvino.md, Crashes, has more.
 $(OPENVINO)/.ready: $(READY)
