@@ -15,7 +15,7 @@ FOLDERS := runtime export calibration training tools tests benchmarks examples d
 
 help:
 	@echo "make demo   export the edge model and score examples/photographs with it"
-	@echo "make test   linters, then every test that needs no GPU"
+	@echo "make test   linters, then every test that needs no GPU, but for those of make test-long"
 	@echo "make lint   linters alone"
 	@echo "make bench  measure speed beside what people use instead (bench-long: memory and cost over 5000 images, too)"
 	@echo "make soak   score 20,000 images in each of four ways; memory, file descriptors and threads must stay"
@@ -31,8 +31,12 @@ demo: $(READY)
 	$(BIN)/iqa-run out/edge.onnx examples/photographs --format table
 
 test: lint $(OPENVINO)/.ready
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu and not openvino" --numprocesses 2 --dist worksteal --durations 12
-	OMP_NUM_THREADS=1 PYTHONPATH=$(OPENVINO) $(BIN)/pytest -m "openvino and not gpu" --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu and not openvino and not long" --numprocesses 2 --dist worksteal --durations 12
+	OMP_NUM_THREADS=1 PYTHONPATH=$(OPENVINO) $(BIN)/pytest -m "openvino and not gpu"
+
+# Full-size networks in forms that smaller ones have shown already: minutes each.
+test-long: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "long and not gpu" --numprocesses 2 --dist worksteal
 
 # Apart from the environment: which backend runs depends on what is installed. docs/openvino.md, Crashes, has more.
 $(OPENVINO)/.ready: $(READY)

@@ -25,7 +25,14 @@ ROUNDING = 1e-6
 
 QUICK = (("yoto", "edge", "fr"),)
 CASES = [
-    pytest.param(system.name, variant, task, marks=[] if (system.name, variant, task) in QUICK else pytest.mark.slow)
+    pytest.param(
+        system.name,
+        variant,
+        task,
+        marks=[]
+        if (system.name, variant, task) in QUICK
+        else [pytest.mark.slow, *([pytest.mark.long] if variant in ("resnet50", "teacher") else [])],
+    )
     for system in BUILT_IN
     for variant, (*_, task) in system.tasks.items()  # with a reference, where there may be one: the larger graph
 ]

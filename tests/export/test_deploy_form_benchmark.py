@@ -22,6 +22,7 @@ def benchmark() -> ModuleType:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_row_is_measured_and_the_deploy_form_is_less_work(benchmark: ModuleType) -> None:
     choice = GraphChoice(variant="edge", task="fr")
     rows = benchmark.measure_case(find_system("yoto"), choice, cached=True, threads=1, rounds=1)

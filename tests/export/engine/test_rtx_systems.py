@@ -144,7 +144,14 @@ def write(model, path, inputs, **changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", GRAPHS, ids=str)
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, marks=[pytest.mark.long] if row.choice.variant in ("swin_t", "resnet50", "base") else [])
+        for row in GRAPHS
+    ],
+    ids=str,
+)
 def test_every_graph_builds(tmp_path, row):
     model, inputs = exported(row)
     sizes = {}
