@@ -50,7 +50,7 @@ _CICP_CURVES = {
     13: curves.SRGB,
 }
 CICP_PQ, CICP_HLG = 16, 18
-_UNSPECIFIED = 2  # of primaries and of transfers: those of sRGB then
+CICP_UNSPECIFIED = 2  # of primaries and of transfers: those of sRGB then
 
 
 def colorants(chromaticities: tuple[float, ...], white: tuple[float, float] = _D65) -> Matrix:
@@ -123,7 +123,7 @@ def of_cicp(primaries: int, transfer: int, *, full_range: bool) -> tuple[Matrix,
     BadProfileError
         If there is no such space here.
     """
-    if primaries not in (*_CICP_PRIMARIES, _UNSPECIFIED) or transfer not in (*_CICP_CURVES, _UNSPECIFIED):
+    if primaries not in (*_CICP_PRIMARIES, CICP_UNSPECIFIED) or transfer not in (*_CICP_CURVES, CICP_UNSPECIFIED):
         raise BadProfileError(f"code points {primaries}, {transfer}")
     white, chromaticities = _CICP_PRIMARIES.get(primaries, (_D65, _REC_709))
     curve = _CICP_CURVES.get(transfer, curves.SRGB)

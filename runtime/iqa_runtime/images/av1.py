@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from iqa_runtime.color.spaces import CICP_UNSPECIFIED
 from iqa_runtime.errors import ImageError
+from iqa_runtime.images.bits import Bits
 from iqa_runtime.images.header import DAMAGED
 
 _SEQUENCE_HEADER = 1
 _SELECT = 2  # of what each frame says for itself
-_UNSPECIFIED = 2
 _MOST_BYTES = 512  # of a sequence header, with 32 operating points
 
 
@@ -38,26 +39,6 @@ class SequenceHeader:
     transfer: int
 
 
-class _Bits:
-    """Bits of an OBU, the high one of a byte first; those beyond its end are zero."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value, self._left = int.from_bytes(data), 8 * len(data)
-
-    def take(self, count: int) -> int:
-        self._left -= count
-        if self._left < 0:
-            raise ImageError(f"corrupt AV1 data: a sequence header that ends early; {DAMAGED}")
-        return self._value >> self._left & (1 << count) - 1
-
-    def take_uvlc(self) -> None:
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
-        if zeros < 32:
-            self.take(zeros)
-
-
 def sequence_headers(data: bytes) -> Iterator[SequenceHeader]:
     """Yield every sequence header of the data of an item, equal ones once.
 
@@ -81,7 +62,7 @@ def sequence_headers(data: bytes) -> Iterator[SequenceHeader]:
             header = data[position : position + min(size, _MOST_BYTES)]
             if header not in seen:
                 seen.add(header)
-                yield _parse(_Bits(header))
+                yield _parse(Bits(header, "AV1 data: a sequence header that ends early"))
         position += size
 
 
@@ -97,7 +78,7 @@ def _leb128(data: bytes, position: int) -> tuple[int, int]:
     raise ImageError(f"corrupt AV1 data: an OBU without a size; {DAMAGED}")
 
 
-def _parse(bits: _Bits) -> SequenceHeader:
+def _parse(bits: Bits) -> SequenceHeader:
     profile, _, reduced = bits.take(3), bits.take(1), bits.take(1)
     if reduced:
         bits.take(5)
@@ -114,18 +95,20 @@ def _parse(bits: _Bits) -> SequenceHeader:
     high = bits.take(1)
     depth = (12 if bits.take(1) else 10) if profile == 2 and high else 10 if high else 8
     monochrome = profile != 1 and bool(bits.take(1))
-    primaries, transfer = (bits.take(8), bits.take(8)) if bits.take(1) else (_UNSPECIFIED, _UNSPECIFIED)
+    primaries, transfer = (bits.take(8), bits.take(8)) if bits.take(1) else (CICP_UNSPECIFIED, CICP_UNSPECIFIED)
     return SequenceHeader(
         width=width, height=height, depth=depth, monochrome=monochrome, primaries=primaries, transfer=transfer
     )
 
 
-def _pass_operating_points(bits: _Bits) -> None:
+def _pass_operating_points(bits: Bits) -> None:
     has_decoder_model, delay_bits = 0, 0
     if bits.take(1):
         bits.take(64)  # timing
         if bits.take(1):
-            bits.take_uvlc()
+            zeros = bits.take_zeros()
+            if zeros < 32:
+                bits.take(zeros)
         has_decoder_model = bits.take(1)
         if has_decoder_model:
             delay_bits = bits.take(5) + 1
@@ -141,7 +124,7 @@ def _pass_operating_points(bits: _Bits) -> None:
             bits.take(4)
 
 
-def _pass_inter_tools(bits: _Bits) -> None:
+def _pass_inter_tools(bits: Bits) -> None:
     bits.take(4)
     has_order_hints = bits.take(1)
     if has_order_hints:

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from fractions import Fraction
 
-from iqa_runtime.color.spaces import CICP_HLG, CICP_PQ
+from iqa_runtime.color.spaces import CICP_HLG, CICP_PQ, CICP_UNSPECIFIED
 from iqa_runtime.color.tags import UNTAGGED, ColorTag
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import ADVICE, DAMAGED
@@ -35,7 +35,6 @@ _ORIENTATIONS: dict[
     **{(0, 0): 4, (1, 0): 5, (2, 0): 2, (3, 0): 7},
     **{(0, 1): 2, (1, 1): 7, (2, 1): 4, (3, 1): 5},
 }
-_UNSPECIFIED = 2
 _TILE_PIXELS, _TILE_SHARE = 1 << 22, 4  # of a tile, at most; more only as a share of the picture
 
 
@@ -140,7 +139,7 @@ def read_picture(data: bytes, coding: bytes, name: str) -> Picture:
     )
 
 
-def color_tag(item: Item, primaries: int = _UNSPECIFIED, transfer: int = _UNSPECIFIED) -> ColorTag:
+def color_tag(item: Item, primaries: int = CICP_UNSPECIFIED, transfer: int = CICP_UNSPECIFIED) -> ColorTag:
     """Return what an image says about its colours; a profile goes before code points, unless these say HDR.
 
     Parameters
@@ -158,7 +157,7 @@ def color_tag(item: Item, primaries: int = _UNSPECIFIED, transfer: int = _UNSPEC
             primaries, transfer = struct.unpack_from(">HH", content, 4)
     if profile is not None and transfer not in (CICP_PQ, CICP_HLG):
         return ColorTag(profile=profile)
-    if (primaries, transfer) == (_UNSPECIFIED, _UNSPECIFIED):
+    if (primaries, transfer) == (CICP_UNSPECIFIED, CICP_UNSPECIFIED):
         return UNTAGGED
     # Decoders make RGB of the full range.
     return ColorTag(cicp=(primaries, transfer, 0, 1))

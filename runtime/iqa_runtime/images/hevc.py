@@ -5,36 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from iqa_runtime.errors import ImageError
+from iqa_runtime.images.bits import Bits
 from iqa_runtime.images.header import DAMAGED
 
 _SEQUENCE_PARAMETERS = 33
 _ARRAYS = 22  # where they begin in a configuration record
 _PROFILE, _LEVEL = 88, 8  # bits
 _MOST_BYTES = 128  # of a parameter set up to its sizes
+_ENDS_EARLY = "HEVC data: parameter sets that end early"
 
 
 def _corrupt() -> ImageError:
-    return ImageError(f"corrupt HEVC data: parameter sets that end early; {DAMAGED}")
-
-
-class _Bits:
-    """Bits of a unit, the high one of a byte first."""
-
-    def __init__(self, data: bytes) -> None:
-        self._value, self._left = int.from_bytes(data), 8 * len(data)
-
-    def take(self, count: int) -> int:
-        self._left -= count
-        if self._left < 0:
-            raise _corrupt()
-        return self._value >> self._left & (1 << count) - 1
-
-    def take_ue(self) -> int:
-        """Read an Exp-Golomb code (9.2)."""
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
-        return (1 << zeros) - 1 + self.take(zeros)
+    return ImageError(f"corrupt {_ENDS_EARLY}; {DAMAGED}")
 
 
 def coded_sizes(configuration: bytes, data: bytes) -> Iterator[tuple[int, int]]:
@@ -56,7 +38,7 @@ def coded_sizes(configuration: bytes, data: bytes) -> Iterator[tuple[int, int]]:
     for unit in (*_configured(configuration), *_units(data, (configuration[21] & 3) + 1)):
         if len(unit) > 2 and unit[0] >> 1 & 63 == _SEQUENCE_PARAMETERS and unit not in seen:
             seen.add(unit)
-            yield _parse(_Bits(unit[2:_MOST_BYTES].replace(b"\0\0\3", b"\0\0")))
+            yield _parse(Bits(unit[2:_MOST_BYTES].replace(b"\0\0\3", b"\0\0"), _ENDS_EARLY))
 
 
 def _configured(configuration: bytes) -> Iterator[bytes]:
@@ -86,7 +68,13 @@ def _units(data: bytes, size_bytes: int) -> Iterator[bytes]:
         position += size
 
 
-def _parse(bits: _Bits) -> tuple[int, int]:
+def _exp_golomb(bits: Bits) -> int:
+    """Read an Exp-Golomb code (9.2)."""
+    zeros = bits.take_zeros()
+    return (1 << zeros) - 1 + bits.take(zeros)
+
+
+def _parse(bits: Bits) -> tuple[int, int]:
     bits.take(4)
     layers = bits.take(3)
     bits.take(1 + _PROFILE + _LEVEL)
@@ -95,7 +83,7 @@ def _parse(bits: _Bits) -> tuple[int, int]:
         bits.take(2 * (8 - layers))
     for has_profile, has_level in present:
         bits.take(_PROFILE * has_profile + _LEVEL * has_level)
-    bits.take_ue()
-    if bits.take_ue() == 3:  # chroma format
+    _exp_golomb(bits)
+    if _exp_golomb(bits) == 3:  # chroma format
         bits.take(1)
-    return bits.take_ue(), bits.take_ue()
+    return _exp_golomb(bits), _exp_golomb(bits)
