@@ -6,7 +6,7 @@ import struct
 
 from iqa_runtime.color.tags import ExifSpace
 from iqa_runtime.errors import ImageError
-from iqa_runtime.images.tiff_directory import Form, read_start
+from iqa_runtime.images.tiff_directory import Form, find_entry, read_start
 
 _EXIF, _INTEROPERABILITY, _INDEX, _COLOR_SPACE = 0x8769, 0xA005, 0x0001, 0xA001
 _SRGB, _UNCALIBRATED = 1, 65535
@@ -45,8 +45,5 @@ def _number(form: Form, code: str, field: bytes) -> int:
 
 def _find(data: bytes, form: Form, position: int, tag: int) -> bytes:
     """Return the four bytes in which an entry has its value, empty without such an entry."""
-    (count,) = struct.unpack_from(f"{form.order}H", data, position)
-    for entry in range(position + 2, min(position + 2 + 12 * count, len(data) - 11), 12):
-        if struct.unpack_from(f"{form.order}H", data, entry)[0] == tag:
-            return data[entry + 8 : entry + 12]
-    return b""
+    entry = find_entry(data, form, position, tag)
+    return b"" if entry is None else data[entry + 8 : entry + 12]

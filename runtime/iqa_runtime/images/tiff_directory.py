@@ -100,13 +100,25 @@ def exif_orientation(data: bytes) -> int:
     data = data.removeprefix(b"Exif\0\0")
     try:
         form, position = read_start(data)
-        (count,) = struct.unpack_from(f"{form.order}H", data, position)
-        for entry in range(position + 2, min(position + 2 + 12 * count, len(data) - 11), 12):
-            if struct.unpack_from(f"{form.order}H", data, entry)[0] == Tag.ORIENTATION:
-                return _read_orientation(data, form, entry)
+        entry = find_entry(data, form, position, Tag.ORIENTATION)
+        return 1 if entry is None else _read_orientation(data, form, entry)
     except (struct.error, ImageError):
-        pass
-    return 1
+        return 1
+
+
+def find_entry(data: bytes, form: Form, position: int, tag: int) -> int | None:
+    """Return where the entry of a tag lies in the EXIF directory at `position`, however many more entries it promises.
+
+    Raises
+    ------
+    struct.error
+        If the block ends before the directory.
+    """
+    (count,) = struct.unpack_from(f"{form.order}H", data, position)
+    for entry in range(position + 2, min(position + 2 + 12 * count, len(data) - 11), 12):
+        if struct.unpack_from(f"{form.order}H", data, entry)[0] == tag:
+            return entry
+    return None
 
 
 def read_start(data: bytes) -> tuple[Form, int]:
