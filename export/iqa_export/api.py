@@ -107,7 +107,7 @@ def export(
         from iqa_export.systems import GraphChoice, blamed, find_system
         from iqa_export.weights import choose_variant, load_checkpoint
     from iqa_runtime.scoring.patch_plans import parse_patch_plan
-    from iqa_runtime.scoring.resizing import check_resize, parse_resize
+    from iqa_runtime.scoring.resizing import given_resize
 
     texts = {"weights_key": weights_key, "variant": variant, "task": task, "segment": segment}
     check_given("model", model)
@@ -141,7 +141,6 @@ def export(
             maps=maps,
             extras=tuple(name for name, wanted in extras.items() if wanted),
         )
-        resized = parse_resize(resize) if isinstance(resize, str) else resize and check_resize(resize)
         target = Path() if output is None else Path(output)
         if target.is_dir():
             target /= f"{system.name}-{choice.variant}-{choice.task}.onnx"
@@ -153,7 +152,7 @@ def export(
             patch_plan=parse_patch_plan(crops, system.patch_plan)
             if isinstance(crops, str)
             else crops or system.patch_plan,
-            resize=system.resize_of(choice) if resize is None else resized,
+            resize=system.resize_of(choice) if resize is None else given_resize(resize),
             cache_reference=cache_reference,
             reference_image=None if reference_image is None else Path(reference_image),
             opset=opset,

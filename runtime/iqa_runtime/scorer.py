@@ -180,7 +180,6 @@ class Scorer:
             self._encoder = choice.create(artefact.encoder, spec, threads=self._threads)
         self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
         self._resize = choose_resize(self._contract, resize)
-        self._resized_otherwise = self._resize != choose_resize(self._contract, None)
         resized = with_resize(self._contract, self._resize)
         self._preparer = Preparer(resized, self._patch_plan, pixel_limit=pixel_limit, timeout=timeout, frame=frame)
         self._pipeline = Pipeline(
@@ -232,7 +231,8 @@ class Scorer:
     @property
     def artefact_key(self) -> str:
         """What decides scores beside the pictures, in short: the `artefact` of every `Score`."""
-        resized = [format_resize(self._resize)] if self._resized_otherwise else []
+        own = choose_resize(self._contract, None)
+        resized = [] if self._resize == own else [format_resize(self._resize)]
         computed_in = [] if self._precision == "float32" else [self._precision]
         return ":".join([self._file.sha256[:_KEY_DIGITS], format_patch_plan(self._patch_plan), *resized, *computed_in])
 

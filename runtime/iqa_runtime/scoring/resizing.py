@@ -131,6 +131,17 @@ def parse_resize(text: str) -> Resize | None:
     return check_resize(how)
 
 
+def given_resize(how: str | Resize) -> Resize | None:
+    """Return how a caller wants pictures resized: a `Resize`, or its text as in `parse_resize`.
+
+    Raises
+    ------
+    UsageError
+        As `parse_resize` and `check_resize`.
+    """
+    return parse_resize(how) if isinstance(how, str) else check_resize(how)
+
+
 def check_resize(how: Resize) -> Resize:
     """Return `how` if it can be followed.
 
@@ -176,5 +187,4 @@ def choose_resize(contract: Contract, resize: str | Resize | None) -> Resize | N
         return None if image is None else image.resize
     if contract.baked_reference is not None:
         raise UsageError("``resize``: the reference inside this artefact has its size; leave it out")
-    chosen = parse_resize(resize) if isinstance(resize, str) else resize
-    return None if chosen is None else check_resize(chosen)
+    return given_resize(resize)
