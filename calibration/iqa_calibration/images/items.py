@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.contract import ColorSpace, Contract
+from iqa_runtime.contract import Contract
 from iqa_runtime.errors import UsageError
-from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, Source, load_with_color
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, Source
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.preparation import Preparer, Subject
-from iqa_runtime.scoring.resizing import target_of
 
 
 class Cropper:
@@ -36,14 +35,12 @@ class Cropper:
                 "an artefact that takes cached features of a reference cannot be calibrated; export it without "
                 "``cache_reference``"
             )
-        image = contract.input("image")
-        # What is compared has to have the size of its reference, which is not decoded smaller.
-        self._target = None if image is None or contract.task != "nr" else target_of(image.resize, DEFAULT_PIXEL_LIMIT)
-        self._color_space: ColorSpace = "sRGB" if image is None else image.color_space
         self._preparer = Preparer(contract, contract.patch_plan, pixel_limit=DEFAULT_PIXEL_LIMIT)
         names = [tensor.name for tensor in contract.inputs]
         self._crops = {name: CropInput.of_contract(contract, name) for name in names}
         self._needs_reference = contract.needs_reference
+        # What is compared has to have the size of its reference, which is not decoded smaller.
+        self._whole = contract.task != "nr"
 
     def photograph(self, source: Source) -> NDArray[np.uint8]:
         """Decode a photograph to be degraded, H x W x 3 RGB: as at run time, in colours and size.
@@ -53,7 +50,7 @@ class Cropper:
         FileError, ImageError, UsageError
             As scoring would.
         """
-        return load_with_color(source, color_space=self._color_space, target=self._target).pixels
+        return self._preparer.load(source, whole=self._whole).pixels
 
     def subject(self, image: Source, reference: Source | None) -> Subject:
         """Decode an image, and its reference where the artefact takes one, and place the crops.

@@ -27,13 +27,13 @@ from iqa_runtime.benchmark.report import BatchRow, BenchReport, Stage
 from iqa_runtime.benchmark.timing import Spread, goes_on, repeat
 from iqa_runtime.contract import Contract, Precision
 from iqa_runtime.errors import UsageError
-from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, LoadedImage, load_with_color
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.kernels import resize
 from iqa_runtime.scorer import Scorer
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import format_patch_plan
 from iqa_runtime.scoring.preparation import Preparer, Subject
-from iqa_runtime.scoring.resizing import target_of
+from iqa_runtime.scoring.resizing import choose_resize
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
 """Of the model on a CPU, unless others are asked for."""
@@ -111,7 +111,7 @@ def measure_artefact(
     machine = _machine(device, threads, contract.precision, bandwidth=bandwidth, peak=peak)
     choice = choose_backend(opened, backend, device=device, precision=precision)
     with choice.create(opened.graph, GraphSpec.of_artefact(contract), threads=threads) as model:
-        bench = _Bench(contract, model, machine, seconds=seconds, gmac=gmac, weights=opened.graph.size)
+        bench = _Bench(contract, preparer, model, machine, seconds=seconds, gmac=gmac, weights=opened.graph.size)
         stages = (whole, *bench.stages(prepared.subject, sources[0]))
         batches = tuple(bench.batch(items) for items in batch_sizes or _batch_sizes(model))
         return BenchReport(
@@ -141,6 +141,7 @@ class _Bench:
     def __init__(
         self,
         contract: Contract,
+        preparer: Preparer,
         model: Backend,
         machine: Machine,
         *,
@@ -148,21 +149,17 @@ class _Bench:
         gmac: float | None,
         weights: int,
     ) -> None:
-        self._contract, self._model, self._machine = contract, model, machine
+        self._contract, self._preparer, self._model, self._machine = contract, preparer, model, machine
         self._seconds, self._gmac, self._weights = seconds, gmac, weights
         self._random = np.random.default_rng(0)
 
     def stages(self, subject: Subject, encoded: bytes) -> Iterator[Stage]:
         """Yield decoding, cropping and the model on one image."""
-        image = self._contract.input("image")
-        how, space = (None, None) if image is None else (image.resize, image.color_space)
-        target = target_of(how, DEFAULT_PIXEL_LIMIT)
-
-        def decode() -> LoadedImage:
-            return load_with_color(encoded, color_space=space or "sRGB", target=target)
-
-        yield self._stage("decode", f"{len(encoded)} bytes to pixels", self._repeat(decode))
-        pixels, size = decode().pixels, (subject.height, subject.width)
+        yield self._stage(
+            "decode", f"{len(encoded)} bytes to pixels", self._repeat(lambda: self._preparer.load(encoded))
+        )
+        pixels, size = self._preparer.load(encoded).pixels, (subject.height, subject.width)
+        how = choose_resize(self._contract, None)
         if how is not None and size != pixels.shape[:2]:
             what = f"{pixels.shape[1]} x {pixels.shape[0]} to {size[1]} x {size[0]}, {how.filter}"
             yield self._stage("resize", what, self._repeat(lambda: resize(pixels, size, how.filter)))

@@ -213,6 +213,29 @@ class Preparer:
         """How many images are still being decoded though their time is over."""
         return 0 if self._limit is None else self._limit.overdue
 
+    def load(self, source: Source, *, whole: bool = False) -> LoadedImage:
+        """Decode an image in the colours that the artefact wants; it is not resized yet.
+
+        Parameters
+        ----------
+        source
+            As in `Scorer.score`.
+        whole
+            Whether it must have the size of its file, even where the artefact allows less.
+
+        Raises
+        ------
+        FileError, ImageError, UsageError
+            As `iqa_runtime.images.load_image`, or if it cannot be resized.
+        """
+        return load_with_color(
+            source,
+            pixel_limit=self._pixel_limit,
+            color_space=self._color_space,
+            target=None if whole else self._target,
+            frame=self._frame,
+        )
+
     def prepare(self, source: Source, reference: Source | None, *, crops_alone: bool = False) -> Prepared:
         """Decode one image, and its reference; what is wrong with them goes into the result.
 
@@ -238,13 +261,7 @@ class Preparer:
     def _prepare(self, source: Source, reference: Source | None, crops_alone: bool) -> Prepared:
         prepared = _unprepared(source)
         try:
-            loaded = load_with_color(
-                source,
-                pixel_limit=self._pixel_limit,
-                color_space=self._color_space,
-                target=self._target,
-                frame=self._frame,
-            )
+            loaded = self.load(source)
             prepared.height, prepared.width, prepared.color = loaded.height, loaded.width, loaded.color
             prepared.subject = self._subject(loaded, reference, crops_alone=crops_alone)
             if crops_alone:
