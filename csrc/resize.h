@@ -44,11 +44,42 @@ extern const iqa_resizing iqa_resizing_scalar;
 extern const iqa_resizing iqa_resizing_avx2, iqa_resizing_avx512;
 #endif
 
+/* What of a bundle of rows from column `x` on, or from value `i` on, is left to the scalar kernel. */
+static inline void iqa_across_rest(const iqa_side *columns, ptrdiff_t x, const uint8_t *const *in, ptrdiff_t rows,
+                                   ptrdiff_t width, uint8_t *const *out) {
+    const iqa_side rest = {columns->first + x, columns->count + x, columns->weights + x * columns->taps,
+                           columns->size - x, columns->taps};
+    uint8_t *behind[IQA_BUNDLE_ROWS];
+    for (ptrdiff_t r = 0; r < rows; r++) behind[r] = out[r] + 3 * x;
+    iqa_resizing_scalar.across(&rest, in, rows, width, behind);
+}
+
+static inline void iqa_down_rest(const int32_t *weights, const uint8_t *const *in, ptrdiff_t rows, ptrdiff_t i,
+                                 ptrdiff_t count, uint32_t *sums) {
+    const uint8_t *rest[IQA_BUNDLE_ROWS];
+    for (ptrdiff_t r = 0; r < rows; r++) rest[r] = in[r] + i;
+    iqa_resizing_scalar.down(weights, rest, rows, count - i, sums + i);
+}
+
 /* What all of them round a sum with, and what it begins with. */
 enum { IQA_HALF = 1 << (IQA_WEIGHT_BITS - 1) };
 static inline uint8_t iqa_level(uint32_t sum) {
     const int32_t level = (int32_t)sum >> IQA_WEIGHT_BITS;
     return (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
 }
+
+#ifdef IQA_X86
+#include <emmintrin.h>
+#include <string.h>
+
+/* Three sums as three levels, out of the lanes 0 to 2. */
+static inline void iqa_store_pixel(uint8_t *out, __m128i sums) {
+    const __m128i levels = _mm_srai_epi32(_mm_add_epi32(sums, _mm_set1_epi32(IQA_HALF)), IQA_WEIGHT_BITS);
+    const __m128i words = _mm_packs_epi32(levels, levels);
+    const uint32_t pixel = (uint32_t)_mm_cvtsi128_si32(_mm_packus_epi16(words, words));
+    memcpy(out, &pixel, 2);
+    out[2] = (uint8_t)(pixel >> 16);
+}
+#endif
 
 #endif

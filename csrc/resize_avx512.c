@@ -3,17 +3,8 @@
 
 #ifdef IQA_X86
 #include <immintrin.h>
-#include <string.h>
 
 #define TARGET __attribute__((target("avx512f,avx512bw")))
-
-/* Three sums as three levels, out of the lanes 0 to 2. */
-TARGET static inline void store_pixel(uint8_t *out, __m128i sums) {
-    const __m128i levels = _mm_srai_epi32(sums, IQA_WEIGHT_BITS), words = _mm_packs_epi32(levels, levels);
-    const uint32_t pixel = (uint32_t)_mm_cvtsi128_si32(_mm_packus_epi16(words, words));
-    memcpy(out, &pixel, 2);
-    out[2] = (uint8_t)(pixel >> 16);
-}
 
 TARGET static void across_avx512(const iqa_side *columns, const uint8_t *const *in, ptrdiff_t rows, ptrdiff_t width,
                                uint8_t *const *out) {
@@ -46,13 +37,10 @@ TARGET static void across_avx512(const iqa_side *columns, const uint8_t *const *
             const __m256i half =
                 _mm256_add_epi32(_mm512_castsi512_si256(sums[r]), _mm512_extracti64x4_epi64(sums[r], 1));
             const __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-            store_pixel(out[r] + 3 * x, _mm_add_epi32(sum, _mm_set1_epi32(IQA_HALF)));
+            iqa_store_pixel(out[r] + 3 * x, sum);
         }
     }
-    const iqa_side rest = {columns->first + x, columns->count + x, weights, columns->size - x, columns->taps};
-    uint8_t *behind[IQA_BUNDLE_ROWS];
-    for (ptrdiff_t r = 0; r < rows; r++) behind[r] = out[r] + 3 * x;
-    iqa_resizing_scalar.across(&rest, in, rows, width, behind);
+    iqa_across_rest(columns, x, in, rows, width, out);
 }
 
 TARGET static void down_avx512(const int32_t *weights, const uint8_t *const *in, ptrdiff_t rows, ptrdiff_t count,
@@ -66,9 +54,7 @@ TARGET static void down_avx512(const int32_t *weights, const uint8_t *const *in,
         }
         _mm512_storeu_si512(sums + i, sum);
     }
-    const uint8_t *rest[IQA_BUNDLE_ROWS];
-    for (ptrdiff_t r = 0; r < rows; r++) rest[r] = in[r] + i;
-    iqa_resizing_scalar.down(weights, rest, rows, count - i, sums + i);
+    iqa_down_rest(weights, in, rows, i, count, sums);
 }
 
 const iqa_resizing iqa_resizing_avx512 = {across_avx512, down_avx512};
