@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
 
 D50 = (0.9642, 1.0, 0.8249)
 
@@ -92,3 +97,17 @@ def table_profile(space: bytes, channels: int) -> bytes:
     element += struct.pack(">2H", 0, 65535) * channels + struct.pack(f">{len(corners)}H", *corners)
     element += struct.pack(">2H", 0, 65535) * 3
     return profile(space, {b"A2B0": element}, connection=b"Lab ", kind=b"prtr", version=2)
+
+
+def by_littlecms(profile: bytes, stored: Image.Image) -> NDArray[np.int16]:
+    """Convert what Pillow decoded into sRGB, whatever profile it came with."""
+    stored.info.pop("icc_profile", None)
+    converted = ImageCms.profileToProfile(
+        stored,
+        ImageCms.ImageCmsProfile(BytesIO(profile)),
+        ImageCms.createProfile("sRGB"),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        outputMode="RGB",
+    )
+    assert converted is not None
+    return np.asarray(converted).astype(np.int16)

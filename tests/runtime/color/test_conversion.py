@@ -2,7 +2,6 @@
 
 import struct
 import zlib
-from io import BytesIO
 from unittest import mock
 
 import numpy as np
@@ -36,15 +35,7 @@ def samples(channels: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def by_littlecms(profile: bytes, pixels: NDArray[np.uint8], mode: str) -> NDArray[np.int16]:
     picture = Image.frombytes(mode, (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
-    converted = ImageCms.profileToProfile(
-        picture,
-        ImageCms.ImageCmsProfile(BytesIO(profile)),
-        ImageCms.createProfile("sRGB"),
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode="RGB",
-    )
-    assert converted is not None
-    return np.asarray(converted).astype(np.int16)
+    return icc.by_littlecms(profile, picture)
 
 
 def of_profile(data: bytes, channels: str = "RGB") -> Conversion:

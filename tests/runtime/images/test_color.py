@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 import icc
@@ -49,20 +48,6 @@ def encoded(image: Image.Image, form: str, profile: bytes | None = None, **optio
     return stream.getvalue()
 
 
-def by_littlecms(profile: bytes, stored: Image.Image) -> NDArray[np.int16]:
-    """Convert what Pillow decoded."""
-    stored.info.pop("icc_profile", None)
-    converted = ImageCms.profileToProfile(
-        stored,
-        ImageCms.ImageCmsProfile(BytesIO(profile)),
-        ImageCms.createProfile("sRGB"),
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode="RGB",
-    )
-    assert converted is not None
-    return np.asarray(converted).astype(np.int16)
-
-
 FILES = {
     "JPEG": ("RGB", "JPEG", {"quality": 95}, P3, "Display P3"),
     "progressive JPEG": ("RGB", "JPEG", {"progressive": True}, ADOBE, "Adobe RGB"),
@@ -85,7 +70,7 @@ def test_an_embedded_profile_is_applied(name: str) -> None:
     mode, form, options, profile, space = FILES[name]
     data = encoded(picture(mode), form, profile, **options)
     loaded = load_with_color(data)
-    expected = by_littlecms(profile, Image.open(BytesIO(data)).convert(mode))
+    expected = icc.by_littlecms(profile, Image.open(BytesIO(data)).convert(mode))
     assert loaded.color == f"{space} -> sRGB"
     assert np.abs(loaded.pixels - expected).max() <= ONE_LEVEL
     plain = load_with_color(data, color_space="stored")
@@ -114,13 +99,13 @@ def test_colours_are_converted_before_they_are_laid_over_white(form: str, option
     image = picture("RGBA")
     data = encoded(image, form, P3, **options)
     alpha = np.asarray(image)[..., 3:] / 255
-    expected = by_littlecms(P3, image.convert("RGB")) * alpha + 255 * (1 - alpha)
+    expected = icc.by_littlecms(P3, image.convert("RGB")) * alpha + 255 * (1 - alpha)
     assert np.abs(load_image(data) - expected).max() <= OVER_WHITE
 
 
 def test_a_palette_is_converted() -> None:
     indexed = picture("RGB").quantize(50)
-    expected = by_littlecms(P3, indexed.convert("RGB"))
+    expected = icc.by_littlecms(P3, indexed.convert("RGB"))
     loaded = load_with_color(encoded(indexed, "PNG", P3))
     assert loaded.color == "Display P3 -> sRGB"
     assert np.abs(loaded.pixels - expected).max() <= ONE_LEVEL
@@ -132,14 +117,14 @@ def test_16_bits_are_converted_from_their_upper_8() -> None:
     wide = np.asarray(picture("RGB")).astype(np.uint16) * 257
     plain = cv2.imencode(".png", wide[..., ::-1])[1].tobytes()
     data = plain[:33] + chunk(b"iCCP", b"P3\0\0" + zlib.compress(P3)) + plain[33:]
-    assert np.abs(load_image(data) - by_littlecms(P3, picture("RGB"))).max() <= ONE_LEVEL
+    assert np.abs(load_image(data) - icc.by_littlecms(P3, picture("RGB"))).max() <= ONE_LEVEL
 
 
 def test_a_turned_picture_is_converted_too() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(picture("RGB"), "JPEG", P3, exif=exif)
-    expected = np.rot90(by_littlecms(P3, Image.open(BytesIO(data)).convert("RGB")), -1)
+    expected = np.rot90(icc.by_littlecms(P3, Image.open(BytesIO(data)).convert("RGB")), -1)
     assert np.abs(load_image(data) - expected).max() <= ONE_LEVEL
 
 
@@ -314,7 +299,7 @@ def test_exif_says_what_colours_are(form: str, order: str, space: int | None, in
     loaded = load_with_color(data)
     assert loaded.color == color
     if color.startswith("Adobe"):
-        expected = by_littlecms(ADOBE, Image.open(BytesIO(data)).convert("RGB"))
+        expected = icc.by_littlecms(ADOBE, Image.open(BytesIO(data)).convert("RGB"))
         assert np.abs(loaded.pixels - expected).max() <= ONE_LEVEL
     assert load_with_color(encoded(picture("RGB"), form, P3, exif=block)).color == "Display P3 -> sRGB"
 

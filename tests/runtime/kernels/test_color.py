@@ -1,20 +1,14 @@
 """The colour kernel: its twin against the definition in floats, every instruction set against the twin."""
 
-import contextlib
-import os
-from collections.abc import Iterator
-from unittest import mock
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from chosen_kernels import COMPILED, forced, random_image
 from iqa_runtime.errors import UsageError
-from iqa_runtime.kernels import color_numpy, color_tables, instruction_set, to_srgb
-
-COMPILED = ("avx512", "avx2", "neon", "scalar")
+from iqa_runtime.kernels import color_numpy, color_tables, to_srgb
 
 OFF_NEAREST = 0.02
 """Levels beyond a half that an encoded number may be off: a line of 64 or 512 numbers stands for a curve."""
@@ -22,16 +16,6 @@ OFF_NEAREST = 0.02
 # Display P3 to sRGB, from its published primaries (SMPTE EG 432-1, D65).
 P3_TO_SRGB = np.array([[1.2249, -0.2249, 0.0], [-0.0421, 1.0421, 0.0], [-0.0196, -0.0786, 1.0982]])
 VALUES = np.arange(256) / 255
-
-
-@contextlib.contextmanager
-def forced(name: str) -> Iterator[None]:
-    with mock.patch.dict(os.environ, {"IQA_KERNELS": name}):
-        try:
-            instruction_set()
-        except UsageError as error:
-            pytest.skip(str(error))
-        yield
 
 
 def decoded(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -42,10 +26,6 @@ def decoded(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def encoded(light: NDArray[np.float64]) -> NDArray[np.float64]:
     light = np.clip(light, 0, 1)
     return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-
-
-def random_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def test_every_number_is_encoded_to_nearest_and_none_goes_back() -> None:

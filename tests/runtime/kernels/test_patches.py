@@ -1,16 +1,13 @@
 """The kernels: the NumPy twin against hand-made values and other libraries, every instruction set against the twin."""
 
-import contextlib
 import importlib.machinery
 import math
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -19,23 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from chosen_kernels import COMPILED, forced, random_image
 from iqa_runtime import kernels
 from iqa_runtime.errors import UsageError
 from iqa_runtime.kernels import extract_patches, instruction_set, patches, patches_numpy
 
-COMPILED = ("avx512", "avx2", "neon", "scalar")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
-
-@contextlib.contextmanager
-def forced(name: str) -> Iterator[None]:
-    with mock.patch.dict(os.environ, {"IQA_KERNELS": name}):
-        try:
-            instruction_set()
-        except UsageError as error:
-            pytest.skip(str(error))
-        yield
 
 
 def assert_same_bits(actual: NDArray[Any], expected: NDArray[Any]) -> None:
@@ -43,10 +30,6 @@ def assert_same_bits(actual: NDArray[Any], expected: NDArray[Any]) -> None:
     assert actual.dtype == expected.dtype
     bits = np.dtype(f"u{actual.dtype.itemsize}")
     np.testing.assert_array_equal(actual.view(bits), expected.view(bits))
-
-
-def random_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 # --- what is computed ---

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from chosen_kernels import COMPILED, forced, random_image
 from iqa_runtime.errors import UsageError
-from iqa_runtime.kernels import MAX_RESIZED_SIDE, instruction_set, resize, resizing_numpy
+from iqa_runtime.kernels import MAX_RESIZED_SIDE, resize, resizing_numpy
 
 RESAMPLINGS = {
     "nearest": Image.Resampling.NEAREST,
@@ -22,19 +25,15 @@ RESAMPLINGS = {
 }
 
 
-@pytest.fixture(params=["avx512", "avx2", "neon", "scalar", "numpy"], autouse=True)
-def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IQA_KERNELS", request.param)
-    try:
-        instruction_set()
-    except UsageError as error:
-        pytest.skip(str(error))
+@pytest.fixture(params=[*COMPILED, "numpy"], autouse=True)
+def kernel(request: pytest.FixtureRequest) -> Iterator[None]:
+    with forced(request.param):
+        yield
 
 
 def noise(height: int, width: int, seed: int = 0, *, extreme: bool = False) -> NDArray[np.uint8]:
     """Return random pixels; extreme ones are 0 or 255, so that sums leave the range that a byte has."""
-    generator = np.random.default_rng(seed)
-    pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    pixels = random_image(height, width, seed)
     return np.where(pixels > 127, 255, 0).astype(np.uint8) if extreme else pixels
 
 
