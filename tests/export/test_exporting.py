@@ -195,22 +195,25 @@ def test_scores_are_pytorchs(tmp_path):
     assert "untrained" in str(result)
 
 
+def scores_of_every_form(tmp_path, image, photograph, **changes):
+    """Export with the reference as an input, cached and baked; yield the form, its scorer and what it gives."""
+    forms = {"inputs": {}, "cached": {"cache_reference": True}, "baked": {"reference_image": photograph}}
+    for form, choices in forms.items():
+        output = tmp_path / f"{form}.onnx"
+        export(request(tmp_path, task="fr", output=output, **choices, **changes))
+        with Scorer(output) as scorer:
+            result = scorer.score(image) if form == "baked" else scorer.score(image, photograph)
+        yield form, scorer, result.value
+
+
 def test_every_form_with_a_reference_scores_alike(tmp_path, photograph):
     import cv2
 
     reference = cv2.imread(str(photograph))[..., ::-1]
     image = np.ascontiguousarray(np.clip(reference.astype(int) + 20, 0, 255).astype(np.uint8))
     expected = pytorch_score(image, reference)
-    for form, changes in {
-        "inputs": {},
-        "cached": {"cache_reference": True},
-        "baked": {"reference_image": photograph},
-    }.items():
-        output = tmp_path / f"{form}.onnx"
-        export(request(tmp_path, task="fr", output=output, **changes))
-        with Scorer(output) as scorer:
-            result = scorer.score(image) if form == "baked" else scorer.score(image, photograph)
-        assert result.value == pytest.approx(expected, rel=SCORE_SHARE), form
+    for form, _, value in scores_of_every_form(tmp_path, image, photograph):
+        assert value == pytest.approx(expected, rel=SCORE_SHARE), form
     assert (tmp_path / "cached.reference.onnx").exists()
     baked = read_contract(tmp_path / "baked.onnx")
     assert baked.baked_reference.file == "reference.png"
@@ -226,16 +229,8 @@ def test_every_form_resizes_alike(tmp_path, photograph):
     ]
     expected = pytorch_score(*small)
     resize = Resize(to="shorter", size=45, filter="box", when="shrink")
-    for form, changes in {
-        "inputs": {},
-        "cached": {"cache_reference": True},
-        "baked": {"reference_image": photograph},
-    }.items():
-        output = tmp_path / f"{form}.onnx"
-        export(request(tmp_path, task="fr", output=output, resize=resize, **changes))
-        with Scorer(output) as scorer:
-            result = scorer.score(image) if form == "baked" else scorer.score(image, photograph)
-        assert result.value == pytest.approx(expected, rel=SCORE_SHARE), form
+    for form, scorer, value in scores_of_every_form(tmp_path, image, photograph, resize=resize):
+        assert value == pytest.approx(expected, rel=SCORE_SHARE), form
         assert {tensor.resize for tensor in scorer.contract.inputs if tensor.layout != "features"} == {resize}
     baked = read_contract(tmp_path / "baked.onnx").baked_reference
     assert (baked.width, baked.height) == (120, 90), "what is compared is the picture's own size"
