@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from iqa_export.checkpoints import CheckpointError, KeyMap, load_into, read_checkpoint
 from iqa_export.models.mobilenet import MobileNetV2
 from iqa_export.models.resnet import ResNet50
+from iqa_export.models.swin import SwinT
 from iqa_export.models.van import Van
 
 _CHILDREN = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
@@ -37,7 +38,9 @@ class Backbone:
     marker
         A published key that tells it from the others.
     key_map
-        Published names; classifiers and projectors are ignored.
+        Published names; classifiers, projectors and what the trunk rebuilds are ignored.
+    untrained
+        Modules of the trunk that the checkpoint was made without: they stay as they are.
     """
 
     kind: str
@@ -47,6 +50,7 @@ class Backbone:
     normalised: bool
     marker: str
     key_map: KeyMap
+    untrained: tuple[str, ...] = ()
 
 
 BACKBONES = {
@@ -98,17 +102,29 @@ BACKBONES = {
             marker="patch_embed1.proj.weight",
             key_map=KeyMap(ignored=(r"head\..*",)),
         ),
+        Backbone(
+            kind="swin",
+            source="swin_tiny_patch4_window7_224*.pth, of ImageNet-22k or -1k: "
+            "https://github.com/microsoft/Swin-Transformer",
+            licence="MIT; trained on ImageNet",
+            trunk=SwinT,
+            normalised=True,
+            marker="layers.0.blocks.0.attn.qkv.weight",
+            # Classification ends in a norm and a head of its own, and masks no window of the last stage.
+            key_map=KeyMap(ignored=(r".*\.(relative_position_index|attn_mask)", r"(norm|head)\..*")),
+            untrained=("norm0", "norm1", "norm2", "norm3"),
+        ),
     )
 }
 
 
 def load_backbone(trunk: nn.Module, path: Path, kind: str | None = None) -> Backbone:
-    """Fill a trunk from a published checkpoint, strictly: every tensor of the trunk has to be there.
+    """Fill a trunk from a published checkpoint, strictly: all but `Backbone.untrained` of the trunk has to be there.
 
     Parameters
     ----------
     trunk
-        `ResNet50`, `MobileNetV2` or `Van`; the networks of this package hold one.
+        `ResNet50`, `MobileNetV2`, `Van` or `SwinT`; the networks of this package hold one.
     path
         A file that `iqa_export.checkpoints.read_checkpoint` reads.
     kind
@@ -135,7 +151,8 @@ def load_backbone(trunk: nn.Module, path: Path, kind: str | None = None) -> Back
             f"{path}: weights of {found.trunk.__name__} ({found.kind}) don't fit {type(trunk).__name__}; "
             f"choose {', '.join(known.kind for known in BACKBONES.values() if isinstance(trunk, known.trunk))}"
         )
-    load_into(trunk, checkpoint, found.key_map)
+    kept = {name: value for name, value in trunk.state_dict().items() if name.split(".")[0] in found.untrained}
+    load_into(trunk, replace(checkpoint, entries=kept | checkpoint.entries), found.key_map)
     return found
 
 
@@ -148,27 +165,35 @@ def load_encoder(
 ) -> Backbone:
     """Fill a trunk as `load_backbone` does and adapt it to inputs ``(x / 255 - mean) / std``.
 
-    The first convolution takes the scale and the normalisation after it the shift, so that the trunk computes what it
-    was trained to, but for the border: a padded zero now stands for another grey.
+    The first convolution takes the scale; the shift goes into its bias or, where it has none, into the statistics of
+    the batch normalisation after it. So the trunk computes what it was trained to, but for the border where that
+    convolution pads: a zero there now stands for another grey.
 
     Raises
     ------
     FileError, CheckpointError
-        As `load_backbone`; also if the trunk does not begin with a convolution and batch normalisation.
+        As `load_backbone`; also if the trunk does not begin in one of these two ways.
     """
     backbone = load_backbone(trunk, path)
-    if isinstance(trunk, MobileNetV2):
+    norm: nn.BatchNorm2d | None = None
+    if isinstance(trunk, SwinT):
+        convolution = trunk.patch_embed.proj
+    elif isinstance(trunk, MobileNetV2):
         convolution, norm = trunk.stem
     elif isinstance(trunk, ResNet50):
         convolution, norm = trunk.conv1, trunk.bn1
     else:
         raise CheckpointError(f"{path}: {type(trunk).__name__} cannot be adapted to another input normalisation")
     own_mean, own_std = (IMAGENET_MEAN, IMAGENET_STD) if backbone.normalised else ((0.0,) * 3, (1.0,) * 3)
-    if norm.running_mean is None:
-        raise CheckpointError(f"{path}: the first normalisation keeps no statistics and cannot be adapted")
     with torch.no_grad():
         shift = torch.tensor([(m - o) / s for m, o, s in zip(mean, own_mean, own_std, strict=True)])
         scale = torch.tensor([a / b for a, b in zip(std, own_std, strict=True)])
-        norm.running_mean -= (convolution.weight.sum((2, 3)) * shift).sum(1)
+        shifted = (convolution.weight.sum((2, 3)) * shift).sum(1)
+        if convolution.bias is not None:
+            convolution.bias += shifted
+        elif norm is not None and norm.running_mean is not None:
+            norm.running_mean -= shifted
+        else:
+            raise CheckpointError(f"{path}: the first normalisation keeps no statistics and cannot be adapted")
         convolution.weight *= scale[:, None, None]
     return backbone

@@ -128,7 +128,7 @@ def test_unknown_keys(tmp_path):
     path = tmp_path / "other.pth"
     torch.save({"features.0.weight": torch.zeros(1)}, path)
     with pytest.raises(
-        CheckpointError, match="torchvision, contrique, arniqa, mobilenetv2, van, the keys are those of none"
+        CheckpointError, match="torchvision, contrique, arniqa, mobilenetv2, van, swin, the keys are those of none"
     ):
         load_backbone(trunk_of("torchvision"), path)
 

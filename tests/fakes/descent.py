@@ -41,11 +41,17 @@ class Parameter:
     first: NDArray[np.float64] = field(init=False)
     second: NDArray[np.float64] = field(init=False)
     way: NDArray[np.float64] = field(init=False)
-    steps: int = 0
+    steps: int = field(init=False)
     has_gradient: bool = False
 
     def __post_init__(self) -> None:
-        self.first, self.second, self.way = (np.zeros_like(self.value) for _ in range(3))
+        self.way = np.zeros_like(self.value)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin as a new optimiser does."""
+        self.first, self.second = np.zeros_like(self.value), np.zeros_like(self.value)
+        self.steps = 0
 
     def step(self, gradient: NDArray[np.float64], factor: float, rule: Rule, decay: float) -> None:
         before, rate = self.value, factor * self.rate
@@ -68,8 +74,18 @@ class Parameter:
 
 def factor(loop: LoopConfig, step: int, steps: int) -> float:
     """Return what the rates are multiplied by in a step, counted from 0, of runs that don't warm up."""
+    epoch = step * loop.epochs // steps
+    if loop.compound_drops:
+        rate = 1.0
+        for done in range(epoch):
+            rate /= 10 ** (done // loop.drop_every)
+        return rate
     if loop.drop_every:
-        return float(0.1 ** (step * loop.epochs // steps // loop.drop_every))
+        return float(0.1 ** (epoch // loop.drop_every))
+    if loop.drop_after:
+        return float(0.1 ** len([last for last in loop.drop_after if last <= epoch]))
+    if loop.cosine_epochs:
+        return (1 + math.cos(math.pi * epoch / loop.cosine_epochs)) / 2
     return (1 + math.cos(math.pi * step / steps)) / 2
 
 
@@ -115,6 +131,9 @@ def check_descent(
             }
             norm = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients.values()))
             share = min(1.0, loop.clip / (norm + CLIP_EPSILON)) if loop.clip else 1.0
+            if loop.renew_optimizer and len(seen) % (steps // loop.epochs) == 0:
+                for parameter in by_hand.values():
+                    parameter.forget()
             for name, gradient in gradients.items():
                 decay = loop.weight_decay if vectors_decay or gradient.ndim > 1 else 0.0
                 by_hand[name].step(share * gradient, factor(loop, len(seen), steps), rule, decay)

@@ -1,6 +1,7 @@
 """The training loop on a recipe that fits a line."""
 
 import math
+from dataclasses import replace
 from unittest.mock import Mock
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from descent import check_descent
 from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_training.configuration import LoopConfig
 from iqa_training.loop import fit, validate
@@ -66,14 +68,25 @@ def test_it_learns_what_gradient_descent_by_hand_learns(tmp_path):
     assert (progress.epoch, progress.best) == (epochs, 1.0)  # shades in the order of their labels
 
 
-@pytest.mark.parametrize("clip", [0.0, 0.1])
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, clip):
-    whole = line_run(tmp_path / "whole", clip=clip)
+@pytest.mark.parametrize(
+    "loop",
+    [
+        {"clip": 0.0},
+        {"clip": 0.1},
+        {"renew_optimizer": True},
+        {"renew_optimizer": True, "drop_every": 1, "compound_drops": True},
+        {"cosine_epochs": 2},
+        {"drop_after": (1, 3)},
+    ],
+    ids=str,
+)
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, loop):
+    whole = line_run(tmp_path / "whole", **loop)
     fit(whole)
-    interrupt(line_run(tmp_path / "parts", clip=clip), 2)
+    interrupt(line_run(tmp_path / "parts", **loop), 2)
     assert len(rows(tmp_path / "parts")) == 2
     torch.manual_seed(99)  # another process has drawn something else
-    parts = line_run(tmp_path / "parts", clip=clip)
+    parts = line_run(tmp_path / "parts", **loop)
     progress = fit(parts)
     state = parts.recipe.network.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in whole.recipe.network.state_dict().items())
@@ -322,6 +335,57 @@ def test_the_rate_rises_linearly_and_falls_as_a_cosine(tmp_path):
     table = rows(tmp_path)
     assert float(table[0]["learning_rate"]) == pytest.approx(cosine[3], rel=1e-5)
     assert float(table[1]["learning_rate"]) == pytest.approx(0, abs=ROUNDING)
+
+
+def rates_of_epochs(folder, **loop) -> list[float]:
+    """Return the rate of each epoch's two steps, which is one, over the first."""
+    recipe = LineRecipe()
+    fit(line_run(folder, recipe, count=4, learning_rate=1e-3, validate_every=1000, **loop))
+    steps = recipe.rates
+    assert steps[::2] == steps[1::2]
+    return [rate / steps[0] for rate in steps[::2]]
+
+
+def test_rates_drop_after_chosen_epochs(tmp_path):
+    assert rates_of_epochs(tmp_path, epochs=6, drop_after=(2, 5)) == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.01])
+
+
+def test_rates_drop_every_so_many_epochs(tmp_path):
+    assert rates_of_epochs(tmp_path, epochs=5, drop_every=2) == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_compounding_drops_divide_what_was_divided(tmp_path):
+    """As by `rate /= 10 ** (t // 30)` after each epoch t: nothing to epoch 30, and from then on another 10 each."""
+    rates = rates_of_epochs(tmp_path, epochs=64, drop_every=30, compound_drops=True)
+    assert rates[:31] == [1] * 31
+    assert rates[31:34] == pytest.approx([1e-1, 1e-2, 1e-3])
+    assert rates[60:63] == pytest.approx([1e-30, 1e-32, 1e-34])
+
+
+def test_a_cosine_of_so_many_epochs_comes_back_up(tmp_path):
+    rates = rates_of_epochs(tmp_path, epochs=9, cosine_epochs=4)
+    half = 2**0.5 / 4
+    down = [1, 0.5 + half, 0.5, 0.5 - half, 0]
+    assert rates == pytest.approx([*down, *down[-2::-1]], abs=1e-12)
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+@pytest.mark.parametrize("schedule", [{"drop_after": (2,)}, {"cosine_epochs": 2}, {"drop_every": 1}])
+def test_every_step_is_that_of_the_optimiser_by_hand(tmp_path, schedule, renewed):
+    loop = {"learning_rate": 0.01, "weight_decay": 0.1, "renew_optimizer": renewed, **schedule}
+    check_descent(line_run(tmp_path, **loop), "adamw", {"": 0.01})
+
+
+def test_without_a_validation_set_the_last_epoch_is_kept(tmp_path):
+    run = replace(line_run(tmp_path), validation=None)
+    progress = fit(run)
+    kept, metadata = checkpoint(tmp_path)
+    assert (progress.best, metadata["epoch"], metadata["selection"]) == (-math.inf, "4", "undefined")
+    state = run.recipe.network.state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in state.items())
+    trained = line_run(tmp_path / "validated")
+    fit(trained)
+    assert all(torch.equal(state[name], tensor) for name, tensor in trained.recipe.network.state_dict().items())
 
 
 def test_an_encoder_learns_at_its_own_rate():

@@ -35,6 +35,16 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Share of all steps over which the rates rise linearly from zero; a cosine takes them back to zero after.
     drop_every
         Epochs after which the rates fall to a tenth, and again after as many, in place of the cosine; 0 for the cosine.
+    compound_drops
+        With `drop_every`: after epoch t, counted from 0, the rates fall by 10^(t // drop_every) upon all earlier falls,
+        and within a few epochs to nothing. CVRKD-IQA's published script does so, which looks like a slip.
+    drop_after
+        Epochs after each of which the rates fall to a tenth, in place of the cosine.
+    cosine_epochs
+        Epochs in which a cosine takes the rates to zero, to come back up in as many, and so on, in place of one cosine
+        over the run; set for whole epochs, where that one is set for each step. 0 for the one.
+    renew_optimizer
+        Make the optimiser anew for every epoch, so that it forgets the moments it keeps of gradients.
     clip
         Largest norm of all gradients together; longer ones are scaled down. 0 for no limit.
     precision
@@ -56,11 +66,24 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     weight_decay: NonNegative = 1e-5
     warmup: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     drop_every: Annotated[int, Meta(ge=0)] = 0
+    compound_drops: bool = False
+    drop_after: tuple[Count, ...] = ()
+    cosine_epochs: Annotated[int, Meta(ge=0)] = 0
+    renew_optimizer: bool = False
     clip: NonNegative = 0.0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     freeze_normalisation: bool = True
     validate_every: Count = 1
     workers: Annotated[int, Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that exclude each other."""
+        schedules = {name: getattr(self, name) for name in ("drop_every", "drop_after", "cosine_epochs")}
+        chosen = [name for name, value in schedules.items() if value]
+        if len(chosen) > 1:
+            raise ValueError(f"{' and '.join(chosen)} are schedules of the learning rate: give one of them")
+        if self.compound_drops and not self.drop_every:
+            raise ValueError("compound_drops is of use with drop_every alone: give that, or leave both out")
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,7 +103,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     part_seed
         Seed of the split into ``train`` and ``test``; give ``iqa-eval --seed`` the same.
     validation
-        Share of the contents of that part that validates.
+        Share of the contents of that part that validates. 0 trains on all of them and keeps the last epoch, for a data
+        set that another one judges; a synthetic set has its own share.
     loop
         The training loop.
     recipe
@@ -92,7 +116,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     synthetic: SyntheticConfig = SyntheticConfig()
     part: str = "train"
     part_seed: Annotated[int, Meta(ge=0)] = 0
-    validation: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    validation: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     loop: LoopConfig = LoopConfig()
     recipe: dict[str, object] = {}
 

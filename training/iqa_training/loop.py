@@ -4,6 +4,7 @@ A run is a folder:
 
 =================== ===================================================================================================
 ``best.safetensors`` The network with the best validation, for ``iqa-export --weights``; where it comes from is inside.
+                     Of a run without a validation set, that of the last epoch.
 ``last.pt``          All that the next epoch needs; a run started again on the folder goes on from here.
 ``metrics.csv``      One row an epoch: learning rate, losses, validation, seconds.
 ``events.*``         The same for TensorBoard.
@@ -93,7 +94,7 @@ def fit(run: Run, report: Report | None = None) -> Progress:
         # The state last: what a kill before it left in the log is taken back when the run goes on.
         log.write(row)
         state.save(progress)
-    if not math.isfinite(progress.best):
+    if run.validation is not None and not math.isfinite(progress.best):
         warnings.warn(
             f"{run.folder}: no epoch has a rank correlation, for the scores of all validation pictures are alike; "
             "best.safetensors is the last epoch",
@@ -103,19 +104,21 @@ def fit(run: Run, report: Report | None = None) -> Progress:
 
 
 def validate(run: Run) -> dict[str, float]:
-    """Score the validation set.
+    """Score the validation set, if there is one.
 
     Returns
     -------
     dict
         ``srcc_<task>`` of each task and their mean, or ``validation_<loss>`` where the recipe trains no score; and
-        ``selection``, of which more is better. NaN where scores or labels are all alike.
+        ``selection``, of which more is better. NaN where scores or labels are all alike, or there is no such set.
 
     Raises
     ------
     UsageError
         If a score or a loss is no finite number.
     """
+    if run.validation is None:
+        return {"selection": math.nan}
     network, device = run.recipe.network, torch.device(run.device)
     loader = _batches(_Validation(run.recipe, run.validation), run.loop, range(len(run.validation)))
     scores: dict[str, list[Tensor]] = {}
@@ -168,11 +171,9 @@ def _train_epoch(
 ) -> dict[str, float]:
     """Take one pass over the training set; return the mean of each loss."""
     device = torch.device(run.device)
-    network.train()
-    for module in network.modules():
-        # A layer that is not trained keeps its statistics too, whatever the setting.
-        if isinstance(module, nn.BatchNorm2d) and (run.loop.freeze_normalisation or not module.weight.requires_grad):
-            module.eval()
+    run.recipe.start_epoch(run.loop)
+    if run.loop.renew_optimizer:
+        optimizer.state.clear()  # the moments; rates, and with them the schedule, are elsewhere
     order = np.random.default_rng([run.seed, epoch]).permutation(len(run.train)).tolist()
     steps = len(order) // run.loop.batch
     loader = _batches(_Training(run.recipe, run.train, run.seed, epoch), run.loop, order[: steps * run.loop.batch])
@@ -199,18 +200,30 @@ def _train_epoch(
 
 
 def _rate(loop: LoopConfig, steps: int) -> Callable[[int], float]:
-    """Linear warm-up, then a cosine to zero or drops to a tenth, as a factor by step."""
+    """Return the factor of the rates by step: linear warm-up, then the schedule that is set."""
     warm = round(loop.warmup * steps)
-    epoch = steps // loop.epochs
+    steps_of_epoch = steps // loop.epochs
 
     def factor(step: int) -> float:
+        epoch = step // steps_of_epoch
         if step < warm:
             return (step + 1) / warm
+        if loop.compound_drops:
+            return float(0.1 ** sum(done // loop.drop_every for done in range(epoch)))
         if loop.drop_every:
-            return float(0.1 ** (step // (epoch * loop.drop_every)))
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
+            return float(0.1 ** (epoch // loop.drop_every))
+        if loop.drop_after:
+            return float(0.1 ** sum(epoch >= last for last in loop.drop_after))
+        if loop.cosine_epochs:
+            return _cosine(epoch / loop.cosine_epochs)
+        return _cosine(min(1.0, (step - warm) / max(1, steps - warm)))
 
     return factor
+
+
+def _cosine(done: float) -> float:
+    """Fall from 1 to 0 as `done` goes from 0 to 1, and rise again beyond."""
+    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 class _Training(Dataset[Example | IqaError]):

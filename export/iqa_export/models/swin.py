@@ -6,6 +6,9 @@ the last stage where one window covers the map, and each stage map has a LayerNo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import torch
 from torch import Tensor, nn
 
@@ -164,13 +167,22 @@ class PatchMerging(nn.Module):
 
 
 class SwinStage(nn.Module):
-    """Blocks of one resolution, odd ones shifted, and the merging to the next resolution (not after the last stage)."""
+    """Blocks of one resolution, odd ones shifted, and the merging to the next resolution (not after the last stage).
 
-    def __init__(self, stage: int) -> None:
+    Parameters
+    ----------
+    stage
+        Which, from 0.
+    drop_paths
+        Of each block, the `drop_path` of `SwinBlock`.
+    """
+
+    def __init__(self, stage: int, drop_paths: Sequence[float]) -> None:
         super().__init__()
         dim, size = STAGE_CHANNELS[stage], STAGE_SIZES[stage]
         self.blocks = Layers[SwinBlock](
-            SwinBlock(dim, HEADS[stage], size, _SHIFT * (index % 2)) for index in range(DEPTHS[stage])
+            SwinBlock(dim, HEADS[stage], size, _SHIFT * (index % 2), drop_path=drop_path)
+            for index, drop_path in enumerate(drop_paths)
         )
         self.downsample: nn.Module = nn.Identity() if stage == len(DEPTHS) - 1 else PatchMerging(dim)
 
@@ -196,12 +208,24 @@ class PatchEmbedding(nn.Module):
 
 
 class SwinT(nn.Module):
-    """Swin-T for 224 x 224 crops; parameter names are those of the published ImageNet checkpoint."""
+    """Swin-T for 224 x 224 crops; parameter names are those of the published ImageNet checkpoint.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    drop_path
+        Probability that training leaves a branch of the last block out; it rises linearly from 0 in the first, as in
+        Swin's own training.
+    """
+
+    def __init__(self, drop_path: float = 0.0) -> None:
         super().__init__()
         self.patch_embed = PatchEmbedding()
-        self.layers = Layers[SwinStage](SwinStage(stage) for stage in range(len(DEPTHS)))
+        rates = torch.linspace(0, drop_path, sum(DEPTHS), dtype=torch.float64).tolist()
+        ends = list(accumulate(DEPTHS))
+        self.layers = Layers[SwinStage](
+            SwinStage(stage, rates[end - depth : end])
+            for stage, (end, depth) in enumerate(zip(ends, DEPTHS, strict=True))
+        )
         for stage, channels in enumerate(STAGE_CHANNELS):
             setattr(self, f"norm{stage}", nn.LayerNorm(channels))
 

@@ -127,29 +127,31 @@ class Attention(nn.Module):
     ----------
     dim
         Features of a token; also the scale, dim^-1/2.
+    dropout
+        Share of the mixed values that training sets to zero.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
         self.dim = dim
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
         self.gate = nn.Linear(dim, 1)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Mix the values of `keys` (..., K, dim) for each of `queries` (..., Q, dim)."""
         query, key, value = self.query(queries), self.key(keys), self.value(keys)
         if self.training and query.shape[-2] > self.dim:
             # The same without ever holding the logits, which on large maps take most of a training step's time.
-            flat = (-1, 1, query.shape[-2], self.dim)
-            fused = nn.functional.scaled_dot_product_attention(
-                query.reshape(flat), key.reshape(flat), value.reshape(flat), scale=self.dim**-0.5
-            )
-            return fused.reshape(query.shape)
-        logits = query @ key.transpose(-2, -1) * self.dim**-0.5
-        mixed: Tensor = logits.softmax(-1) @ value
-        return mixed
+            q, k, v = (part.reshape(-1, 1, part.shape[-2], self.dim) for part in (query, key, value))
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v, scale=self.dim**-0.5).reshape(query.shape)
+        else:
+            logits = query @ key.transpose(-2, -1) * self.dim**-0.5
+            mixed = logits.softmax(-1) @ value
+        dropped: Tensor = self.dropout(mixed)
+        return dropped
 
     def gating(self, tokens: Tensor) -> Tensor:
         """Gate of each token: (..., T, dim) to (..., T, 1)."""
@@ -161,12 +163,11 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, positions: int) -> None:
         super().__init__()
-        self.attention = Attention(positions)
-        self.dropout = nn.Dropout(DROPOUT)
+        self.attention = Attention(positions, DROPOUT)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, dim, N) to tokens (B, N, dim)."""
-        mixed = self.dropout(self.attention(x, x))
+        mixed = self.attention(x, x)
         # The published network reinterprets the transposed map instead of transposing it back; weights depend on it.
         mixed = mixed.transpose(1, 2).reshape(x.shape)
         gated: Tensor = mixed * self.attention.gating(x) + 2 * x
@@ -179,11 +180,11 @@ class ReferenceAttention(nn.Module):
     First over the whole map, then inside quadrants; the coarsest map has no quadrants.
     """
 
-    def __init__(self, size: int, dim: int) -> None:
+    def __init__(self, size: int, dim: int, dropout: float) -> None:
         super().__init__()
         self.size = size
-        self.whole = Attention(dim)
-        self.quadrant = Attention(dim) if size % QUADRANTS == 0 else None
+        self.whole = Attention(dim, dropout)
+        self.quadrant = Attention(dim, dropout) if size % QUADRANTS == 0 else None
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Map distorted `x` and reference `y`, both (B, size^2, dim), to (B, size^2, dim)."""
@@ -199,10 +200,10 @@ class ReferenceAttention(nn.Module):
 class CrossScaleAttention(nn.Module):
     """Semantic distortion awareness: a fine map asks a coarser one, window by window."""
 
-    def __init__(self, fine: int, coarse: int, dim: int) -> None:
+    def __init__(self, fine: int, coarse: int, dim: int, dropout: float) -> None:
         super().__init__()
         self.fine, self.coarse = fine, coarse
-        self.attention = Attention(dim)
+        self.attention = Attention(dim, dropout)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Map (B, fine^2, dim) and (B, coarse^2, dim) to (B, fine^2, dim)."""
@@ -277,13 +278,18 @@ class Yoto(nn.Module):
     ----------
     variant
         ``swin_t``, ``resnet50`` or ``edge``: the encoder, and of `LAYOUTS` the rest.
+    attention_dropout
+        In training, after the attentions between the two inputs and between scales; the authors' is 0.1. After the
+        channel attention and in the heads it is 0.1 always.
+    drop_path
+        In training, of the Swin-T encoder (`iqa_export.models.swin.SwinT`); the authors' is 0.2. Others have none.
     """
 
-    def __init__(self, variant: str) -> None:
+    def __init__(self, variant: str, *, attention_dropout: float = 0.0, drop_path: float = 0.0) -> None:
         super().__init__()
         self.layout = layout = LAYOUTS[variant]
         dim, sizes = layout.dim, layout.sizes
-        self.encoder, channels = _encoder(variant)
+        self.encoder, channels = _encoder(variant, drop_path)
         self.embed = Layers[nn.Conv2d](nn.Conv2d(count, dim, 1) for count in channels)
         self.channel_attention = Layers[ChannelAttention](ChannelAttention(tokens) for tokens in layout.tokens)
         norms = sizes if layout.normalised else ()
@@ -291,9 +297,15 @@ class Yoto(nn.Module):
         self.token_norm = Layers[nn.LayerNorm](nn.LayerNorm(dim) for _ in norms)
         self.segment = Layers[nn.Embedding](nn.Embedding(2, dim) for _ in sizes)
         self.comparison = Layers[Comparison](Comparison(count, dim) for count in channels if layout.comparison)
-        self.reference_attention = Layers[ReferenceAttention](ReferenceAttention(size, dim) for size in sizes)
+        self.reference_attention = Layers[ReferenceAttention](
+            ReferenceAttention(size, dim, attention_dropout) for size in sizes
+        )
+        size_of = dict(zip(layout.scales, sizes, strict=True))
         self.cross_scale = NamedLayers[CrossScaleAttention](
-            {pair: CrossScaleAttention(sizes[int(pair[0]) - 1], sizes[int(pair[1]) - 1], dim) for pair in layout.pairs}
+            {
+                pair: CrossScaleAttention(size_of[pair[0]], size_of[pair[1]], dim, attention_dropout)
+                for pair in layout.pairs
+            }
         )
         self.head = Head(layout)
 
@@ -337,10 +349,10 @@ class Yoto(nn.Module):
         return self.assess(self.side(image), self.side(reference), reference_segment)
 
 
-def _encoder(variant: str) -> tuple[nn.Module, tuple[int, ...]]:
+def _encoder(variant: str, drop_path: float) -> tuple[nn.Module, tuple[int, ...]]:
     """Return the encoder of a variant and the channels of its maps."""
     if variant == "edge":
         return mobilenet.MobileNetV2(), mobilenet.STAGE_CHANNELS
     if variant == "resnet50":
         return resnet.ResNet50(), resnet.STAGE_CHANNELS
-    return swin.SwinT(), swin.STAGE_CHANNELS
+    return swin.SwinT(drop_path), swin.STAGE_CHANNELS

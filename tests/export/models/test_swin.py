@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from iqa_export.models.swin import SwinT, relative_position_index, shifted_window_mask
@@ -22,3 +23,9 @@ def test_every_odd_block_shifts_also_in_the_last_stage():
     shifts = [[block.shift for block in stage.blocks] for stage in network.layers]
     assert shifts == [[0, 3], [0, 3], [0, 3, 0, 3, 0, 3], [0, 3]]
     assert all((block.attn.mask is not None) == bool(block.shift) for stage in network.layers for block in stage.blocks)
+
+
+def test_blocks_are_left_out_more_often_the_deeper_they_are():
+    rates = [block.drop_path.probability for stage in SwinT(0.2).layers for block in stage.blocks]
+    assert rates == pytest.approx([0.2 * block / 11 for block in range(12)])
+    assert not any(block.drop_path.probability for stage in SwinT().layers for block in stage.blocks)

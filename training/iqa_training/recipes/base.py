@@ -108,6 +108,14 @@ class Recipe(ABC):
         fused = next(self.network.parameters()).is_cuda
         return torch.optim.AdamW(self.parameter_groups(loop), weight_decay=loop.weight_decay, fused=fused)
 
+    def start_epoch(self, loop: LoopConfig) -> None:
+        """Put the network in training mode; batch normalisation that keeps its statistics stays as in evaluation."""
+        self.network.train()
+        for module in self.network.modules():
+            # A layer that is not trained keeps its statistics too, whatever the setting.
+            if isinstance(module, nn.BatchNorm2d) and (loop.freeze_normalisation or not module.weight.requires_grad):
+                module.eval()
+
     def exported(self) -> dict[str, Tensor]:
         """Return the state dict that ``iqa-export --weights`` takes, by the keys of published checkpoints."""
         key_map = find_system(self.model).key_map(self.variant or "")

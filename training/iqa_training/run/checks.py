@@ -16,7 +16,7 @@ from iqa_training.datasets.items import Entry, Source, refuse_smaller
 from iqa_training.recipes.base import Recipe
 
 
-def check_sources(recipe: Recipe, train: Source, validation: Source) -> None:
+def check_sources(recipe: Recipe, train: Source, validation: Source | None) -> None:
     """Refuse what would stop a run in the middle, or leave it without a validation.
 
     Parameters
@@ -24,7 +24,7 @@ def check_sources(recipe: Recipe, train: Source, validation: Source) -> None:
     recipe
         What will be trained.
     train, validation
-        The two parts of the data set.
+        The two parts of the data set, or one and None.
 
     Raises
     ------
@@ -34,8 +34,10 @@ def check_sources(recipe: Recipe, train: Source, validation: Source) -> None:
     FileError, ImageError
         If a picture cannot be read.
     """
-    for part, source in (("training", train), ("validation", validation)):
-        _check_pictures(recipe, part, source.entries)
+    _check_pictures(recipe, "training", train.entries)
+    if validation is None:
+        return
+    _check_pictures(recipe, "validation", validation.entries)
     labels = {np.float32(entry.label) for entry in validation.entries}
     if recipe.trains_score and len(labels) < 2:
         raise UsageError(

@@ -150,8 +150,8 @@ def _device(asked: str | None) -> str:
 
 def _read(
     settings: RunConfig, data: Path, cache: Path, workers: int, progress: Progress
-) -> tuple[tuple[Source, Source], str]:
-    """Return training and validation set, and a phrase for the model card."""
+) -> tuple[tuple[Source, Source | None], str]:
+    """Return training and validation set, None where there is none, and a phrase for the model card."""
     if settings.dataset == SYNTHETIC:
 
         def report(done: int, total: int) -> None:
@@ -160,7 +160,10 @@ def _read(
         sets = build_synthetic(data, settings.synthetic, cache, workers=workers, progress=report)
         return sets, f"synthetic set {sets[0].digest[:16]}, {len(sets[0])} pictures labelled by full-reference metrics"
     dataset = select(read_dataset(settings.dataset, data), settings.part, seed=settings.part_seed)
-    shares = {"train": 1 - settings.validation, "validation": settings.validation}
-    parts = split(dataset, shares, settings.seed)
-    sources = DatasetSource(parts["train"]), DatasetSource(parts["validation"])
-    return sources, f"{dataset.title}, {len(sources[0])} pictures of part {settings.part}"
+    trained, validation = dataset, None
+    if settings.validation > 0:
+        shares = {"train": 1 - settings.validation, "validation": settings.validation}
+        parts = split(dataset, shares, settings.seed)
+        trained, validation = parts["train"], DatasetSource(parts["validation"])
+    described = f"{dataset.title}, {len(trained.samples)} pictures of part {settings.part}"
+    return (DatasetSource(trained), validation), described

@@ -53,7 +53,7 @@ class Run:
     recipe
         What to train.
     train, validation
-        Pictures of other contents each.
+        Pictures of other contents each; no validation set keeps the last epoch.
     loop, seed
         Settings; `seed` also seeds the draws inside the recipe.
     folder
@@ -68,7 +68,7 @@ class Run:
 
     recipe: Recipe
     train: Source
-    validation: Source
+    validation: Source | None
     loop: LoopConfig
     seed: int
     folder: Path
@@ -161,7 +161,7 @@ def _settings(run: Run) -> dict[str, str]:
     loop = msgspec.to_builtins(run.loop)
     decisive = {name: value for name, value in loop.items() if name not in CARRIED_OUT}
     parts = (("training", run.train), ("validation", run.validation))
-    sources = {f"{part}_pictures": describe_pictures(source) for part, source in parts}
+    sources = {f"{part}_pictures": "none" if source is None else describe_pictures(source) for part, source in parts}
     if run.recipe.photographs:
         sources["photographs"] = describe_photographs(run.recipe.photographs)
     values = {"recipe": run.recipe.name, "seed": run.seed, **decisive, **run.settings, **sources}
