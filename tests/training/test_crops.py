@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from iqa_runtime.errors import UsageError
-from iqa_training.crops import center_crop, random_crop
+from iqa_training.crops import center_crop, random_crop, turned
 
 
 @pytest.fixture
@@ -46,6 +46,41 @@ def test_half_of_the_crops_are_flipped(picture):
     flips = [bool(crop[1, 0, 0] > crop[1, 0, -1]) for crop in (random_crop([picture], 8, rng)[0] for _ in range(1000))]
     # Five standard deviations of a binomial of 1000.
     assert abs(sum(flips) - 500) < 5 * 250**0.5
+
+
+def test_vertical_flips_are_drawn_by_themselves(picture):
+    rng = np.random.default_rng(0)
+    crops = [random_crop([picture], 8, rng, vertical_flip=True)[0] for _ in range(1000)]
+    flips = [(bool(crop[0, 0, 0] > crop[0, -1, 0]), bool(crop[1, 0, 0] > crop[1, 0, -1])) for crop in crops]
+    for outcome in ((False, False), (False, True), (True, False), (True, True)):
+        # Five standard deviations of a binomial of 1000 and a quarter.
+        assert abs(flips.count(outcome) - 250) < 5 * 187.5**0.5
+
+
+def test_crops_without_vertical_flips_are_those_they_were(picture):
+    """Its draw comes last, so that runs without it keep their crops."""
+    for seed in range(20):
+        plain, flipped = (
+            random_crop([picture], 8, np.random.default_rng(seed), vertical_flip=vertical) for vertical in (False, True)
+        )
+        assert np.array_equal(plain, flipped) or np.array_equal(plain[0], flipped[0][:, ::-1])
+
+
+@pytest.mark.parametrize("size", [8, 9])
+@pytest.mark.parametrize("quarters", [-1, 0, 1, 2])
+def test_quarter_turns_move_every_pixel(picture, size, quarters):
+    crop = center_crop([picture], size)[0]
+    assert np.array_equal(turned(crop, 90 * quarters), np.rot90(crop, quarters, (1, 2)))
+
+
+def test_a_turn_leaves_corners_black():
+    crop = np.full((3, 224, 224), 200, np.uint8)
+    out = turned(crop, 45)
+    assert set(np.unique(out)) == {0, 200}
+    assert out.flags.c_contiguous
+    assert (out[:, (0, 0, -1, -1), (0, -1, 0, -1)] == 0).all()
+    # A square and the same one at 45 degrees share 2 (sqrt(2) - 1) of it; a pixel of the cut edges is in or out.
+    assert (out == 200).mean() == pytest.approx(2 * (2**0.5 - 1), abs=2 / 224)
 
 
 def test_flips_can_be_left_out(picture):

@@ -70,7 +70,7 @@ def fit(run: Run, report: Report | None = None) -> Progress:
     network = run.recipe.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = run.recipe.optimizer(run.loop)
     steps = len(run.train) // run.loop.batch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(run.loop, steps * run.loop.epochs))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(run.loop, steps * run.loop.epochs))
     scaler = torch.amp.GradScaler(device.type, enabled=run.loop.precision == "float16")
     state = State(run, network, optimizer, schedule, scaler)
     progress = state.restore()
@@ -199,8 +199,16 @@ def _train_epoch(
     return {f"loss_{name}": float(np.mean(values)) for name, values in totals.items()}
 
 
-def _rate(loop: LoopConfig, steps: int) -> Callable[[int], float]:
-    """Return the factor of the rates by step: linear warm-up, then the schedule that is set."""
+def rate_factor(loop: LoopConfig, steps: int) -> Callable[[int], float]:
+    """Return the factor of the rates by step, counted from 0: linear warm-up, then the schedule that is set.
+
+    Parameters
+    ----------
+    loop
+        Whose warm-up, schedule and epochs are taken.
+    steps
+        Of all epochs together.
+    """
     warm = round(loop.warmup * steps)
     steps_of_epoch = steps // loop.epochs
 

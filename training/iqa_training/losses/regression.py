@@ -8,12 +8,12 @@ _EPSILON = 1e-6
 
 
 def squared_error(predicted: Tensor, label: Tensor) -> Tensor:
-    """Mean of (p - l)^2 over the batch; both (B,). What YOTO, CVRKD-IQA and DRI-IQA regress with."""
+    """Mean of (p - l)^2 over the batch; both (B,). What YOTO regresses with, and here DRI-IQA."""
     return (predicted - label).square().mean()
 
 
 def absolute_error(predicted: Tensor, label: Tensor) -> Tensor:
-    """Mean of |p - l| over the batch; both (B,)."""
+    """Mean of |p - l| over the batch; both (B,). What CVRKD-IQA regresses with, and here MFE-Net."""
     return (predicted - label).abs().mean()
 
 

@@ -14,10 +14,12 @@ PATCHES = 2
 
 
 def triple_classes(triples: int, *, same_kind: bool) -> tuple[Tensor, Tensor]:
-    """Return which patches are alike in quality, and which in degradation (DRI-IQA, arXiv 2411.17390, its table 1).
+    """Return which patches are alike in quality, and which in degradation.
 
-    Two patches of a picture are alike in both. The first two pictures of a triple, degraded in the same kinds but to
-    other levels, are alike in degradation and not in quality. Whatever is left is a negative, in other triples too.
+    DRI-IQA (arXiv 2411.17390) shows it in its figure 3, whose cells are not in the public text: this is our reading of
+    what that text says. Two patches of a picture are alike in both. The first two pictures of a triple, degraded in the
+    same kinds but to other levels, are alike in degradation and not in quality. Whatever is left is a negative, in
+    other triples too.
 
     Parameters
     ----------

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import numpy as np
 import torch
 from msgspec import Meta
-from torch import Tensor
+from torch import Tensor, nn
 
 from iqa_export.backbones import load_encoder
 from iqa_export.checkpoints import load_into, read_checkpoint
@@ -22,33 +22,52 @@ from iqa_export.systems.cvrkd import SCORE_ENDS, CvrkdSystem
 from iqa_runtime.errors import UsageError
 from iqa_runtime.images.loading import load_image
 from iqa_training.configuration import LoopConfig, NonNegative
-from iqa_training.crops import Picture, random_crop
+from iqa_training.crops import Picture, random_crop, turned
 from iqa_training.datasets.items import Source
 from iqa_training.datasets.synthetic import find_photographs
 from iqa_training.losses.distillation import feature_distillation
 from iqa_training.losses.regression import absolute_error
 from iqa_training.recipes.base import Batch, Example, Recipe, normalise, reference_of
 
+_KAIMING_SCALE = 0.1
+
 
 class TeacherSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What can be set about the training of the teacher.
+    """What can be set about the training of the teacher; ``docs/training/cvrkd.md`` says what was published.
 
     Attributes
     ----------
     flip
-        Whether crops are flipped left to right half of the time. No flips were published.
+        Whether each crop, and with it the reference's, is flipped left to right half of the time, and top to bottom
+        half of the time. The authors add a half turn half of the time, which leaves the four outcomes as likely.
+    initialisation
+        Of all linear and two-dimensional convolution layers but the trunk's: ``scaled_kaiming``, the authors', normal
+        with a standard deviation of 0.1 sqrt(2 / fan-in) (He et al., arXiv 1502.01852, times 0.1), biases zero;
+        ``pytorch``, its default. The mixers' convolutions over tokens have that always, as theirs.
+    trunk_statistics
+        Of the frozen trunk's batch normalisation: ``kept``, as the checkpoint brought them, so that training sees the
+        maps that scoring will; ``batch``, the authors', those of the batch, of which running ones are learnt.
     """
 
-    flip: bool = False
+    flip: bool = True
+    initialisation: Literal["scaled_kaiming", "pytorch"] = "scaled_kaiming"
+    trunk_statistics: Literal["kept", "batch"] = "kept"
 
 
 class StudentSettings(TeacherSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What can be set about the training of the student.
+    """What can be set about the training of the student, beyond what can be about the teacher's.
 
     Attributes
     ----------
+    flip
+        As the teacher's; the authors flip no crop of the picture here.
+    reference_augmentation
+        Of each crop of the student's reference: ``none``; ``flip``, along each axis half of the time; ``flip_turn``,
+        the authors', which also turns it by any angle, uniform, and leaves its corners black.
     distilled_blocks
-        How many of the difference mixer's last blocks follow the teacher's; the authors take all 18.
+        How many of the difference mixer's 18 blocks follow the teacher's.
+    distilled_from
+        Whether these are the ``last`` or the ``first``.
     distillation_weight
         Of that loss beside the one on scores, the authors' 1.
     photographs
@@ -56,7 +75,10 @@ class StudentSettings(TeacherSettings, frozen=True, kw_only=True, forbid_unknown
         data set, of any content.
     """
 
+    flip: bool = False
+    reference_augmentation: Literal["none", "flip", "flip_turn"] = "flip"
     distilled_blocks: Annotated[int, Meta(ge=1, le=DIFFERENCE_DEPTH)] = DIFFERENCE_DEPTH
+    distilled_from: Literal["last", "first"] = "last"
     distillation_weight: NonNegative = 1.0
     photographs: str | None = None
 
@@ -83,14 +105,23 @@ class CvrkdTeacherRecipe(Recipe):
             )
         self._settings = settings
         self.smallest = self.crop
-        self.network = Cvrkd()
+        self.network = self._untrained()
         load_encoder(self.network.trunk, weights["encoder"], CvrkdSystem.mean, CvrkdSystem.std)
         self.network.trunk.requires_grad_(False)
 
     def example(self, source: Source, index: int, rng: np.random.Generator) -> Example:
+        """Cut ten crops beside those of references, flipped as the settings say."""
+        return self._example(source, index, rng, augmented=True)
+
+    def validation_example(self, source: Source, index: int) -> Example:
+        """Cut ten crops beside those of references, always the same and as they are."""
+        return self._example(source, index, np.random.default_rng(index), augmented=False)
+
+    def _example(self, source: Source, index: int, rng: np.random.Generator, *, augmented: bool) -> Example:
         """Cut ten crops, and the same ten of the reference."""
         item = source.item(index)
-        image, reference = self._crops([item.distorted, reference_of(item)], rng)
+        flip = augmented and self._settings.flip
+        image, reference = self._crops([item.distorted, reference_of(item)], rng, flip=flip)
         return {"image": image, "reference": reference, "label": _label(item.label)}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -107,9 +138,27 @@ class CvrkdTeacherRecipe(Recipe):
         """Return Adam as the authors had it: weight decay joins the gradient."""
         return torch.optim.Adam(self.parameter_groups(loop), weight_decay=loop.weight_decay)
 
-    def _crops(self, pictures: list[Picture], rng: np.random.Generator) -> list[Picture]:
+    def start_epoch(self, loop: LoopConfig) -> None:
+        """Let the trunk follow `TeacherSettings.trunk_statistics`, whatever the loop says."""
+        super().start_epoch(loop)
+        self.network.trunk.train(self._settings.trunk_statistics == "batch")
+
+    def _untrained(self) -> Cvrkd:
+        """Return a network that starts as the settings say."""
+        network = Cvrkd()
+        if self._settings.initialisation == "scaled_kaiming":
+            for name, part in network.named_modules():
+                if isinstance(part, (nn.Linear, nn.Conv2d)) and not name.startswith("trunk."):
+                    nn.init.kaiming_normal_(part.weight)
+                    with torch.no_grad():
+                        part.weight *= _KAIMING_SCALE
+                    if part.bias is not None:
+                        nn.init.zeros_(part.bias)
+        return network
+
+    def _crops(self, pictures: list[Picture], rng: np.random.Generator, *, flip: bool) -> list[Picture]:
         """Cut the same ten places out of each picture: uint8, 10 x 3 x crop x crop each."""
-        crops = [random_crop(pictures, self.crop, rng, flip=self._settings.flip) for _ in range(CROPS)]
+        crops = [random_crop(pictures, self.crop, rng, flip=flip, vertical_flip=flip) for _ in range(CROPS)]
         return [np.stack(of_one) for of_one in zip(*crops, strict=True)]
 
     def _output(self, batch: Batch) -> CvrkdOutput:
@@ -138,16 +187,20 @@ class CvrkdStudentRecipe(CvrkdTeacherRecipe):
             self.photographs = find_photographs(Path(settings.photographs), self.crop)
         self._teacher = Cvrkd().eval().requires_grad_(False)
         load_into(self._teacher, read_checkpoint(weights["teacher"]), CvrkdSystem().key_map(self.variant))
-        self.network = Cvrkd()
+        self.network = self._untrained()
         # The trunk is trained in neither, and features can only agree if they start from the same maps.
         self.network.trunk.load_state_dict(self._teacher.trunk.state_dict())
         self.network.trunk.requires_grad_(False)
 
-    def example(self, source: Source, index: int, rng: np.random.Generator) -> Example:
+    def _example(self, source: Source, index: int, rng: np.random.Generator, *, augmented: bool) -> Example:
         """Cut ten crops, the same ten of the original for the teacher, and ten of a photograph for the student."""
         item = source.item(index)
-        image, aligned = self._crops([item.distorted, reference_of(item)], rng)
-        [reference] = self._crops([self._photograph(source, rng)], rng)
+        flip = augmented and self._settings.flip
+        image, aligned = self._crops([item.distorted, reference_of(item)], rng, flip=flip)
+        augmentation = self._settings.reference_augmentation if augmented else "none"
+        [reference] = self._crops([self._photograph(source, rng)], rng, flip=augmentation != "none")
+        if augmentation == "flip_turn":
+            reference = np.stack([turned(crop, rng.uniform(-180, 180)) for crop in reference])
         return {"image": image, "aligned": aligned, "reference": reference, "label": _label(item.label)}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -155,8 +208,9 @@ class CvrkdStudentRecipe(CvrkdTeacherRecipe):
         output = self._output(batch)
         with torch.no_grad():
             taught = self._teacher.to(batch["image"].device)(_normalised(batch["image"]), _normalised(batch["aligned"]))
-        last = slice(-self._settings.distilled_blocks, None)
-        distillation = feature_distillation(output.difference_tokens[last], taught.difference_tokens[last])
+        count = self._settings.distilled_blocks
+        blocks = slice(-count, None) if self._settings.distilled_from == "last" else slice(count)
+        distillation = feature_distillation(output.difference_tokens[blocks], taught.difference_tokens[blocks])
         error = absolute_error(output.score.float(), batch["label"])
         total = error + self._settings.distillation_weight * distillation
         return {"total": total, "absolute_error": error, "distillation": distillation}

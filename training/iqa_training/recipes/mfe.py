@@ -36,7 +36,6 @@ LAYOUT = BACKBONES["contrique"]
 """What a trained distortion branch is saved as: the same trunk on the same input, so that loading needs no new case."""
 _PROJECTION = 128
 _VIEWS = 2
-_FLIPS = 0.5
 
 
 class ContrastiveSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -218,9 +217,8 @@ class MfeQualityRecipe(Recipe):
     def example(self, source: Source, index: int, rng: np.random.Generator) -> Example:
         """Cut at a random place."""
         item = source.item(index)
-        [crop] = random_crop([item.distorted], self.system.crop, rng)
-        if self._settings.vertical_flip and rng.random() < _FLIPS:
-            crop = np.ascontiguousarray(crop[:, ::-1])
+        vertical_flip = self._settings.vertical_flip
+        [crop] = random_crop([item.distorted], self.system.crop, rng, vertical_flip=vertical_flip)
         return {"image": crop, "label": np.float32(item.label)}
 
     def validation_example(self, source: Source, index: int) -> Example:
