@@ -220,8 +220,9 @@ class SwinT(nn.Module):
     def __init__(self, drop_path: float = 0.0) -> None:
         super().__init__()
         self.patch_embed = PatchEmbedding()
-        rates = torch.linspace(0, drop_path, sum(DEPTHS), dtype=torch.float64).tolist()
-        ends = list(accumulate(DEPTHS))
+        blocks = sum(DEPTHS)
+        rates = [drop_path * block / (blocks - 1) for block in range(blocks)]
+        ends = accumulate(DEPTHS)
         self.layers = Layers[SwinStage](
             SwinStage(stage, rates[end - depth : end])
             for stage, (end, depth) in enumerate(zip(ends, DEPTHS, strict=True))

@@ -37,7 +37,7 @@ class CvrkdSystem(System):
     std = (0.229, 0.224, 0.225)
     crop = CROP
     crops_per_item = CROPS
-    # The authors crop at random and repeat ten times; a fixed draw of ten crops gives the same score every time.
+    # The authors crop at random, unseeded; a fixed draw of ten crops gives the same score every time.
     patch_plan = PatchPlan(kind="random", size=CROP, count=CROPS, seed=_PLAN_SEED)
     score = ScoreOutput(
         low=SCORE_ENDS[0],

@@ -1,7 +1,10 @@
 """YOTO's recipe at edge size on photographs that lie in memory."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -9,11 +12,13 @@ import torch
 from descent import check_descent
 from iqa_export.checkpoints import load_into, read_checkpoint
 from iqa_export.models.mobilenet import MobileNetV2
+from iqa_export.models.stochastic_depth import StochasticDepth
+from iqa_export.models.swin import SwinT
 from iqa_export.systems.yoto import YotoSystem
 from iqa_runtime.errors import UsageError
-from iqa_training.configuration import LoopConfig
+from iqa_training.configuration import LoopConfig, read_config
 from iqa_training.datasets.items import Item
-from iqa_training.loop import fit
+from iqa_training.loop import fit, rate_factor
 from iqa_training.losses.regression import decorrelation
 from iqa_training.recipes import build_recipe
 from iqa_training.recipes.base import Batch, Recipe
@@ -21,6 +26,7 @@ from iqa_training.recipes.yoto import YotoRecipe, YotoSettings, blurred
 from iqa_training.run.state import Run
 from labelled_pictures import Pictures, degraded_photographs
 
+CONFIGS = Path(__file__).parents[3] / "training" / "configs"
 SIDE = 240
 ALONE = {
     f"cross_scale.{pair}.attention.{layer}.{kind}"
@@ -176,6 +182,106 @@ def test_decorrelation_is_added(pictures):
         score = plain.predict(batch)["nr"]
         difference = weighted.losses(batch)["total"] - plain.losses(batch)["total"]
     assert difference.item() == pytest.approx(0.5 * decorrelation(score, batch["label"]).item(), abs=1e-6)
+
+
+def test_weight_decay_joins_the_gradient_or_not():
+    kinds = {
+        kind: type(YotoRecipe(YotoSettings(variant="edge", optimizer=kind), {}).optimizer(LoopConfig()))
+        for kind in ("adam", "adamw")
+    }
+    assert kinds == {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+@pytest.mark.slow
+def test_the_authors_optimiser_and_schedule(pictures, tmp_path):
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode="nr", optimizer="adam", attention_dropout=0.1), {})
+    run = run_of(recipe, pictures, tmp_path, 3)
+    loop = msgspec.structs.replace(run.loop, cosine_epochs=2)
+    rates = {"comparison.": 0, "encoder.": 1e-5, "": 1e-3}
+    check_descent(replace(run, loop=loop), "adam", rates)
+
+
+@pytest.mark.parametrize("mode", ["nr", "mix"])
+def test_scores_of_validation_are_means_over_crops(pictures, mode):
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode=mode, validation_crops=3), {})
+    recipe.network.eval()
+    batch = batch_of(recipe, pictures)
+    again = batch_of(recipe, pictures)
+    assert all(torch.equal(again[name], tensor) for name, tensor in batch.items())
+    assert batch["image"].shape == (2, 3, 3, 224, 224)
+    assert len({crop.numpy().tobytes() for crop in batch["image"].flatten(0, 1)}) == 6
+    with torch.no_grad():
+        scores = recipe.predict(batch)
+        for task, means in scores.items():
+            crops = [
+                recipe.predict({name: tensor[:, index] for name, tensor in batch.items() if name != "label"})[task]
+                for index in range(3)
+            ]
+            torch.testing.assert_close(means, (crops[0] + crops[1] + crops[2]) / 3)
+    assert set(scores) == ({"nr"} if mode == "nr" else {"nr", "fr"})
+
+
+def test_crops_of_validation_are_pieces_of_picture_and_reference_at_one_place():
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode="fr", validation_crops=4), {})
+    pristine = degraded_photographs(SIDE).item(0).reference
+    example = recipe.validation_example(Pictures([Item(pristine, pristine, 1.0, "dogs", None)]), 0)
+    assert np.array_equal(example["image"], example["reference"])
+    places = np.lib.stride_tricks.sliding_window_view(pristine, (224, 224), (0, 1))
+    for crop in example["image"]:
+        assert (places[..., 0, 0] == crop[:, 0, 0]).all(-1).any()
+        assert any(np.array_equal(piece, crop) for piece in places.reshape(-1, 3, 224, 224))
+
+
+@pytest.mark.parametrize("adapt", [True, False])
+def test_an_encoder_is_adapted_or_taken_as_it_is(encoder, adapt):
+    recipe = YotoRecipe(YotoSettings(variant="edge", mode="nr", adapt_encoder=adapt), {"encoder": encoder})
+    published = torch.load(encoder)["features.0.0.weight"]
+    # From (x - m) / s to 2 x - 1: the scale of the channel.
+    scale = 0.5 / torch.tensor([0.229, 0.224, 0.225])[:, None, None] if adapt else 1.0
+    torch.testing.assert_close(recipe.network.encoder.features[0][0].weight, published * scale)
+
+
+@pytest.mark.slow
+def test_swin_starts_from_microsofts_checkpoint(tmp_path):
+    swin = SwinT()
+    state = {name: torch.randn_like(tensor) for name, tensor in swin.state_dict().items() if name[:4] != "norm"}
+    others = {"norm.weight": torch.ones(768), "norm.bias": torch.ones(768), "head.bias": torch.ones(21841)}
+    others["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
+    torch.save({"model": state | others}, tmp_path / "swin_tiny_patch4_window7_224_22k.pth")
+    settings = YotoSettings(variant="swin_t", adapt_encoder=False)
+    recipe = YotoRecipe(settings, {"encoder": tmp_path / "swin_tiny_patch4_window7_224_22k.pth"})
+    loaded = recipe.network.encoder.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+    assert loaded.keys() - state.keys() == {f"norm{stage}.{kind}" for stage in range(4) for kind in ("weight", "bias")}
+
+
+def test_stochastic_depth_is_swins_alone():
+    with pytest.raises(UsageError, match=r"drop_path: of use for the variant swin_t alone, not edge; leave it out"):
+        build_recipe("yoto", {"variant": "edge", "drop_path": 0.2}, {})
+
+
+@pytest.mark.parametrize("variant", ["swin_t", "resnet50"])
+def test_published_configurations(variant):
+    config = read_config(CONFIGS / f"yoto-{variant}-as-published.yaml")
+    with torch.device("meta"):
+        recipe = build_recipe("yoto", config.recipe, {})
+    optimizer = recipe.optimizer(config.loop)
+    assert type(optimizer) is torch.optim.Adam
+    groups = [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+    assert groups == [(1e-5, 1e-5), (1e-4, 1e-5)]
+    factor = rate_factor(config.loop, 3 * config.loop.epochs)
+    rates = [factor(3 * epoch) for epoch in range(config.loop.epochs)]
+    assert rates == pytest.approx([(1 + math.cos(math.pi * epoch / 50)) / 2 for epoch in range(100)], abs=1e-12)
+    dropout = [module.p for module in recipe.network.modules() if isinstance(module, torch.nn.Dropout)]
+    # Four channel attentions, four over whole maps, three in quadrants, six between scales, two heads.
+    assert dropout == [0.1] * 19
+    paths = [module.probability for module in recipe.network.modules() if isinstance(module, StochasticDepth)]
+    assert paths == pytest.approx([0.2 * block / 11 for block in range(12)] if variant == "swin_t" else [])
+    assert (config.part, config.validation, config.loop.batch) == ("all", 0.2, 8)
+    assert (recipe._settings.mode, recipe._settings.adapt_encoder, recipe._settings.validation_crops) == (
+        *("mix", False),
+        20,
+    )
 
 
 def test_picture_and_reference_are_cut_alike():

@@ -72,7 +72,8 @@ def two_views(
 def to_color_space(picture: Picture, space: ColorSpace) -> Picture:
     """Convert RGB to a colour space, uint8 H x W x 3 both; the hue takes the whole range, a middle of 128 is neutral.
 
-    ``mean_subtracted`` is the difference to the mean under a Gaussian window, channel by channel.
+    ``mean_subtracted`` is the difference to the mean under a Gaussian window, channel by channel, and 128. CONTRIQUE
+    stretches it from its minimum to its maximum; here how strong the difference is can be seen (our choice).
     """
     if space == "gray":
         return np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[:, :, None], 3, 2).astype(np.uint8)

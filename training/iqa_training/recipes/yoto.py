@@ -12,21 +12,24 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from iqa_export.backbones import load_encoder
+from iqa_export.backbones import load_backbone, load_encoder
 from iqa_export.checkpoints import load_into, read_checkpoint
 from iqa_export.models.mobilenet import MobileNetV2
 from iqa_export.models.yoto import Side, Yoto
 from iqa_export.systems.yoto import YotoSystem
 from iqa_runtime.errors import UsageError
+from iqa_training.configuration import Count, LoopConfig
 from iqa_training.crops import Picture, center_crop, random_crop
 from iqa_training.datasets.items import Item, Source
 from iqa_training.losses.ranking import ranking
 from iqa_training.losses.regression import decorrelation, squared_error
 from iqa_training.recipes.base import Batch, Example, Recipe, normalise, reference_of
 
+Probability = Annotated[float, Meta(ge=0, lt=1)]
+
 
 class YotoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What can be set about YOTO's training.
+    """What can be set about YOTO's training; ``docs/training/yoto.md`` says what was published.
 
     Attributes
     ----------
@@ -39,6 +42,19 @@ class YotoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reference_gradient
         Whether the encoding of the reference passes gradients back. Without, a step takes two thirds of the time (our
         choice where time is short): the shared weights still learn from the distorted side.
+    optimizer
+        ``adam``, the authors': weight decay joins the gradient; ``adamw``: it is beside it.
+    attention_dropout
+        Share of what the attentions between the inputs and between scales mix that is left out; the authors' is 0.1.
+    drop_path
+        Probability that a branch of the last block of Swin-T is left out, rising linearly from the first block's 0; the
+        authors' is 0.2.
+    adapt_encoder
+        Whether the first layer of an encoder that is given is adapted to the network's input, so that it starts from
+        the maps that it was trained to. The authors feed theirs another normalisation than ImageNet's.
+    validation_crops
+        How many crops of a picture are scored in validation, and averaged: 1, the middle; more, at random places, drawn
+        once for each picture. The authors' training example has 20.
     frozen_layers
         So many of the first layers of the edge variant's pre-trained encoder stay as they are; what is not trained
         needs no backward pass, and the finest maps cost the most.
@@ -53,6 +69,11 @@ class YotoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     variant: Literal["swin_t", "resnet50", "edge"] = "swin_t"
     mode: Literal["nr", "fr", "mix", "both"] = "mix"
     reference_gradient: bool = True
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    attention_dropout: Probability = 0.0
+    drop_path: Probability = 0.0
+    adapt_encoder: bool = True
+    validation_crops: Count = 1
     frozen_layers: Annotated[int, Meta(ge=0)] = 0
     decorrelation: float = 0.0
     ranking: float = 0.0
@@ -78,11 +99,18 @@ class YotoRecipe(Recipe):
     def __init__(self, settings: YotoSettings, weights: Mapping[str, Path]) -> None:
         self._settings = settings
         self.variant = settings.variant
-        self.network = Yoto(settings.variant)
+        if settings.drop_path > 0 and settings.variant != "swin_t":
+            raise UsageError(f"drop_path: of use for the variant swin_t alone, not {settings.variant}; leave it out")
+        self.network = Yoto(
+            settings.variant, attention_dropout=settings.attention_dropout, drop_path=settings.drop_path
+        )
         if "network" in weights:
             load_into(self.network, read_checkpoint(weights["network"]), YotoSystem().key_map(settings.variant))
         if "encoder" in weights:
-            load_encoder(self.network.encoder, weights["encoder"], YotoSystem.mean, YotoSystem.std)
+            if settings.adapt_encoder:
+                load_encoder(self.network.encoder, weights["encoder"], YotoSystem.mean, YotoSystem.std)
+            else:
+                load_backbone(self.network.encoder, weights["encoder"])
         self.needs_reference = settings.mode != "nr"
         if settings.mode == "fr":
             self.export_options = " --task fr" if settings.variant == "edge" else " --task fr --segment single"
@@ -101,9 +129,14 @@ class YotoRecipe(Recipe):
         return self._named(random_crop(self._pictures(item), YotoSystem.crop, rng), item.label)
 
     def validation_example(self, source: Source, index: int) -> Example:
-        """Cut the middle."""
+        """Cut the middle, or as many crops as are set, behind one another in the first axis."""
         item = source.item(index)
-        return self._named(center_crop(self._pictures(item), YotoSystem.crop), item.label)
+        count = self._settings.validation_crops
+        if count == 1:
+            return self._named(center_crop(self._pictures(item), YotoSystem.crop), item.label)
+        rng = np.random.default_rng(index)
+        crops = [random_crop(self._pictures(item), YotoSystem.crop, rng, flip=False) for _ in range(count)]
+        return self._named([np.stack(of_one) for of_one in zip(*crops, strict=True)], item.label)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Compare the scores of the mode, or of the one that is drawn, with the labels."""
@@ -121,9 +154,23 @@ class YotoRecipe(Recipe):
         return {"total": torch.stack(list(parts.values())).sum(), **parts}
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
-        """Score in every mode that is trained."""
+        """Score in every mode that is trained, the mean of a picture's crops."""
         mode = self._settings.mode
-        return self._scores(batch, ("nr", "fr") if mode in ("mix", "both") else (mode,))
+        tasks = ("nr", "fr") if mode in ("mix", "both") else (mode,)
+        if batch["image"].ndim == 4:
+            return self._scores(batch, tasks)
+        pictures = [
+            {name: crops[:, index] for name, crops in batch.items() if name != "label"}
+            for index in range(self._settings.validation_crops)
+        ]
+        scores = [self._scores(crops, tasks) for crops in pictures]
+        return {task: torch.stack([of_crop[task] for of_crop in scores]).mean(0) for task in tasks}
+
+    def optimizer(self, loop: LoopConfig) -> torch.optim.Optimizer:
+        """Return Adam with the weight decay where it is set to be."""
+        if self._settings.optimizer == "adamw":
+            return super().optimizer(loop)
+        return torch.optim.Adam(self.parameter_groups(loop), weight_decay=loop.weight_decay)
 
     def _ranking(self, pictures: Tensor, scores: Tensor) -> Tensor:
         """Blur the first quarter of the pictures, then what came of it, and compare the scores of each step."""
