@@ -1,6 +1,7 @@
 """iqa-train as a user types it."""
 
 import csv
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -164,3 +165,25 @@ def test_a_run_resumed_and_its_checkpoint(run, tmp_path, config, photographs):
     code, _, err = run(*arguments, "--threads", "1")
     assert code == 2
     assert "a run of other settings is there" in err
+
+
+@pytest.mark.slow
+def test_a_run_on_all_pictures_keeps_its_last_epoch(run, tmp_path, config, photographs):
+    data = Path(shutil.copytree(photographs, tmp_path / "data"))
+    rows = "".join(f"{file.name},,{label}\n" for label, file in enumerate(data.iterdir()))
+    (data / "mos.csv").write_text(f"distorted,reference,mos\n{rows}")
+    config.write_text(
+        "{dataset: csv, part: all, validation: 0, loop: {epochs: 2, batch: 2, cosine_epochs: 1, renew_optimizer: true},"
+        "recipe: {variant: edge, mode: nr, optimizer: adam, attention_dropout: 0.1}}"
+    )
+    out = tmp_path / "out"
+    options = ("--config", config, "--data", data, "--out", out, "--device", "cpu", "--threads", "1")
+    code, _, err = run("yoto", *options)
+    assert code == 0
+    assert "no validation; next: iqa-export --model yoto" in err
+    with (out / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    # The rate that the second epoch began with, and the one that a third would.
+    assert [float(row["learning_rate"]) for row in table] == pytest.approx([0, 1e-4], abs=1e-12)
+    with safetensors.safe_open(out / "best.safetensors", "pt") as file:
+        assert (file.metadata()["epoch"], file.metadata()["selection"]) == ("2", "undefined")
