@@ -195,8 +195,8 @@ def test_weight_decay_joins_the_gradient_or_not():
 @pytest.mark.slow
 def test_the_authors_optimiser_and_schedule(pictures, tmp_path):
     recipe = YotoRecipe(YotoSettings(variant="edge", mode="nr", optimizer="adam", attention_dropout=0.1), {})
-    run = run_of(recipe, pictures, tmp_path, 3)
-    loop = msgspec.structs.replace(run.loop, cosine_epochs=2)
+    run = run_of(recipe, pictures, tmp_path, 2)
+    loop = msgspec.structs.replace(run.loop, cosine_epochs=3)
     rates = {"comparison.": 0, "encoder.": 1e-5, "": 1e-3}
     check_descent(replace(run, loop=loop), "adam", rates)
 
