@@ -307,7 +307,7 @@ class Scorer:
         """
         self._check_open()
         self._check_reference(has_reference=reference is not None)
-        result = next(self._pipeline.score([self._preparer.prepare(image, reference)]))
+        result = next(self._pipeline.score([self._preparer.prepare(image, reference, crops_alone=self._crops_alone)]))
         if result.error is not None:
             raise result.error
         return result

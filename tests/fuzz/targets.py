@@ -22,7 +22,7 @@ from iqa_runtime.commands.resuming import read_rows, resume_from
 from iqa_runtime.commands.rows import Format
 from iqa_runtime.cuda import Gpu
 from iqa_runtime.errors import IqaError
-from iqa_runtime.images.loading import load_image
+from iqa_runtime.images.loading import load_image, load_with_color
 
 PIXEL_LIMIT = 1_000_000
 """Of the fuzzed pictures: 3 MB of pixels, so that a gigabyte is never explained by them."""
@@ -41,8 +41,11 @@ _HOST = HostKey(
 
 
 def image(data: bytes) -> None:
-    """Decode a picture."""
+    """Decode a picture, and its middle row alone: if that can be had, then all of it can, with the same row."""
+    middle = load_with_color(data, pixel_limit=PIXEL_LIMIT, frame="first", bands=lambda height, _: [_middle(height)])
     pixels = load_image(data, pixel_limit=PIXEL_LIMIT, frame="first")
+    if middle.bands is not None:
+        np.testing.assert_array_equal(middle.pixels, pixels[slice(*_middle(len(pixels)))])
     assert pixels.dtype == np.uint8
     assert pixels.ndim == 3
     assert pixels.shape[2] == 3
@@ -102,6 +105,10 @@ def run(target: str, data: bytes) -> IqaError | None:
         ended = error
     assert ended is None or str(ended).strip(), "an error without a message"
     return ended
+
+
+def _middle(height: int) -> tuple[int, int]:
+    return height // 2, height // 2 + 1
 
 
 def _written(name: str, data: bytes) -> Path:

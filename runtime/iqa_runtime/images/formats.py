@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError
-from iqa_runtime.images.header import ADVICE, DAMAGED, Frame, ImageHeader
+from iqa_runtime.images.header import ADVICE, DAMAGED, Band, Frame, ImageHeader
 
 if TYPE_CHECKING:
     from iqa_runtime.color.conversion import Conversion
@@ -159,6 +159,15 @@ def decode(data: bytes, header: ImageHeader, conversion: Conversion) -> NDArray[
     """
     pixels: NDArray[np.uint8] = _function("decode", header.format)(data, header, conversion)
     return pixels
+
+
+def decode_bands(header: ImageHeader, bands: Sequence[Band], conversion: Conversion) -> NDArray[np.uint8] | None:
+    """Decode some rows of a file alone, where its format and this installation can; see `jpeg.decode_jpeg_bands`."""
+    if header.format != "JPEG":
+        return None
+    from iqa_runtime.images.jpeg import decode_jpeg_bands
+
+    return decode_jpeg_bands(header, bands, conversion)
 
 
 def _function(what: str, name: str) -> Callable[..., Any]:
