@@ -131,6 +131,17 @@ def test_a_command_tells_its_memory_and_its_failure() -> None:
     assert "false ended with 1" in broken.error
 
 
+def test_a_command_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    script = f"if [ -e {tmp_path}/warm ]; then echo $$ > {begun}; exec sleep 600; fi; touch {tmp_path}/warm"
+    (outcome,) = take_turns([command("slow", "rival", ["sh", "-c", script])], Limits(rounds=1, turn=0, call=4))
+    assert outcome.error is not None
+    assert "no answer within 4 s" in outcome.error
+    status = Path(f"/proc/{int(begun.read_text())}/status")
+    # Whoever has adopted it may not have noticed its end.
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
 def test_starts_score_with_what_is_installed() -> None:
     first = next(start for start in edge.starts() if start.name == edge.COLD_START)
     (outcome,) = take_turns([first], ONCE)
