@@ -72,7 +72,7 @@ def measure_decoding(settings: Settings) -> Section:
 
 
 def measure_phone(settings: Settings) -> Section:
-    count = 6 if settings.quick else 200 if settings.thorough else 50
+    count = 6 if settings.quick else 200 if settings.thorough else 20
     section = Section(
         title="Phone",
         text=f"A folder of {count} photographs of a phone's size, 12 megapixels in Display P3, from files to rows with "
