@@ -86,7 +86,7 @@ SANITIZE_CASES ?= 3000
 SANITIZE_SEED ?= 1
 SANITIZERS := address undefined thread
 
-HAS_JPEG := $(shell echo '\#include <stdio.h>\n\#include <jpeglib.h>' | $(SANITIZE_CC) -E - >/dev/null 2>&1 && echo jpeg)
+HAS_JPEG := $(shell printf '\#include <stdio.h>\n\#include <jpeglib.h>' | $(SANITIZE_CC) -E - >/dev/null 2>&1 && echo jpeg)
 
 sanitize: $(foreach program,patches resize color $(HAS_JPEG),$(SANITIZERS:%=build/sanitize/$(program)-%))
 	for program in $^; do \

@@ -116,7 +116,7 @@ def _steps(artefact: str | Path, options: dict[str, Any]) -> Iterator[Check]:
     kernels = instruction_set()
     slow = "; slow: reinstall where a C compiler is, and check the IQA_KERNELS variable" if kernels == "numpy" else ""
     yield Check("kernels", True, kernels + slow)
-    yield Check("crops of a JPEG", True, _jpeg_decoding())
+    yield Check("JPEG crops", True, _jpeg_decoding())
     yield _backend_packages()
 
     trust = options.get("trust")
