@@ -65,6 +65,7 @@ _FORMATS = {
         suffixes=(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
         module="jpeg2000",
     ),
+    "JPEG XL": _Format(begins=re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"), suffixes=(".jxl",), module="jpegxl"),
     "GIF": _Format(begins=re.compile(rb"GIF8[79]a"), suffixes=(".gif",), module="gif"),
     "PNM": _Format(begins=re.compile(rb"P[1-6][\s#]"), suffixes=(".pnm", ".ppm", ".pgm", ".pbm"), module="pnm"),
 }
@@ -73,7 +74,7 @@ IMAGE_SUFFIXES = tuple(suffix for entry in _FORMATS.values() for suffix in entry
 """Lower-case suffixes that make a file in a folder an image; the content alone decides how it is decoded."""
 
 UNREAD_SUFFIXES = (
-    *(".jxl", ".psd", ".exr", ".hdr", ".tga"),
+    *(".psd", ".exr", ".hdr", ".tga"),
     *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"),
     *(".pam", ".pfm"),
 )
@@ -82,7 +83,6 @@ UNREAD_SUFFIXES = (
 _FOREIGN = (
     (re.compile(rb"....ftypcrx", re.DOTALL), "a Canon raw image"),
     (re.compile(rb"....ftyp", re.DOTALL), "an MP4 or QuickTime video"),
-    (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "a JPEG XL image"),
     (re.compile(rb"%PDF"), "a PDF document"),
     (re.compile(rb"8BPS"), "a Photoshop document"),
     (re.compile(rb"\x76\x2f\x31\x01"), "an OpenEXR image"),
