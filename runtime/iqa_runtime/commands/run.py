@@ -20,7 +20,7 @@ from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.commands.check import check_installation, describe
-from iqa_runtime.commands.options import BackendOptions
+from iqa_runtime.commands.options import BackendOptions, ScoringOptions
 from iqa_runtime.commands.pictures import PictureWriter
 from iqa_runtime.commands.process import exit_code, give_up_output, leave
 from iqa_runtime.commands.resuming import resume_from
@@ -74,6 +74,7 @@ def run(
     artefact: Annotated[
         str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or edge: the bundled model.")
     ],
+    scoring: ScoringOptions,
     backend: BackendOptions,
     inputs: Annotated[
         list[str] | None,
@@ -84,24 +85,6 @@ def run(
         typer.Option(
             metavar="FILE|FOLDER",
             help="Reference of all images, or a folder that pairs by file name.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = None,
-    crops: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PLAN",
-            help="Where crops lie: five, center, grid[:STRIDE], random:COUNT[:SEED] or uniform:COUNT. Default: the "
-            "artefact's plan.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = None,
-    resize: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="How pictures are resized first, such as shorter:512, longer:1024:lanczos:shrink or none. Default: as "
-            "the artefact says.",
             rich_help_panel=_SCORING,
         ),
     ] = None,
@@ -117,22 +100,6 @@ def run(
     pixel_limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="Larger images fail, undecoded.", rich_help_panel=_SCORING)
     ] = DEFAULT_PIXEL_LIMIT,
-    frame: Annotated[
-        str | None,
-        typer.Option(
-            metavar="first",
-            help="Of animations and files of several pages, score the first image. Default: they fail.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="An image that takes longer fails, and the run goes on. Default: any time.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = None,
     form: Annotated[
         Format | None,
         typer.Option(
@@ -180,7 +147,7 @@ def run(
     try:
         artefact = str(find_artefact(artefact, reference=reference is not None))
         if check or info:
-            others = (inputs, output, reference, crops, resize, resume, maps, restored, frame, timeout)
+            others = (inputs, output, reference, resume, maps, restored, *scoring.arguments().values())
             if (check and info) or any(others):
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
             return _show_contract(artefact, form, backend.trust) if info else _check(artefact, backend, batch_size)
@@ -193,14 +160,11 @@ def run(
                 Scorer,
                 opened,
                 **backend.arguments(),
+                **scoring.arguments(),
                 batch_size=batch_size,
-                crops=crops,
-                resize=resize,
                 maps=maps is not None,
                 restored=restored is not None,
                 pixel_limit=pixel_limit,
-                frame=cast(Frame | None, frame),
-                timeout=timeout,
             )
             with interruptible(load) as scorer:
                 pictures = PictureWriter(
@@ -208,8 +172,8 @@ def run(
                     maps,
                     restored,
                     pixel_limit=pixel_limit,
-                    timeout=timeout,
-                    frame=cast(Frame | None, frame),
+                    timeout=scoring.timeout,
+                    frame=cast(Frame | None, scoring.frame),
                 )
                 return _score(scorer, opened.files(), job, pictures, lock)
     except BrokenPipeError:

@@ -437,7 +437,7 @@ class TestRefused:
 FILES: dict[str, Any] = {
     "lossless": lambda: encoded(noise(20, 30, 3)),
     "lossy": lambda: encoded(noise(20, 30, 3), distance=1.0, effort=7),
-    "groups": lambda: encoded(noise(20, 700, 3)),
+    "groups": lambda: encoded(noise(4, 70, 3).repeat(5, axis=0).repeat(10, axis=1), effort=7),
     "boxes": lambda: encoded(noise(20, 30, 4), usecontainer=True),
     "floats": lambda: encoded(noise(20, 30, 3).astype(np.float32) / 255),
 }
