@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import imagecodecs
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -69,6 +70,9 @@ def images() -> Iterator[tuple[str, bytes]]:
     yield "avif_moving", saved(color, "AVIF", save_all=True, append_images=[color.rotate(180)], speed=10)
     yield "jp2_alpha", saved(Image.fromarray(rgba), "JPEG2000")
     yield "j2k_tiles", saved(Image.fromarray(gray), "JPEG2000", no_jp2=True, tile_size=(8, 8))
+    yield "jxl", imagecodecs.jpegxl_encode(rgb, distance=1.0)
+    yield "jxl_alpha_in_boxes", imagecodecs.jpegxl_encode(rgba, usecontainer=True)
+    yield "jxl_moving_16_bits", imagecodecs.jpegxl_encode(np.stack([rgb, rgb[::-1]]).astype(np.uint16) * 257)
     yield "ppm", saved(color, "PPM")
     yield "pbm_in_text", b"P1\n# two rows\n3 2\n0 1 0\n1 1 0\n"
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from iqa_runtime import Scorer
 from iqa_runtime.errors import ImageError
@@ -22,7 +23,9 @@ from iqa_runtime.images.loading import load_image, load_with_color
 
 WIDTH, HEIGHT = 90, 61
 SIGNATURE = b"\0\0\0\x0cJXL \r\n\x87\n"
+HALF_OF_255 = 0x5BF8  # binary16
 DISPLAY_P3 = (11, 13)  # primaries and transfer
+JPEG_TOLERANCE = 1  # level on average: libjxl decodes coefficients in floats, and smooths chrominance otherwise
 CURVE_TOLERANCE = 1  # levels: a curve of 256 integers beside the formula
 
 
@@ -123,16 +126,22 @@ def header(
     animated: bool = False,
     preview: bool = False,
     channels: Numbers | None = None,
+    full: bool = False,
 ) -> bytes:
+    """Write a header; a `full` one has everything in it that counts for nothing here."""
     bits = Bits((0x0AFF, 16), (0, 1), *side(height), (0, 3), *side(width), (0, 1), (1, 1))
-    bits.put((orientation - 1, 3), (0, 1), (int(preview), 1), (int(animated), 1))
+    shown_at: Numbers = [(1, 1), (1, 1), (4, 5), (3, 3)] if full else [(0, 1)]
+    bits.put((orientation - 1, 3), *shown_at, (int(preview), 1), (int(animated), 1))
     if animated:
         bits.put((0, 2), (0, 2), (0, 2), (0, 1))
     bits.put((0, 1), (3, 2), (depth - 1, 6), (1, 1))
     straight: Numbers = [(1, 2), (1, 1)]
     premultiplied: Numbers = [(1, 2), (0, 1), (0, 2), (0, 1), (0, 2), (0, 2), (0, 2), (1, 1)]
     bits.put(*(channels or {"none": [(0, 2)], "straight": straight, "premultiplied": premultiplied}[alpha]))
-    bits.put((int(xyb), 1), *colors, (1, 1), (0, 2), (1, 1))
+    brightness: Numbers = [(0, 1), (HALF_OF_255, 16), (0, 16), (0, 1), (0, 16)] if full else [(1, 1)]
+    extension: Numbers = [(1, 2), (0, 4), (2, 2), (3, 8), (0xABCDE, 20)] if full else [(0, 2)]
+    transform: Numbers = [(0, 1), (1, 3), *[(0, 16)] * 15] if full else [(1, 1)]
+    bits.put((int(xyb), 1), *colors, *brightness, *extension, *transform)
     return bits.bytes()
 
 
@@ -227,13 +236,28 @@ def test_lossless_pixels_come_back(shape: tuple[int, int], usecontainer: bool) -
 @pytest.mark.parametrize("effort", [1, 3, 5, 7])
 @pytest.mark.parametrize("distance", [0.5, 2.0, 8.0])
 def test_lossy_pixels_are_those_of_libjxl(effort: int, distance: float) -> None:
-    from PIL import Image, ImageDraw
-
     image = Image.fromarray(noise(20, 30, 3)).resize((600, 400))
     for line in range(0, 400, 25):  # what repeats is coded as patches
         ImageDraw.Draw(image).text((5, line), "the quick brown fox jumps over the lazy dog " * 2)
     data = encoded(np.asarray(image), effort=effort, distance=distance)
     assert np.array_equal(load_image(data), decoded(data))
+
+
+@pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 2}, {"progressive": True}])
+def test_a_jpeg_packed_without_loss_is_read(options: dict[str, Any]) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    buffer = io.BytesIO()
+    Image.fromarray(noise(20, 30, 3)).resize((600, 400)).save(buffer, "JPEG", **options)
+    data = imagecodecs.jpegxl_encode_jpeg(buffer.getvalue())
+    assert imagecodecs.jpegxl_decode_jpeg(data) == buffer.getvalue()
+    assert np.array_equal(load_image(data), decoded(data))
+    assert np.abs(load_image(data).astype(int) - load_image(buffer.getvalue())).mean() < JPEG_TOLERANCE
+
+
+def test_a_header_with_everything_in_it_is_passed_over() -> None:
+    data = with_header(encoded(noise()), full=True)
+    assert np.array_equal(decoded(data), noise())
+    assert np.array_equal(load_image(data), noise())
 
 
 def test_gray_is_three_equal_channels() -> None:
