@@ -139,10 +139,10 @@ def _codestream_of(data: bytes) -> bytes:
         box = next(read_boxes(data, position, len(data)), None)
         if box is None:
             raise ImageError(f"truncated JPEG XL: the file ends after {len(data)} bytes without an image; {DAMAGED}")
-        content = data[box.start : box.end]
         if box.kind == b"jxlc" and not parts:
-            return content
+            return data[box.start : box.end]
         if box.kind in (b"jxlc", b"jxlp"):
+            content = data[box.start : box.end]
             number = int.from_bytes(content[:4])
             if box.kind == b"jxlc" or len(content) < 4 or number & _LAST - 1 != len(parts):
                 raise ImageError(f"corrupt JPEG XL: part {len(parts)} of its codestream is missing; {DAMAGED}")

@@ -20,6 +20,7 @@ _POWERS = ((1, 0), (2, 0), (4, 0), (8, 0))
 _PLACE = ((0, 8), (256, 11), (2304, 14), (18688, 30))
 _SECTION = ((0, 10), (1024, 14), (17408, 22), (4211712, 30))
 _MOST_FRAMES = 1024
+_MOST_SECTIONS = 1 << 20  # that are added up: 17 thousand million pixels in the smallest
 _LAYERS, _PIXELS = 4, 1 << 24  # that frames may have together: so many times the picture's, or this
 
 
@@ -173,8 +174,8 @@ def _pass_filters(fields: Fields, *, is_modular: bool) -> None:
 
 
 def _end_of(data: bytes, fields: Fields, sections: int) -> int | None:
-    """Return where a frame ends; None if its sections are not in order, which only a decoder finds out."""
-    if fields.take(1):
+    """Return where a frame ends; None if its sections are not in order, or are no end of them: a decoder finds out."""
+    if fields.take(1) or sections > _MOST_SECTIONS:
         return None
     fields.next_byte()
     sizes = sum(fields.u32(*_SECTION) for _ in range(sections))

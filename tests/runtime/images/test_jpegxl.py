@@ -446,6 +446,12 @@ class TestRefused:
         with pytest.raises(ImageError, match="3000 x 2000 pixels, over the limit of 5999999"):
             load_image(data, pixel_limit=5_999_999)
 
+    def test_the_largest_sizes_are_told_without_counting_their_parts(self) -> None:
+        data = header(1 << 30, 1 << 30) + frame(solid(1, 2, 3)) + bytes(10_000)
+        assert inspect_header(data).width == 1 << 30
+        with pytest.raises(ImageError, match="1073741824 x 1073741824 pixels, over the limit"):
+            load_image(data)
+
     def test_a_decoder_may_not_return_another_size(self, monkeypatch: pytest.MonkeyPatch) -> None:
         data = encoded(noise())
         other = SimpleNamespace(
