@@ -111,7 +111,7 @@ def conversion_of(tag: ColorTag, channels: Channels) -> Conversion:
         if tag.cicp is not None and channels != "CMYK":
             return _of_cicp(*tag.cicp)
         if tag.space is not None:
-            return _of_space(tag.space)
+            return _of_space(tag.space, channels)
         if tag.profile is not None:
             return _of_profile(tag.profile, channels)
         if tag.srgb:
@@ -133,10 +133,11 @@ def _of_cicp(primaries: int, transfer: int, matrix: int, full_range: int) -> Con
     return _of_matrix(colorants, np.stack([curve] * 3))
 
 
-def _of_space(space: RgbSpace) -> Conversion:
+def _of_space(space: RgbSpace, channels: Channels) -> Conversion:
     _refuse_hdr(space.transfer)
     curve = spaces.curve_of(space.transfer) if space.exponent is None else curves.power(1 / space.exponent)
-    return _of_matrix(spaces.colorants(space.primaries, space.white), np.stack([curve] * 3))
+    name = "gray profile" if channels == "gray" else None
+    return _of_matrix(spaces.colorants(space.primaries, space.white), np.stack([curve] * 3), name=name)
 
 
 def _of_gamma(gamma: float | None, chromaticities: tuple[float, ...] | None) -> Conversion:
