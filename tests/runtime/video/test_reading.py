@@ -352,3 +352,25 @@ def test_an_edit_list_leaves_frames_out(tmp_path: Path) -> None:
     assert [frame.time for frame in frames] == [k / 25 for k in range(25)]
     expected = [brightness(40 + 3 * k) for k in range(25, 50)]
     assert [float(frame.pixels.mean()) for frame in frames] == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "sound"), [("a.mp4", "aac"), ("a.mov", "pcm_s16le"), ("a.mkv", "pcm_s16le"), ("a.webm", "libopus")]
+)
+def test_sound_beside_the_frames_does_no_harm(tmp_path: Path, name: str, sound: str) -> None:
+    with av.open(str(tmp_path / name), "w", format="matroska" if name.endswith("mkv") else None) as container:
+        heard: Any = container.add_stream(sound, rate=48_000)
+        heard.layout = "mono"
+        seen: Any = container.add_stream("libvpx-vp9" if name.endswith("webm") else "libx264", rate=25)
+        seen.height, seen.width, seen.pix_fmt = 48, 64, "yuv420p"
+        for number in range(50):
+            frame = video_frame(gray_planes(100), "yuv420p")
+            frame.pts = number
+            container.mux(seen.encode(frame))
+            wave = np.zeros((1, 1920), np.float32 if sound == "aac" else np.int16)
+            piece = av.AudioFrame.from_ndarray(wave, format="fltp" if sound == "aac" else "s16", layout="mono")
+            piece.sample_rate, piece.pts, piece.time_base = 48_000, 1920 * number, Fraction(1, 48_000)
+            container.mux(heard.encode(piece))
+        container.mux(seen.encode(None))
+        container.mux(heard.encode(None))
+    assert times_of(tmp_path / name, 0.5) == [0.0, 0.52, 1.0, 1.52]
