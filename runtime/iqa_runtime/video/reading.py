@@ -204,7 +204,7 @@ class _Clip:
                 file,
                 "r",
                 format=demuxer,
-                options=limits | {"threads": "1"},
+                options=limits | {"threads": "1", "codec_whitelist": ",".join((*_CODECS, "libdav1d"))},
                 metadata_errors="backslashreplace",
                 io_open=_open_nothing,
             )

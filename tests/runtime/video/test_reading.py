@@ -88,6 +88,11 @@ def test_the_first_frame_at_or_after_each_multiple_is_taken_once(tmp_path: Path)
     assert times_of(path, 100.0) == [0.0]
 
 
+def test_years_between_frames_cost_no_time(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "years.mkv", [gray_planes(100)] * 2, codec="ffv1", times=[0, 10**11])
+    assert times_of(path, 0.001) == [0.0, 1e8]
+
+
 def test_times_count_from_the_first_frame(tmp_path: Path) -> None:
     times = [5000, 5500, 6000, 6500]
     path = write_video(tmp_path / "late.mkv", [gray_planes(100)] * 4, codec="ffv1", times=times)
@@ -243,6 +248,9 @@ def test_nothing_else_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     list(read_frames(path, every=1.0))
     assert given["format"] == "mov"
     assert not isinstance(given["file"], (str, Path))
+    allowed = set(given["options"]["codec_whitelist"].split(","))
+    assert {"h264", "hevc", "libdav1d"} < allowed
+    assert not {"aac", "gif", "hls", "png", "rawvideo"} & allowed
     with pytest.raises(ImageError, match=r"refers to another file .*elsewhere"):
         given["io_open"]("elsewhere.mp4", 1, {})
 
@@ -374,3 +382,21 @@ def test_sound_beside_the_frames_does_no_harm(tmp_path: Path, name: str, sound: 
         container.mux(seen.encode(None))
         container.mux(heard.encode(None))
     assert times_of(tmp_path / name, 0.5) == [0.0, 0.52, 1.0, 1.52]
+
+
+def test_interlaced_frames_are_frames_as_stored(tmp_path: Path) -> None:
+    planes = [
+        [plane.repeat(96 // len(plane), 0).repeat(128 // plane.shape[1], 1) for plane in f] for f in moving_planes(10)
+    ]
+    options = {"crf": "0", "flags": "+ildct+ilme", "x264-params": "tff=1"}
+    woven = write_video(tmp_path / "woven.mp4", planes, options=options, layout="yuv444p")
+    plain = write_video(tmp_path / "plain.mp4", planes, layout="yuv444p")
+    frames = [[frame.pixels for frame in read_frames(path, every=0.04)] for path in (woven, plain)]
+    assert np.array_equal(*frames)
+
+
+def test_transparency_is_refused(tmp_path: Path) -> None:
+    planes = [[*frame, frame[0]] for frame in moving_planes(3)]
+    path = write_video(tmp_path / "clear.webm", planes, codec="libvpx-vp9", layout="yuva420p", options={})
+    with pytest.raises(ImageError, match="video with transparency; lay it over a background first"):
+        list(read_frames(path, every=1.0))
