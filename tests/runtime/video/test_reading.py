@@ -143,6 +143,10 @@ FORMS: dict[str, dict[str, Any]] = {
     "moov_last.mp4": {},
     "moov_first.mp4": {"movflags": "faststart"},
     "fragments.mp4": {"movflags": "frag_keyframe+empty_moov", "options": {"g": "5"}},
+    "one_index.mp4": {
+        "movflags": "frag_keyframe+empty_moov+global_sidx+skip_trailer+default_base_moof",
+        "options": {"g": "5"},
+    },
     "clip.mov": {},
     "clip.mkv": {},
     "clip.webm": {"codec": "libvpx-vp9", "options": {}},
@@ -209,6 +213,12 @@ def test_what_states_no_end_is_refused(tmp_path: Path) -> None:
     ).read_bytes()
     with pytest.raises(ImageError, match=r"fragmented MP4 that does not say .* ffmpeg -i FILE -map 0:v -c copy"):
         list(read_frames(fragments[: fragments.index(b"mfra") - 4], every=1.0))
+    many = write_video(
+        tmp_path / "dash.mp4", moving_planes(20), movflags="dash+frag_keyframe+skip_trailer", options={"g": "5"}
+    )
+    assert many.read_bytes().count(b"sidx") > 1
+    with pytest.raises(ImageError, match="fragmented MP4 that does not say"):
+        list(read_frames(many, every=1.0))
     recorded = bytearray(write_video(tmp_path / "a.mkv", moving_planes(5)).read_bytes())
     segment = recorded.index(b"\x18\x53\x80\x67") + 4
     recorded[segment : segment + 8] = b"\x01" + b"\xff" * 7
