@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError
+from iqa_runtime.images import foreign
 from iqa_runtime.images.header import ADVICE, DAMAGED, Frame, ImageHeader
 
 if TYPE_CHECKING:
@@ -80,22 +81,6 @@ UNREAD_SUFFIXES = (
 )
 """Lower-case suffixes of pictures in formats that are not read: in a folder, each is an error instead of silence."""
 
-_FOREIGN = (
-    (re.compile(rb"....ftypcrx", re.DOTALL), "a Canon raw image"),
-    (re.compile(rb"....ftyp", re.DOTALL), "an MP4 or QuickTime video"),
-    (re.compile(rb"%PDF"), "a PDF document"),
-    (re.compile(rb"8BPS"), "a Photoshop document"),
-    (re.compile(rb"\x76\x2f\x31\x01"), "an OpenEXR image"),
-    (re.compile(rb"#\?(RADIANCE|RGBE)"), "a Radiance HDR image"),
-    (re.compile(rb"P7\s"), "a Netpbm PAM image"),
-    (re.compile(rb"P[Ff]\s"), "a PFM image"),
-    (re.compile(rb"\x00\x00[\x01\x02]\x00"), "an ICO or CUR icon"),
-    (re.compile(rb"FUJIFILMCCD-RAW|II[RU]|IIRO"), "a camera raw image"),
-    (re.compile(rb"PK\x03\x04"), "a ZIP archive"),
-    (re.compile(rb"\x1f\x8b"), "a gzip archive"),
-    (re.compile(rb"\s*<(\?xml|svg|!doctype|html)", re.IGNORECASE), "an SVG, XML or HTML document"),
-)
-
 
 def inspect_header(data: bytes, frame: Frame | None = None) -> ImageHeader:
     """Recognise the format of an encoded image, read its header and check that the file is complete, undecoded.
@@ -131,8 +116,15 @@ def inspect_header(data: bytes, frame: Frame | None = None) -> ImageHeader:
         raise ImageError(f"truncated: the file ends inside its header, after {len(data)} bytes; {DAMAGED}") from None
     if not data:
         raise ImageError(f"the file is empty; {DAMAGED}")
-    kind = next((name for pattern, name in _FOREIGN if pattern.match(data)), "no image of a known format")
-    raise ImageError(f"this is {kind}; {ADVICE}")
+    video = foreign.video_container(data)
+    if video is not None:
+        raise ImageError(f"this is {video} video; a score is of one image: score its frames (``every=1``)")
+    raise ImageError(f"this is {foreign.kind_of(data) or 'no image of a known format'}; {ADVICE}")
+
+
+def is_image(data: bytes) -> bool:
+    """Tell whether a file begins as one of the formats that are read."""
+    return any(entry.begins.match(data) for entry in _FORMATS.values())
 
 
 def decode(data: bytes, header: ImageHeader, conversion: Conversion) -> NDArray[np.uint8]:
