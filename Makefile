@@ -65,7 +65,7 @@ soak: $(READY)
 
 # Each target on its own, for so many seconds; FUZZ_OPTIONS are libFuzzer's. What is found lies in build/fuzz/<target>/.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= image contract artefact description rows
+FUZZ_TARGETS ?= image video contract artefact description rows
 FUZZ_OPTIONS ?= -max_len=16384
 
 fuzz: build/atheris/.ready

@@ -23,6 +23,7 @@ from iqa_runtime.commands.rows import Format
 from iqa_runtime.cuda import Gpu
 from iqa_runtime.errors import IqaError
 from iqa_runtime.images.loading import load_image, load_with_color
+from iqa_runtime.video import read_frames
 
 PIXEL_LIMIT = 1_000_000
 """Of the fuzzed pictures: 3 MB of pixels, so that a gigabyte is never explained by them."""
@@ -50,6 +51,16 @@ def image(data: bytes) -> None:
     assert pixels.ndim == 3
     assert pixels.shape[2] == 3
     assert 0 < pixels.shape[0] * pixels.shape[1] <= PIXEL_LIMIT
+
+
+def video(data: bytes) -> None:
+    """Decode a video."""
+    for frame in read_frames(data, every=0.04, pixel_limit=PIXEL_LIMIT):
+        assert frame.pixels.dtype == np.uint8
+        assert frame.pixels.ndim == 3
+        assert frame.pixels.shape[2] == 3
+        assert 0 < frame.pixels.shape[0] * frame.pixels.shape[1] <= PIXEL_LIMIT
+        assert frame.time >= 0
 
 
 def contract(data: bytes) -> None:
@@ -92,7 +103,7 @@ def rows(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (image, contract, artefact, description, rows)
+    target.__name__: target for target in (image, video, contract, artefact, description, rows)
 }
 
 
@@ -126,8 +137,10 @@ def _limit_memory() -> None:
 
 def main(target: str, *files: str) -> None:
     """Send files through a target; say before each which it is, and how it ended."""
-    import cv2  # what is loaded later would count
+    import av  # what is loaded later would count
+    import cv2
 
+    assert av.__version__
     assert cv2.__version__
     _limit_memory()
     for file in files:

@@ -12,7 +12,7 @@ from iqa_runtime.color.conversion import Conversion
 from iqa_runtime.color.tags import UNTAGGED, Channels, ColorTag, joined_profile
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.exif import exif_space
-from iqa_runtime.images.header import DAMAGED, Band, ImageHeader
+from iqa_runtime.images.header import ADVICE, DAMAGED, Band, ImageHeader
 from iqa_runtime.images.jpeg_markers import Frame, JpegFile, read_markers, with_standard_markers
 from iqa_runtime.images.opencv import decode_with_opencv
 from iqa_runtime.images.pixels import WHITE
@@ -36,6 +36,8 @@ _TURBOJPEG_SAMPLINGS = {
     (1, 2),
     (4, 1),
 }  # of the first component, the chrominances having (1, 1)
+_MAX_FOLLOWED_SCANS = 24
+"""More than twice what progressive files have; following one in Python costs far more than decoding it."""
 
 
 def inspect_jpeg(data: bytes) -> ImageHeader:
@@ -193,9 +195,13 @@ def _is_common(frame: Frame) -> bool:
 
 
 def _follow(file: JpegFile, frame: Frame) -> bytes:
-    """Check that every unit is coded, and take filling out."""
+    """Check that every unit is coded, and take filling out; refuse what would take too long."""
     from iqa_runtime.images.jpeg_coded import follow_scans
 
+    if file.scans > _MAX_FOLLOWED_SCANS:
+        raise ImageError(
+            f"a JPEG of more than {_MAX_FOLLOWED_SCANS} scans with a rare sampling or filling in its data; {ADVICE}"
+        )
     return with_standard_markers(file, follow_scans(file.segments, frame))
 
 
