@@ -6,7 +6,7 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from iqa_runtime.contract import ColorSpace, Contract, PatchPlan
 from iqa_runtime.errors import ImageError, IqaError, UsageError, one_line, starting_threads
-from iqa_runtime.images.header import Frame
+from iqa_runtime.images.header import Band, Frame
 from iqa_runtime.images.loading import LoadedImage, Source, load_with_color
 from iqa_runtime.kernels import resize
 from iqa_runtime.kernels.patches_numpy import cut
@@ -31,6 +31,9 @@ from iqa_runtime.scoring.time_limits import TimeLimit
 
 _SMALL_BYTES = 4 * 2**20
 """Of the crops of one image, as bytes of pixels: 27 crops of 224 x 224."""
+
+_MOST_ROWS = 0.75
+"""Of a picture, that are decoded without the others: leaving out fewer gains too little."""
 
 _THREADS = "iqa-decode"
 
@@ -103,8 +106,8 @@ class Subject:
     Attributes
     ----------
     image
-        uint8, RGB: the picture at the size it is judged at, a part of it with all crops, or nothing but its crops, one
-        below the other.
+        uint8, RGB: the picture at the size it is judged at; or a part of it with all crops, rows with crops one below
+        the other, or nothing but its crops.
     height, width
         Of the picture at the size it is judged at.
     positions
@@ -213,7 +216,7 @@ class Preparer:
         """How many images are still being decoded though their time is over."""
         return 0 if self._limit is None else self._limit.overdue
 
-    def load(self, source: Source, *, whole: bool = False) -> LoadedImage:
+    def load(self, source: Source, *, whole: bool = False, crops_alone: bool = False) -> LoadedImage:
         """Decode an image in the colours that the artefact wants; it is not resized yet.
 
         Parameters
@@ -222,6 +225,8 @@ class Preparer:
             As in `Scorer.score`.
         whole
             Whether it must have the size of its file, even where the artefact allows less.
+        crops_alone
+            Whether rows without a crop may be left out.
 
         Raises
         ------
@@ -233,6 +238,7 @@ class Preparer:
             pixel_limit=self._pixel_limit,
             color_space=self._color_space,
             target=None if whole else self._target,
+            bands=self._bands if crops_alone and self._resize is None else None,
             frame=self._frame,
         )
 
@@ -261,7 +267,7 @@ class Preparer:
     def _prepare(self, source: Source, reference: Source | None, crops_alone: bool) -> Prepared:
         prepared = _unprepared(source)
         try:
-            loaded = self.load(source)
+            loaded = self.load(source, crops_alone=crops_alone)
             prepared.height, prepared.width, prepared.color = loaded.height, loaded.width, loaded.color
             prepared.subject = self._subject(loaded, reference, crops_alone=crops_alone)
             if crops_alone:
@@ -287,7 +293,9 @@ class Preparer:
         self._check_baked_size(height, width)
         size = judged_size(self._resize, height, width, self._pixel_limit)
         placed = cuts = self._place(*size)
-        if self._resize is not None and size != image.shape[:2]:
+        if loaded.bands is not None:
+            cuts = _within(loaded.bands, placed)
+        elif self._resize is not None and size != image.shape[:2]:
             region = _region_of(placed, self._patch_plan.size, size) if crops_alone else (0, 0, *size)
             image = resize(image, size, self._resize.filter, region=region)
             cuts = placed - np.array(region[:2])
@@ -316,6 +324,20 @@ class Preparer:
             )
         return replace(subject, reference=reference, reference_positions=other_placed)
 
+    def _bands(self, height: int, width: int) -> list[Band] | None:
+        """Return the rows that crops are cut from; None where they hang over an edge, or most rows are wanted."""
+        try:
+            tops = np.unique(self._place(height, width)[..., 0])
+        except UsageError:
+            return None  # it is said of the image once it is loaded
+        bottoms = tops + self._patch_plan.size
+        if tops[0] < 0 or bottoms[-1] > height:
+            return None
+        begins = np.concatenate([[True], tops[1:] > bottoms[:-1]])
+        ends = np.concatenate([begins[1:], [True]])
+        bands = list(zip(tops[begins].tolist(), bottoms[ends].tolist(), strict=True))
+        return bands if sum(bottom - top for top, bottom in bands) <= _MOST_ROWS * height else None
+
     def _place(self, height: int, width: int) -> NDArray[np.int64]:
         """Return positions by item: (items, crops per item, 2)."""
         corners = positions(self._patch_plan, height, width)
@@ -333,6 +355,15 @@ class Preparer:
             baked_height, baked_width = self._contract.image_size
             baked = f"{baked_width} x {baked_height}"
             _check_equal_sizes(f"{width} x {height}", baked, "the reference in this artefact")
+
+
+def _within(bands: Sequence[Band], placed: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where crops at `placed` lie in the bands that they are in, one below the other."""
+    rows = np.array(bands, np.int64)
+    left_out = rows[:, 0] - np.concatenate([[0], np.cumsum(rows[:-1, 1] - rows[:-1, 0])])
+    cuts = placed.copy()
+    cuts[..., 0] -= left_out[np.searchsorted(rows[:, 0], placed[..., 0], side="right") - 1]
+    return cuts
 
 
 def _region_of(placed: NDArray[np.int64], side: int, size: tuple[int, int]) -> Region:
