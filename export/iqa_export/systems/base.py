@@ -182,7 +182,7 @@ class System(ABC):
         return self.resize.size if self.resize is not None and isinstance(self.resize.size, tuple) else OWN_SIZE
 
     def crop_input(self, name: str, crops: int | None = None) -> TensorInput:
-        """Describe an input of crops or whole pictures; `crops`, where given, is how many one item stacks, be it one."""
+        """Describe an input of pixels; `crops`, where given, is the number stacked in one item, be it one."""
         count = self.crops_per_item if crops is None else crops
         stacked = crops is not None or self.crops_per_item > 1
         return TensorInput(

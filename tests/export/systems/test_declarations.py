@@ -6,7 +6,7 @@ import pytest
 
 from iqa_export.systems.declarations import contract_faults, faults
 from iqa_runtime.contract import MapOutput, PatchPlan, Resize
-from tests.fakes.small_system import Small
+from small_system import Small
 
 
 class OwnSize(Small):
