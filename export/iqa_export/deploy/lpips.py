@@ -27,9 +27,9 @@ class DeployLpips(nn.Module):
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """Return the distance, (B,), of normalised pictures, (B, 3, H, W)."""
         both = torch.cat((image, reference))
-        distances = []
+        distances: list[Tensor] = []
         for stage, linear in zip(self.network.trunk.stages, self.network.linear, strict=True):
             both = stage(both)
             own, other = unit(both).chunk(2)
             distances.append(linear((own - other) ** 2).mean((1, 2, 3)))
-        return sum(distances[1:], start=distances[0])
+        return torch.stack(distances).sum(0)

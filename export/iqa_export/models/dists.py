@@ -66,7 +66,7 @@ class Dists(nn.Module):
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """Return the distance, (B,): one minus equation 7."""
         total = self.alpha.sum() + self.beta.sum()
-        alphas, betas = ((weights / total).split(CHANNELS, 1) for weights in (self.alpha, self.beta))
+        alphas, betas = (torch.split(weights / total, list(CHANNELS), 1) for weights in (self.alpha, self.beta))
         similarity = image.new_zeros(len(image))
         for own, other, alpha, beta in zip(self.stages(image), self.stages(reference), alphas, betas, strict=True):
             mean, reference_mean = own.mean((2, 3), keepdim=True), other.mean((2, 3), keepdim=True)

@@ -34,11 +34,10 @@ class Lpips(nn.Module):
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """Return the distance, (B,), of pictures normalised as ImageNet's, (B, 3, H, W): equation 1 of the paper."""
-        distances = []
+        distance = image.new_zeros(len(image))
         for own, other, linear in zip(self.trunk(image), self.trunk(reference), self.linear, strict=True):
-            difference = (unit(own) - unit(other)) ** 2
-            distances.append(linear(difference).mean((1, 2, 3)))
-        return sum(distances[1:], start=distances[0])
+            distance = distance + linear((unit(own) - unit(other)) ** 2).mean((1, 2, 3))
+        return distance
 
 
 def unit(features: Tensor) -> Tensor:

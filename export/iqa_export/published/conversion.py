@@ -123,7 +123,8 @@ def _serialised(published: Published, convolutions: Any, others: Mapping[str, Te
 
 def _convolutions(network: nn.Module, key_map: KeyMap, arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, Tensor]:
     """Give the convolutions of a trunk, in their order, what Flax calls ``Conv_0`` and on."""
-    names = [name for name, module in network.trunk.named_modules(prefix="trunk") if isinstance(module, nn.Conv2d)]
+    trunk = network.get_submodule("trunk")
+    names = [name for name, module in trunk.named_modules(prefix="trunk") if isinstance(module, nn.Conv2d)]
     entries = {}
     for index, name in enumerate(names):
         kernel, bias = (torch.from_numpy(np.array(arrays[f"Conv_{index}"][part])) for part in ("kernel", "bias"))
