@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from iqa_export.deploy.pairs import halves, stacked
 from iqa_export.models.dists import STABILISER, Dists
 
 
@@ -39,10 +40,10 @@ class DeployDists(nn.Module):
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """Return the distance, (B,), of pictures in 0..1, (B, 3, H, W)."""
         textures, structures = [], []
-        for both in self.network.stages(torch.cat((image, reference))):
+        for both in self.network.stages(stacked(image, reference)):
             means = both.mean((2, 3), keepdim=True)
-            own, other = (both - means).chunk(2)
-            mean, reference_mean = means.flatten(1).chunk(2)
+            own, other = halves(both - means)
+            mean, reference_mean = halves(means.flatten(1))
             variances = own.square().mean((2, 3)) + other.square().mean((2, 3))
             covariance = (own * other).mean((2, 3))
             textures.append(_ratio(mean * reference_mean, mean.square() + reference_mean.square()))

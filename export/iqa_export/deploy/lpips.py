@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from iqa_export.deploy.pairs import halves, stacked
 from iqa_export.models.lpips import Lpips, unit
 
 
@@ -26,10 +27,10 @@ class DeployLpips(nn.Module):
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """Return the distance, (B,), of normalised pictures, (B, 3, H, W)."""
-        both = torch.cat((image, reference))
+        both = stacked(image, reference)
         distances: list[Tensor] = []
         for stage, linear in zip(self.network.trunk.stages, self.network.linear, strict=True):
             both = stage(both)
-            own, other = unit(both).chunk(2)
+            own, other = halves(unit(both))
             distances.append(linear((own - other) ** 2).mean((1, 2, 3)))
         return torch.stack(distances).sum(0)

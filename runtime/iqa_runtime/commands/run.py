@@ -72,7 +72,7 @@ def _show_version(wanted: bool) -> None:
 @with_groups
 def run(
     artefact: Annotated[
-        str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or edge: the bundled model.")
+        str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or a bundled model: edge or lpips.")
     ],
     backend: BackendOptions,
     inputs: Annotated[
