@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from speed import edge, growth, jobs, networks, patches, products
+from speed import edge, growth, jobs, lpips, networks, patches, products
 from speed.document import SAME_SCORE, Case, Section
 from speed.photographs import LONG_SIDES, link_photographs, make_photographs
 from speed.turns import Contender, Limits, Outcome, prepare, take_turns
@@ -263,6 +263,26 @@ def measure_edge(settings: Settings) -> Section:
     return section
 
 
+def measure_lpips(settings: Settings) -> Section:
+    section = Section(
+        title="LPIPS",
+        text=f"{len(lpips.PAIRS)} pairs of a third of a megapixel from files to distances, float32, {settings.threads} "
+        "threads for everyone, networks loaded; then one pair from nothing. MB installed are those of the packages and "
+        "all they need, with the CPU build of PyTorch and without torchvision, which the rival wants too.",
+    )
+    settings.say("lpips: pairs")
+    limits = Limits(rounds=settings.rounds, turn=0.0, load=120, budget=120 if settings.thorough else 40)
+    pairs = _case("Pairs", lpips.contenders(settings.threads), limits, tolerance=lpips.SAME_DISTANCE)
+    settings.say("lpips: starts")
+    starts = _case("One pair from nothing", lpips.start_ups(settings.threads), limits)
+    section.cases += [pairs, starts]
+    for name, case in (("pairs", pairs), ("one pair from nothing", starts)):
+        _note(section, f"LPIPS, {name}: speed, x PyPI lpips", _median(case, lpips.RIVAL), _median(case, lpips.OURS))
+    sizes = [_outcome(pairs, name).facts.get(lpips.SIZE) for name in (lpips.OURS, lpips.RIVAL)]
+    _note(section, "LPIPS: installed size, x PyPI lpips", *sizes)
+    return section
+
+
 def measure_growth(settings: Settings) -> Section:
     section = Section(
         title="Growth",
@@ -335,6 +355,7 @@ SECTIONS: dict[str, Callable[[Settings], Section]] = {
     "model": measure_networks,
     "job": measure_jobs,
     "edge": measure_edge,
+    "lpips": measure_lpips,
     "growth": measure_growth,
 }
 

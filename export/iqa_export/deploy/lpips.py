@@ -5,6 +5,8 @@ The weights of a convolution are read once for the two, and feature maps go as s
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor, nn
 
@@ -28,9 +30,9 @@ class DeployLpips(nn.Module):
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """Return the distance, (B,), of normalised pictures, (B, 3, H, W)."""
         both = stacked(image, reference)
-        distances: list[Tensor] = []
+        distances = []
         for stage, linear in zip(self.network.trunk.stages, self.network.linear, strict=True):
             both = stage(both)
             own, other = halves(unit(both))
             distances.append(linear((own - other) ** 2).mean((1, 2, 3)))
-        return torch.stack(distances).sum(0)
+        return reduce(torch.add, distances)
