@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ class Report:
         for heading in ("file", "MB", "GMAC per item", "as written"):
             files.add_column(heading, justify="left" if heading == "file" else "right")
         for index, graph in enumerate(self.graphs):
-            as_written = f"{self.gmac_as_written:.1f}" if index == 0 else ""
+            as_written = f"{self.gmac_as_written:.1f}" if index == 0 and not math.isnan(self.gmac_as_written) else ""
             gmac = "not counted" if graph.gmac is None else f"{graph.gmac:.1f}"
             files.add_row(Text(graph.file), f"{graph.bytes / 1e6:.1f}", gmac, as_written)
         console.print(files)
@@ -115,4 +116,7 @@ class Report:
         low, high = self.scores
         ends = ("open" if end is None else f"{end:g}" for end in (contract.score.low, contract.score.high))
         console.print(f"photographs and noise score {low:.4g} to {high:.4g}, in a range of {' to '.join(ends)}")
-        console.print(f"one item is {crops} crop{'s' if crops != 1 else ''}; {self.seconds:.0f} s")
+        item = f"{crops} crop{'s' if crops != 1 else ''}"
+        if contract.patch_plan.kind == "whole":
+            item = "a whole picture"
+        console.print(f"one item is {item}; {self.seconds:.0f} s")
