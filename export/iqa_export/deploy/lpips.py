@@ -35,4 +35,5 @@ class DeployLpips(nn.Module):
             both = stage(both)
             own, other = halves(unit(both))
             distances.append(linear((own - other) ** 2).mean((1, 2, 3)))
-        return reduce(torch.add, distances)
+        total: Tensor = reduce(torch.add, distances)
+        return total
