@@ -336,11 +336,10 @@ def _writer(job: _Job, title: str) -> AbstractContextManager[RowWriter]:
 def _title(scorer: Scorer) -> str:
     contract = scorer.contract
     untrained = "" if contract.weights.trained else " - UNTRAINED"
-    crops = f"crops {format_patch_plan(scorer.patch_plan)} of pictures"
-    pictures = "whole pictures" if scorer.patch_plan.kind == "whole" else crops
-    if scorer.resize is not None:
-        pictures += f" resized to {format_resize(scorer.resize)}"
-    what = f"{contract.model} {contract.variant} {contract.task}, {pictures.removesuffix(' of pictures')}"
+    resized = "" if scorer.resize is None else f"resized to {format_resize(scorer.resize)}, "
+    plan = format_patch_plan(scorer.patch_plan)
+    items = "whole pictures" if plan == "whole" else f"crops {plan}"
+    what = f"{contract.model} {contract.variant} {contract.task}, {resized}{items}"
     return f"{what}; {contract.score}{untrained}"
 
 
