@@ -15,7 +15,7 @@ SCHEMA_VERSION = 2
 METADATA_KEY = "iqa.contract"
 
 Task = Literal["nr", "fr", "nar"]
-Pooling = Literal["mean", "median", "minimum", "maximum"]
+Pooling = Literal["mean", "median", "min", "max", "p05"]
 Range = tuple[float | None, float | None]
 """Least and largest score; None where there is no end."""
 ColorSpace = Literal["sRGB", "stored"]
@@ -297,7 +297,8 @@ class Contract:
         10^9 multiply-accumulates in the matrix products and convolutions of the graph for one item of the batch; the
         encoder of a cached reference is not in it. None where nobody counted them.
     inputs, patch_plan, pooling
-        How crops are made and how their scores become one: their mean, median, least or largest.
+        How crops are made and how their scores become one: their mean, median, least, largest, or 5th
+        percentile (``p05``).
     score, maps, extras
         The outputs.
     faithful
