@@ -188,7 +188,7 @@ def test_state_that_does_not_fit_is_refused(name, value, message):
         (
             "net-00002-of-00003.safetensors",
             lambda value: value if value.ndim == 2 else None,
-            r"one of 3 parts; load all parts, put their entries into one dict",
+            r"one of 3 parts; give the index beside them",
         ),
     ],
 )
