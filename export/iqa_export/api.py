@@ -14,6 +14,7 @@ from iqa_runtime.contract import PatchPlan, Resize, Task
 from iqa_runtime.errors import UsageError, needing
 
 if TYPE_CHECKING:
+    from iqa_export.adopting import ForeignGraph
     from iqa_export.report import Report
     from iqa_export.systems import System
     from iqa_runtime.artefacts.engine_file import EngineFile
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
 
 def export(
-    model: str,
+    model: str | None = None,
     *,
+    module: str | None = None,
+    contract: str | os.PathLike[str] | None = None,
+    adopt: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
     weights_key: str | None = None,
     variant: str | None = None,
@@ -43,7 +47,16 @@ def export(
     Parameters
     ----------
     model
-        A system: ``yoto``, ``cvrkd``, ``dri``, ``mfe``, or one that another package registers.
+        A system: ``yoto``, ``cvrkd``, ``dri``, ``mfe``, or one that another package registers. None for a network of
+        one's own, which `module` and `contract` tell.
+    module
+        ``package.module:factory``: what builds the network, a function or class in a module that is installed or lies
+        in the current folder. It is imported, and so its code runs.
+    contract
+        The contract file (TOML) that says what the network eats and what its score means.
+    adopt
+        An ONNX file that another exporter wrote, to become the artefact with this contract. Parity is that with the
+        network, where `module` and `weights` tell it, and else with the file itself.
     weights
         Checkpoint (``.pth`` or ``.safetensors``), or ``random:SEED`` for an untrained network; None for weights that
         come with the package, where the variant has some.
@@ -104,23 +117,35 @@ def export(
     with needing("the exporter", extras="cpu,export"):
         from iqa_export import exporting
         from iqa_export.onnx_export import OPSET, check_opset
-        from iqa_export.systems import GraphChoice, blamed, find_system
+        from iqa_export.systems import GraphChoice, blamed
         from iqa_export.weights import choose_variant, load_checkpoint
     from iqa_runtime.scoring.patch_plans import parse_patch_plan
     from iqa_runtime.scoring.resizing import given_resize
 
-    texts = {"weights_key": weights_key, "variant": variant, "task": task, "segment": segment}
-    check_given("model", model)
-    for name, text in ({"model": model} | texts).items():
+    texts = {
+        "model": model,
+        "module": module,
+        "weights_key": weights_key,
+        "variant": variant,
+        "task": task,
+        "segment": segment,
+    }
+    for name, text in texts.items():
         check_type(name, text, "text", str)
-    for name, path in {"weights": weights, "output": output, "reference_image": reference_image}.items():
+    for name, path in {
+        "contract": contract,
+        "adopt": adopt,
+        "weights": weights,
+        "output": output,
+        "reference_image": reference_image,
+    }.items():
         check_path(name, path)
     switches = {"cache_reference": cache_reference, "maps": maps, "restored": restored}
     for name, switch in (switches | {"distortion_feature": distortion_feature}).items():
         check_type(name, switch, "True or False", bool)
     check_type("crops", crops, "a PatchPlan or its text", str, PatchPlan)
     check_type("resize", resize, "a Resize or its text", str, Resize)
-    system = find_system(model)
+    system, graph = _system(model, module, contract, adopt)
     with blamed(system):
         if task is not None and task not in get_args(Task):
             raise UsageError(f"``task={task}``: there is {', '.join(get_args(Task))}")
@@ -129,17 +154,28 @@ def export(
         opset = check_opset(OPSET if opset is None else opset)
         if weights is None and weights_key is not None:
             raise UsageError(f"``weights_key={weights_key}``: it tells what to take from ``weights``; give them")
-        if weights is None:
-            variant, weights = _bundled(system, variant)
-        checkpoint = load_checkpoint(system, os.fspath(weights), variant, weights_key=weights_key)
+        if graph is not None and module is None:
+            if weights is not None:
+                raise UsageError(
+                    "``weights``: ``adopt`` has its own; leave them out, or give ``module`` for parity with PyTorch"
+                )
+            checkpoint = graph.checkpoint()
+        else:
+            if weights is None:
+                variant, weights = _bundled(system, variant)
+            checkpoint = load_checkpoint(system, os.fspath(weights), variant, weights_key=weights_key)
         chosen = variant or choose_variant(system, checkpoint.entries.keys(), task)
-        extras = {"restored": restored, "distortion_feature": distortion_feature}
+        wanted = {"restored": restored, "distortion_feature": distortion_feature}
+        extras = tuple(name for name, is_wanted in wanted.items() if is_wanted)
+        if contract is not None:  # it lists what there is, and says it all
+            maps = maps or bool(system.map_outputs)
+            extras = tuple(dict.fromkeys([*(output.name for output in system.extra_outputs), *extras]))
         choice = GraphChoice(
             variant=chosen,
             task=system.tasks[chosen][0] if task is None else task,
             segment=segment,
             maps=maps,
-            extras=tuple(name for name, wanted in extras.items() if wanted),
+            extras=extras,
         )
         target = Path() if output is None else Path(output)
         if target.is_dir():
@@ -156,10 +192,42 @@ def export(
             cache_reference=cache_reference,
             reference_image=None if reference_image is None else Path(reference_image),
             opset=opset,
+            adopted=graph,
         )
         if not checkpoint.trained:
             warnings.warn(f"untrained: {checkpoint.file} are random weights; scores will mean nothing", stacklevel=2)
         return exporting.export(request)
+
+
+def _system(
+    model: str | None,
+    module: str | None,
+    contract: str | os.PathLike[str] | None,
+    adopt: str | os.PathLike[str] | None,
+) -> tuple[System, ForeignGraph | None]:
+    """Return the system of a name, or the one that a contract file makes of a module or a graph; also this."""
+    from iqa_export.adopting import ForeignGraph
+    from iqa_export.factories import Factory
+    from iqa_export.systems import find_system
+    from iqa_export.systems.contract_file import read_contract_file
+    from iqa_export.systems.described import described_system
+
+    own = {"module": module, "adopt": adopt, "contract": contract}
+    given = [f"``{name}``" for name, value in own.items() if value is not None]
+    if model is not None:
+        if given:
+            raise UsageError(f"``model={model}``: a system says itself what {' and '.join(given)} would; leave one out")
+        return find_system(model), None
+    if contract is None or (module is None and adopt is None):
+        raise UsageError(
+            f"{' and '.join(given) or '``model``'} {'alone' if given else 'is missing'}: give ``model``, the name of a "
+            "system; or ``contract``, the file that says what a score means, with ``module``, what builds a network of "
+            "your own, or ``adopt``, its ONNX file"
+        )
+    description = read_contract_file(Path(contract))
+    graph = None if adopt is None else ForeignGraph(Path(adopt), description)
+    source = graph if module is None else Factory(module, description.network)
+    return described_system(Path(contract), description, source), graph
 
 
 def _bundled(system: System, variant: str | None) -> tuple[str, Path]:

@@ -21,6 +21,7 @@ from iqa_calibration.graphs import finishing
 from iqa_calibration.graphs.reading_back import check_scores, check_signature
 from iqa_calibration.graphs.runner import Runner
 from iqa_calibration.graphs.structure import opset_of
+from iqa_export.adopting import ForeignGraph
 from iqa_export.checkpoints import Checkpoint, load_into
 from iqa_export.onnx_export import OPSET, to_onnx
 from iqa_export.outputs import ExportError, check_built, check_outputs
@@ -73,6 +74,8 @@ class Request:
         Make the features of this photograph constants of the artefact.
     opset
         ONNX operator set.
+    adopted
+        A graph that is there already, in the place of the one that PyTorch's exporter would write.
     """
 
     system: System
@@ -84,6 +87,12 @@ class Request:
     cache_reference: bool = False
     reference_image: Path | None = None
     opset: int = OPSET
+    adopted: ForeignGraph | None = None
+
+    @property
+    def is_own_oracle(self) -> bool:
+        """Whether an adopted graph can only be compared with itself as it came."""
+        return self.adopted is not None and getattr(self.system, "source", None) is self.adopted
 
 
 def export(request: Request) -> Report:
@@ -216,7 +225,10 @@ def _write_artefact(request: Request, module: nn.Module, contract: Contract, pat
         )
     spec = GraphSpec.of_artefact(contract)
     check_outputs(module, spec)
-    model = to_onnx(module, contract.inputs, spec.output_names, opset=request.opset)
+    if request.adopted is None:
+        model = to_onnx(module, contract.inputs, spec.output_names, opset=request.opset)
+    else:
+        model = request.adopted.adopted(contract.inputs, spec, opset=request.opset)
     macs = finishing.count_macs(model)
     contract = replace(contract, opset=opset_of(model), gmac=macs / 1e9 if macs else None)
     contract = finishing.embed_contract(model, contract)
@@ -236,7 +248,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
         opset=request.opset,
         inputs=inputs,
         patch_plan=request.patch_plan,
-        pooling="mean",
+        pooling=system.pooling,
         score=system.score_of(choice.variant),
         maps=system.maps_of(choice.variant) if choice.maps else (),
         extras=tuple(output for output in system.extra_outputs if output.name in choice.extras),
@@ -246,7 +258,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
             sha256=checkpoint.sha256,
             trained=checkpoint.trained,
             licence=_licence(request) if checkpoint.trained else "none",
-            trained_on=_stated(checkpoint, "trained_on", "not stated in the checkpoint")
+            trained_on=_stated(checkpoint, "trained_on", system.trained_on or "not stated in the checkpoint")
             if checkpoint.trained
             else "nothing: random weights",
             entry=checkpoint.entry,
@@ -258,7 +270,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
 
 def _licence(request: Request) -> str:
     unstated = f"that of the checkpoint; {request.system.title}'s code: {request.system.licence}"
-    return _stated(request.checkpoint, "licence", unstated)
+    return _stated(request.checkpoint, "licence", request.system.weights_licence or unstated)
 
 
 def _stated(checkpoint: Checkpoint, key: str, unstated: str) -> str:
@@ -295,7 +307,8 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
         scores=(float(observed.min()), float(observed.max())),
         ignored=request.checkpoint.ignored,
         graphs=tuple(GraphReport.of_file(path, macs) for path, macs in _sizes(written)),
-        gmac_as_written=oracle.gmac * samples.crops_per_item,
+        gmac_as_written=None if request.is_own_oracle else oracle.gmac * samples.crops_per_item,
+        oracle="the graph as it came" if request.is_own_oracle else "PyTorch",
         parity=explain_batches(rows),
         seconds=time.perf_counter() - started,
     )

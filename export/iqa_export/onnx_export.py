@@ -33,7 +33,7 @@ _FLOATS = (torch.float32, torch.float64, torch.float16)
 _WITHOUT_EFFECT = (0.0, 1.0)
 """What ONNX Runtime's optimiser compares a number with, rounded to float32, whatever its type."""
 _MAX_BATCH = 1024
-_MOST_BYTES = 2**31 - 2**24
+MOST_BYTES = 2**31 - 2**24
 """Of weights in one ONNX file, which protobuf limits to two gigabytes; some are left to the graph itself."""
 
 
@@ -68,6 +68,18 @@ def to_onnx(
         bfloat16, or in float64 with numbers that float32 has not, or returns something else.
     """
     model: ModelProto = to_program(module, inputs, outputs, opset=opset).model_proto
+    simplify(model)
+    return model
+
+
+def simplify(model: ModelProto) -> None:
+    """Take out of an exported graph, in place, what it computes in vain, and what it tells of its sources.
+
+    Raises
+    ------
+    ExportError
+        If ONNX Runtime would compute something else than the graph says.
+    """
     fold(model)
     fold_batch_normalization(model)
     fold(model)
@@ -75,7 +87,6 @@ def to_onnx(
     strip_sources(model)
     model.producer_name = "iqa-deploy"
     model.producer_version = ""
-    return model
 
 
 def to_program(
@@ -87,7 +98,7 @@ def to_program(
     examples = tuple(torch.zeros(_EXAMPLE_BATCH, *(int(size) for size in tensor.shape[1:])) for tensor in inputs)
     batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
     size = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
-    if size > _MOST_BYTES:
+    if size > MOST_BYTES:
         raise ExportError(
             f"the weights take {size / 1e9:.1f} GB, and an ONNX file holds 2 GB at most; export a smaller variant"
         )

@@ -18,6 +18,24 @@ class NetworkOptions:
     PANEL: ClassVar[str] = "Network"
 
     model: Annotated[str | None, typer.Option(metavar="NAME", help="System to export; --list shows all.")] = None
+    module: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FACTORY",
+            help="What builds a network of your own, such as package.module:create; its code runs. Goes with "
+            "--contract.",
+        ),
+    ] = None
+    contract: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What your network eats and what its score means (TOML); see --new-contract."
+        ),
+    ] = None
+    adopt: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="An ONNX file of another exporter, to get the contract of --contract."),
+    ] = None
     variant: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its variant. Default: told by the weights, or by the task.")
     ] = None

@@ -9,12 +9,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from iqa_export.checkpoints import KeyMap
-from iqa_runtime.contract import ExtraOutput, MapOutput, PatchPlan, Resize, ScoreOutput, Task, TensorInput
+from iqa_runtime.contract import (
+    ColorSpace,
+    ExtraOutput,
+    MapOutput,
+    PatchPlan,
+    Pooling,
+    Resize,
+    ScoreOutput,
+    Task,
+    TensorInput,
+)
 from iqa_runtime.errors import UsageError
 
 UNIT_SCORE = ScoreOutput(
@@ -63,15 +73,19 @@ class System(ABC):
         How close our network is to the authors', in a phrase; `faithful_of` tells variants apart.
     weights_source
         Which checkpoint file to get, and where.
+    weights_licence, trained_on
+        Of the weights, for checkpoints that don't say it; None where that cannot be said.
     tasks
         Tasks of each variant, the default first; the variants' order is that of preference.
     segments
         What ``--segment`` may be in tasks with a reference; empty for systems without segment embedding.
+    color, color_space
+        Order of the channels; what pixels mean to the network, as in `iqa_runtime.contract.TensorInput`.
     mean, std
-        Input normalisation, RGB, on x / 255.
+        Input normalisation in the order of `color`, on x / 255.
     crop, crops_per_item
         Side of a crop in pixels; how many make one item of the batch.
-    patch_plan, score, map_outputs, extra_outputs
+    patch_plan, pooling, score, map_outputs, extra_outputs
         The contract's parts; `score_of` and `maps_of` tell variants apart.
     feature_shape
         Shape of ``reference_features`` without the batch; None for systems without a reference. `features_of` tells
@@ -87,18 +101,28 @@ class System(ABC):
     licence: ClassVar[str]
     faithful: ClassVar[str]
     weights_source: ClassVar[str]
+    weights_licence: ClassVar[str | None] = None
+    trained_on: ClassVar[str | None] = None
     tasks: ClassVar[dict[str, tuple[Task, ...]]]
     segments: ClassVar[tuple[str, ...]] = ()
+    color: ClassVar[Literal["RGB", "BGR"]] = "RGB"
+    color_space: ClassVar[ColorSpace] = "sRGB"
     mean: ClassVar[tuple[float, float, float]]
     std: ClassVar[tuple[float, float, float]]
     crop: ClassVar[int]
     crops_per_item: ClassVar[int] = 1
     patch_plan: ClassVar[PatchPlan]
+    pooling: ClassVar[Pooling] = "mean"
     score: ClassVar[ScoreOutput]
     map_outputs: ClassVar[tuple[MapOutput, ...]] = ()
     extra_outputs: ClassVar[tuple[ExtraOutput, ...]] = ()
     feature_shape: ClassVar[tuple[int, ...] | None] = None
     bundled: ClassVar[dict[str, Path]] = {}
+
+    @property
+    def origin(self) -> str:
+        """Whose code the network is, for messages about what that code raises."""
+        return f"``model={self.name}``: the package of {type(self).__module__}.{type(self).__qualname__}"
 
     @abstractmethod
     def build(self, variant: str) -> nn.Module:
@@ -174,9 +198,10 @@ class System(ABC):
             name=name,
             shape=("batch", *((count,) if stacked else ()), 3, self.crop, self.crop),
             layout="NPCHW" if stacked else "NCHW",
-            color="RGB",
+            color=self.color,
             mean=self.mean,
             std=self.std,
+            color_space=self.color_space,
         )
 
     def feature_input(self, variant: str) -> TensorInput:

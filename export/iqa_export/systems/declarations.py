@@ -9,10 +9,11 @@ from typing import Any, get_args
 
 import msgspec
 
-from iqa_export.systems.base import System
-from iqa_runtime.artefacts.contract_rules import complaints
+from iqa_export.systems.base import GraphChoice, System
+from iqa_runtime.artefacts.contract_rules import Complaint, complaints
 from iqa_runtime.contract import Contract, ExtraOutput, MapOutput, PatchPlan, ScoreOutput, Task, Weights
 from iqa_runtime.errors import one_line
+from iqa_runtime.scoring.resizing import with_resize
 
 _TEXTS = ("title", "paper", "code", "licence", "faithful", "weights_source")
 _TYPES: dict[str, type] = {"crop": int, "crops_per_item": int, "patch_plan": PatchPlan, "score": ScoreOutput}
@@ -55,6 +56,11 @@ def faults(system: System) -> Iterator[str]:
 
 def contract_faults(system: System) -> Iterator[str]:
     """Yield why declarations that are sound by themselves make no contract together."""
+    yield from (f"{where.removeprefix('$.')}: {what}" for where, what in contract_complaints(system))
+
+
+def contract_complaints(system: System) -> Iterator[Complaint]:
+    """Yield the same with the places in a contract."""
     for variant in system.tasks:
         contract = Contract(
             model=system.name,
@@ -66,7 +72,7 @@ def contract_faults(system: System) -> Iterator[str]:
             opset=1,
             inputs=(system.crop_input("image"),),
             patch_plan=system.patch_plan,
-            pooling="mean",
+            pooling=system.pooling,
             score=system.score_of(variant),
             maps=system.maps_of(variant),
             extras=system.extra_outputs,
@@ -74,7 +80,8 @@ def contract_faults(system: System) -> Iterator[str]:
             weights=Weights(file="w", sha256="", trained=False, licence="", trained_on=""),
             exporter="",
         )
-        yield from (f"{where.removeprefix('$.')}: {what}" for where, what in complaints(contract))
+        resize = system.resize_of(GraphChoice(variant=variant, task=system.tasks[variant][0]))
+        yield from complaints(with_resize(contract, resize))
 
 
 def _about_outputs(system: System) -> Iterator[str]:
