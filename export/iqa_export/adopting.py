@@ -26,7 +26,7 @@ from iqa_export.onnx_export import MOST_BYTES, simplify
 from iqa_export.systems.contract_file import ContractFile, ExtraTable, HeadTable, MapTable, Output, ScoreTable
 from iqa_runtime.backends import GraphSpec
 from iqa_runtime.contract import METADATA_KEY, FileDigest, TensorInput
-from iqa_runtime.errors import ArtefactError, FileError, UsageError, first_line, one_line
+from iqa_runtime.errors import ArtefactError, FileError, UsageError, first_line
 
 Table = TypeVar("Table", ScoreTable, MapTable, ExtraTable)
 
@@ -34,6 +34,7 @@ _PREFIX = "adopted/"
 """Of every name in the graph, so that none is one of ours."""
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
 _HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_RANK_WITH_CHANNEL = 4
 _SEED, _ITEMS = 0, 3
 _ROUNDING = 1e-4
 """Share of the largest value by which an item may differ in a batch: what parity allows."""
@@ -128,13 +129,23 @@ class ForeignGraph:
             value = f"{_PREFIX}{output}"
             if tensor.name == spec.outputs[0].name and isinstance(description.head, HeadTable):
                 value = _add_mean(model, value, description.head)
-            sizes = [-1, *tensor.item_shape]
-            graph.initializer.append(numpy_helper.from_array(np.array(sizes, np.int64), f"{tensor.name}.shape"))
-            graph.node.append(helper.make_node("Reshape", [value, f"{tensor.name}.shape"], [tensor.name]))
+            if tensor.is_fixed:
+                operator, numbers = "Reshape", [-1, *tensor.item_shape]
+            else:  # a map of a picture's own size, mostly with an axis of its one channel
+                operator, numbers = "Squeeze", [1] if _rank(model, value) == _RANK_WITH_CHANNEL else []
+            constants = [numpy_helper.from_array(np.array(numbers, np.int64), f"{tensor.name}.shape")]
+            graph.initializer.extend(constants if numbers else [])
+            names = [value, *(constant.name for constant in constants if numbers)]
+            graph.node.append(helper.make_node(operator if numbers else "Identity", names, [tensor.name]))
             graph.output.append(_info(tensor.name, ("batch", *tensor.item_shape)))
 
     def _check_batches(self, model: ModelProto, tensors: Sequence[TensorInput]) -> None:
-        """Hold a batch to its items, one by one: the graph was perhaps traced for one of them."""
+        """Hold a batch to its items, one by one: the graph was perhaps traced for one of them.
+
+        Of pictures at their own size there is one a run.
+        """
+        if any(isinstance(size, str) for tensor in tensors for size in tensor.shape[1:]):
+            return
         random = np.random.RandomState(_SEED)
         feeds = {
             tensor.name: random.standard_normal((_ITEMS, *map(int, tensor.shape[1:]))).astype(np.float32)
@@ -145,9 +156,7 @@ class ForeignGraph:
         try:
             together = runner.run(feeds)
         except ArtefactError as error:
-            raise ArtefactError(
-                f"{self.path}: takes one item at a time ({one_line(error)}); {_DYNAMIC_BATCH}"
-            ) from error
+            raise ArtefactError(f"{self.path}: takes one item at a time; {_DYNAMIC_BATCH}") from error
         for name, values in together.items():
             expected = np.concatenate([values[name] for values in alone])
             if values.shape != expected.shape or not np.allclose(
@@ -322,6 +331,12 @@ def _add_mean(model: ModelProto, value: str, head: HeadTable) -> str:
     graph.node.append(helper.make_node("Mul", [value, "head.grades"], ["head.weighted"]))
     graph.node.append(helper.make_node("ReduceSum", ["head.weighted", "head.axes"], ["head.mean"], keepdims=0))
     return "head.mean"
+
+
+def _rank(model: ModelProto, name: str) -> int | None:
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    known = {entry.name: entry.type.tensor_type.shape for entry in graph.value_info}
+    return len(known[name].dim) if name in known else None
 
 
 def _info(name: str, shape: Sequence[Any]) -> ValueInfoProto:

@@ -65,19 +65,21 @@ class Scorer:
         At most `MAX_THREADS`.
     batch_size
         Items handed to the backend at a time, gathered across images; None for as many as it works on at once. At most
-        `MAX_BATCH_SIZE`.
+        `MAX_BATCH_SIZE`. Whole pictures at their own size are handed over one at a time, whatever it is.
     crops
         Patch plan instead of the contract's: a `PatchPlan`, or its text as in
         `iqa_runtime.scoring.patch_plans.parse_patch_plan`.
     resize
-        How pictures and references are resized before crops are cut, instead of the contract's way: a `Resize`, or its
-        text as in `iqa_runtime.scoring.resizing.parse_resize`, where ``none`` leaves them as they are.
+        How pictures and references are resized before crops are cut or they are taken whole, instead of the contract's
+        way: a `Resize`, or its text as in `iqa_runtime.scoring.resizing.parse_resize`, where ``none`` leaves them as
+        they are. What takes whole pictures of a fixed size takes another filter alone.
     maps
         Whether results have a quality map.
     restored
         Whether results have the restored image.
     pixel_limit
-        Most pixels an image may have; checked before decoding.
+        Most pixels an image may have; checked before decoding. Of whole pictures at their own size, the model works on
+        so many pixels at once, over all threads.
     frame
         ``first``: of files of several images, such as animations, the first is scored. None: they are errors.
     timeout
@@ -179,6 +181,8 @@ class Scorer:
             spec = GraphSpec.of_reference_encoder(self._contract)
             self._encoder = choice.create(artefact.encoder, spec, threads=self._threads)
         self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
+        if self._contract.has_own_size:
+            self._batch_size = 1
         self._resize = choose_resize(self._contract, resize)
         resized = with_resize(self._contract, self._resize)
         self._preparer = Preparer(resized, self._patch_plan, pixel_limit=pixel_limit, timeout=timeout, frame=frame)
@@ -187,6 +191,7 @@ class Scorer:
             self._backend,
             self._encoder,
             batch_size=self._batch_size,
+            pixel_limit=pixel_limit,
             artefact=self.artefact_key,
             maps=maps,
             restored=restored,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from iqa_export.checkpoints import KeyMap
 from iqa_runtime.contract import (
+    OWN_SIZE,
     ColorSpace,
     ExtraOutput,
     MapOutput,
@@ -82,11 +83,15 @@ class System(ABC):
     color, color_space
         Order of the channels; what pixels mean to the network, as in `iqa_runtime.contract.TensorInput`.
     mean, std
-        Input normalisation in the order of `color`, on x / 255.
+        Input normalisation on x / 255, in the order of `color`: 0 and 1/255 give 0 to 255, 0.5 and 0.5 give -1 to 1.
     crop, crops_per_item
-        Side of a crop in pixels; how many make one item of the batch.
+        Side of a crop in pixels, 0 for whole pictures; how many make one item of the batch.
     patch_plan, pooling, score, map_outputs, extra_outputs
-        The contract's parts; `score_of` and `maps_of` tell variants apart.
+        The contract's parts; `score_of` and `maps_of` tell variants apart. ``PatchPlan(kind="whole")`` takes pictures
+        as they are: at the size that `resize` makes of them where that is ``exact``, else at their own.
+    resize
+        How pictures, references too, are resized before crops are cut or they are taken whole, unless one asks for
+        another size; None if they stay as they are. `resize_of` tells variants and tasks apart.
     feature_shape
         Shape of ``reference_features`` without the batch; None for systems without a reference. `features_of` tells
         variants apart.
@@ -109,10 +114,11 @@ class System(ABC):
     color_space: ClassVar[ColorSpace] = "sRGB"
     mean: ClassVar[tuple[float, float, float]]
     std: ClassVar[tuple[float, float, float]]
-    crop: ClassVar[int]
+    crop: ClassVar[int] = 0
     crops_per_item: ClassVar[int] = 1
     patch_plan: ClassVar[PatchPlan]
     pooling: ClassVar[Pooling] = "mean"
+    resize: ClassVar[Resize | None] = None
     score: ClassVar[ScoreOutput]
     map_outputs: ClassVar[tuple[MapOutput, ...]] = ()
     extra_outputs: ClassVar[tuple[ExtraOutput, ...]] = ()
@@ -160,9 +166,9 @@ class System(ABC):
         return self.map_outputs
 
     def resize_of(self, choice: GraphChoice) -> Resize | None:
-        """Return how pictures are resized before crops are cut, unless one asks for another size."""
+        """Return how pictures are resized, unless one asks for another size."""
         del choice
-        return None
+        return self.resize
 
     def features_of(self, variant: str) -> tuple[int, ...] | None:
         """Return the shape of a variant's ``reference_features`` without the batch."""
@@ -190,13 +196,20 @@ class System(ABC):
         del task, plan_count
         return self.crops_per_item
 
+    @property
+    def input_size(self) -> tuple[int, int] | tuple[str, str]:
+        """Height and width of an input: those of a crop or, of whole pictures, of `resize` or each picture's own."""
+        if self.patch_plan.kind != "whole":
+            return self.crop, self.crop
+        return self.resize.size if self.resize is not None and isinstance(self.resize.size, tuple) else OWN_SIZE
+
     def crop_input(self, name: str, crops: int | None = None) -> TensorInput:
-        """Describe an input of crops; `crops`, where given, is the number stacked in one item, be it one."""
+        """Describe an input of pixels; `crops`, where given, is the number stacked in one item, be it one."""
         count = self.crops_per_item if crops is None else crops
         stacked = crops is not None or self.crops_per_item > 1
         return TensorInput(
             name=name,
-            shape=("batch", *((count,) if stacked else ()), 3, self.crop, self.crop),
+            shape=("batch", *((count,) if stacked else ()), 3, *self.input_size),
             layout="NPCHW" if stacked else "NCHW",
             color=self.color,
             mean=self.mean,

@@ -72,6 +72,7 @@ class PlanTable(Struct, frozen=True, kw_only=True):
     stride: int | None = None
     multiple: int | None = None
     fit: Literal["reflect", "crop"] | None = None
+    smallest: int | None = None
 
 
 class ScoreTable(Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from iqa_export.systems.base import GraphChoice, System
 from iqa_export.systems.contract_file import ContractFile, HeadTable, Output, refuse
 from iqa_export.systems.declarations import contract_complaints
 from iqa_export.systems.heads import ScoreHead
-from iqa_runtime.contract import ExtraOutput, PatchPlan, Resize, ScoreOutput
+from iqa_runtime.contract import ExtraOutput, PatchPlan, ScoreOutput
 from iqa_runtime.errors import UsageError
 from iqa_runtime.scoring.patch_plans import check_patch_plan, format_patch_plan, positions
 from iqa_runtime.scoring.resizing import format_resize
@@ -71,11 +71,6 @@ class DescribedSystem(System):
         """Return the same: nobody has written a cheaper form."""
         return self.as_written(network, choice)
 
-    def resize_of(self, choice: GraphChoice) -> Resize | None:
-        """Return what the file says of it."""
-        del choice
-        return self.description.resize
-
     @property
     def origin(self) -> str:
         """Whose code the network is."""
@@ -122,7 +117,7 @@ def _declarations(description: ContractFile, source: NetworkSource | None) -> di
     eaten, told = description.input, description.score
     factor, offset = _SCALES[eaten.values]
     given = description.patch_plan
-    fields = {name: getattr(given, name) for name in ("kind", "count", "seed", "stride", "multiple", "fit")}
+    fields = {name: getattr(given, name) for name in ("kind", "count", "seed", "stride", "multiple", "fit", "smallest")}
     return {
         "description": description,
         "source": source,
@@ -144,6 +139,7 @@ def _declarations(description: ContractFile, source: NetworkSource | None) -> di
         "crops_per_item": eaten.crops_per_item or 1,
         "patch_plan": PatchPlan(size=eaten.crop or 0, **fields),
         "pooling": description.pooling,
+        "resize": description.resize,
         "score": ScoreOutput(
             low=told.low,
             high=told.high,
@@ -194,7 +190,7 @@ def _faults(system: DescribedSystem) -> Iterator[tuple[str, str]]:
     except UsageError as error:
         yield "patch_plan", str(error)
         return
-    count = len(positions(plan, plan.size, plan.size))
+    count = 1 if plan.kind == "whole" else len(positions(plan, plan.size, plan.size))
     if plan.kind != "grid" and count % system.crops_per_item:
         yield "patch_plan", f"gives {count} crops, and an item of input.crops_per_item takes {system.crops_per_item}"
     for where, what in contract_complaints(system):

@@ -14,6 +14,9 @@ from iqa_export.systems.contract_file import ContractFile, HeadTable, Output
 _SUMS_TO_ONE = 1e-3
 """How far probabilities of a softmax in float16 may sum to something else than 1; logits never do so for all items."""
 
+_MAP_OF_ONE_CHANNEL = 4
+"""Axes of a map that still has its channel, as convolutions give it."""
+
 
 class ScoreHead(nn.Module):
     """A network behind the outputs of its graph: the score, from a distribution where it is one, maps and extras."""
@@ -24,6 +27,7 @@ class ScoreHead(nn.Module):
         further = (*description.maps, *description.extras)
         self._picked = [("score", description.score.output)]
         self._picked += [(output.name, output.output) for output in further]
+        self._maps = {output.name for output in description.maps}
         self._head = description.head if isinstance(description.head, HeadTable) else None
         if self._head is not None:
             self.register_buffer("grades", torch.tensor(self._head.distribution))
@@ -31,10 +35,15 @@ class ScoreHead(nn.Module):
     def forward(self, *pictures: Tensor) -> tuple[Any, ...]:
         """Return the score, (N,) or (N, 1), then maps and extras."""
         result = self.network(*pictures)
-        score, *others = (_pick(result, output, name) for name, output in self._picked)
+        score, *others = (self._value(result, name, output) for name, output in self._picked)
         if self._head is not None:
             score = self._mean(score, self._head)
         return score, *others
+
+    def _value(self, result: object, name: str, output: Output) -> Any:
+        value = _pick(result, output, name)
+        is_channel = name in self._maps and isinstance(value, Tensor) and value.ndim == _MAP_OF_ONE_CHANNEL
+        return value.squeeze(1) if is_channel else value
 
     def _mean(self, values: Any, head: HeadTable) -> Tensor:
         """Return the mean grade; outside of the exporter, values that are no distribution are refused."""

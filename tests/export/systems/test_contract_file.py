@@ -108,8 +108,7 @@ shape = [2]
 labels = ["white", "pink"]
 """
     system = read(text)
-    choice_free = system.resize_of(None)
-    assert choice_free == Resize(to="shorter", size=512, filter="lanczos", when="shrink")
+    assert system.resize == Resize(to="shorter", size=512, filter="lanczos", when="shrink")
     assert (system.patch_plan.kind, system.patch_plan.count, system.pooling) == ("uniform", 25, "p05")
     assert (system.color, system.color_space, system.trained_on) == ("BGR", "stored", "KADID-10k")
     assert system.score.quantiles == Quantiles(population="photographs", images=3, scores=(1, 2, 3))

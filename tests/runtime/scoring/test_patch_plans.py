@@ -187,7 +187,9 @@ def test_numbers_out_of_range(text: str, complaint: str) -> None:
         (PatchPlan(kind="random", size=8, count=3), "seed is missing"),
         (PatchPlan(kind="center", size=8, count=3), "count is of no use"),
         (PatchPlan(kind="uniform", size=8), "count is missing"),
-        (PatchPlan(kind="whole", size=0), "this version cuts crops"),
+        (PatchPlan(kind="whole", size=8), "size is 8; it is 0"),
+        (PatchPlan(kind="whole", stride=8), "stride is of no use"),
+        (PatchPlan(kind="five", size=8, smallest=8), "smallest is of no use"),
     ],
 )
 def test_plans_that_cannot_be_followed(plan: PatchPlan, complaint: str) -> None:
