@@ -38,6 +38,8 @@ class ScoreHead(nn.Module):
         score, *others = (self._value(result, name, output) for name, output in self._picked)
         if self._head is not None:
             score = self._mean(score, self._head)
+        if isinstance(score, Tensor) and score.ndim > 1 and score.shape[1:].numel() == 1:
+            score = score.flatten()  # one number an item, whatever axes of one a network leaves behind it
         return score, *others
 
     def _value(self, result: object, name: str, output: Output) -> Any:
