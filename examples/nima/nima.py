@@ -28,9 +28,7 @@ class KerasConvolution(nn.Module):
         super().__init__()
         before, after = (0, 1) if stride > 1 else (size // 2, size // 2)
         self.padding = (before, after, before, after)
-        self.convolution = nn.Conv2d(
-            inputs, outputs, size, stride, groups=inputs if depthwise else 1, bias=False
-        )
+        self.convolution = nn.Conv2d(inputs, outputs, size, stride, groups=inputs if depthwise else 1, bias=False)
         self.normalisation = nn.BatchNorm2d(outputs, eps=EPSILON)
 
     def forward(self, values: Tensor) -> Tensor:
