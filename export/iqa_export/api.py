@@ -255,6 +255,9 @@ def build_engine(
     min_batch: int | None = None,
     opt_batch: int | None = None,
     max_batch: int | None = None,
+    min_size: str | None = None,
+    opt_size: str | None = None,
+    max_size: str | None = None,
     workspace: int | None = None,
     builder_level: int = 3,
     version_compatible: bool = False,
@@ -279,6 +282,9 @@ def build_engine(
     min_batch, opt_batch, max_batch
         Batch sizes it takes, in items, and the one it is optimised for and the runtime uses. None for 1, 8 and 8, as
         far as those that are given allow.
+    min_size, opt_size, max_size
+        Of whole pictures at their own size: the heights and widths it takes, and those it is optimised for, as in
+        ``768x1024`` (height, width). None for what `iqa_export.engine.options.sizes_for` chooses.
     workspace, builder_level, version_compatible, hardware_compatible, strip, refittable, mark_layers, timing_cache
         As in `iqa_export.engine.EngineOptions`; the workspace is in bytes.
     sign
@@ -310,6 +316,7 @@ def build_engine(
     """
     from iqa_export.engine import EngineOptions
     from iqa_export.engine import build_engine as build
+    from iqa_export.engine.options import parse_size
 
     check_given("artefact", artefact)
     for name, path in {"artefact": artefact, "output": output, "timing_cache": timing_cache, "sign": sign}.items():
@@ -317,6 +324,8 @@ def build_engine(
     numbers = {"min_batch": min_batch, "opt_batch": opt_batch, "max_batch": max_batch, "workspace": workspace}
     for name, number in (numbers | {"builder_level": builder_level}).items():
         check_type(name, number, "a whole number", int)
+    for name, size in {"min_size": min_size, "opt_size": opt_size, "max_size": max_size}.items():
+        check_type(name, size, "text", str)
     source = Path(artefact)
     if is_engine(source):
         raise UsageError(f"{source}: an engine already; give the ONNX artefact that it was built from")
@@ -324,6 +333,9 @@ def build_engine(
         min_batch=min_batch,
         opt_batch=opt_batch,
         max_batch=max_batch,
+        min_size=parse_size("min_size", min_size),
+        opt_size=parse_size("opt_size", opt_size),
+        max_size=parse_size("max_size", max_size),
         workspace=workspace,
         builder_level=builder_level,
         version_compatible=version_compatible,

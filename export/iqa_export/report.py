@@ -45,7 +45,8 @@ class Report:
     graphs
         The artefact, then the encoder of references where there is one.
     gmac_as_written
-        The work of one item for the network as published, for comparison; None where there is no such network.
+        The work of one item for the network as published, for comparison; None where there is no such network, or
+        pictures come at their own size.
     oracle
         What the artefact was compared with: ``PyTorch``, or ``the graph as it came``, where one was adopted without the
         network that it was exported from.
@@ -123,4 +124,7 @@ class Report:
         low, high = self.scores
         ends = ("open" if end is None else f"{end:g}" for end in (contract.score.low, contract.score.high))
         console.print(f"photographs and noise score {low:.4g} to {high:.4g}, in a range of {' to '.join(ends)}")
-        console.print(f"one item is {crops} crop{'s' if crops != 1 else ''}; {self.seconds:.0f} s")
+        item = f"{crops} crop{'s' if crops != 1 else ''}"
+        if contract.patch_plan.kind == "whole":
+            item = "a whole picture"
+        console.print(f"one item is {item}; {self.seconds:.0f} s")

@@ -133,7 +133,11 @@ class PyTorchBackend(Backend):
             system, network, choice = self._published()
             module = system.deployed(network, choice)
             self._traced = TracedLayers(
-                module, self._contract.inputs, self.spec.output_names, opset=self._contract.opset
+                module,
+                self._contract.inputs,
+                self.spec.output_names,
+                opset=self._contract.opset,
+                patch_plan=self._contract.patch_plan,
             )
         return self._traced
 

@@ -133,6 +133,19 @@ class EngineBuildOptions:
     max_batch: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Largest batch it takes. Default: --opt-batch.")
     ] = None
+    min_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help="Of pictures at their own size: least height and width it takes. Default: the network's, or 32x32.",
+        ),
+    ] = None
+    opt_size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Height and width it is optimised for. Default: 768x1024.")
+    ] = None
+    max_size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Largest height and width it takes. Default: 2048x2048.")
+    ] = None
     workspace: Annotated[
         int | None,
         typer.Option(min=1, metavar="MIB", help="Memory the builder may use, in MiB. Default: all of the GPU's."),

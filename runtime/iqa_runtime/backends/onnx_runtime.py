@@ -84,7 +84,7 @@ class OnnxRuntimeBackend(Backend):
                 f'pip install "iqa-deploy[gpu]" (and if that is done: {_REINSTALL})'
             )
         missing = _preload(onnxruntime) if self._provider == _CUDA else ""
-        options = session_options(onnxruntime)
+        options = session_options(onnxruntime, own_size=self.spec.has_own_size)
         content = self.graph.take()
         try:
             # Fallback off, because it prints to stdout and then runs on something that was not asked for.
@@ -120,17 +120,27 @@ class OnnxRuntimeBackend(Backend):
         self._session = None
 
 
-def session_options(onnxruntime: ModuleType) -> Any:
+def session_options(onnxruntime: ModuleType, *, own_size: bool = False) -> Any:
     """Return the options of every session, whether it scores or only shows what would.
 
     The graph optimisation level is the library's default, at which parity was tested at export. One thread, because
     sums split over several are added up in another order.
+
+    Parameters
+    ----------
+    onnxruntime
+        The library.
+    own_size
+        Whether every run may have another shape.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.use_deterministic_compute = True
     options.log_severity_level = _LOG_ERRORS
+    # It keeps a plan of its memory for every shape it has met, and takes it in one piece: over 300 sizes half as much
+    # again as without.
+    options.enable_mem_pattern = not own_size
     return options
 
 

@@ -33,6 +33,7 @@ from iqa_runtime.kernels import MAX_SIDE
 MAX_CROPS = 1_000_000
 """Most crops of one image: what a mistyped stride or count would ask beyond this could neither be held nor awaited."""
 
+_EXAMPLE_MORE = (64, 100)  # pixels
 _MAX_SEED = 2**32 - 1
 _SPELLING = re.compile(
     r"(?P<kind>five|center|grid|random|uniform)(?::(?P<first>[0-9]{1,10}))?(?::(?P<second>[0-9]{1,10}))?"
@@ -219,6 +220,28 @@ def fitted_size(plan: PatchPlan, height: int, width: int) -> tuple[int, int]:
     if max(fitted) > MAX_SIDE:
         raise ImageError(f"{width} x {height} pixels: sides of up to {MAX_SIDE} pixels can be taken whole; crop it")
     return fitted
+
+
+def example_size(contract: Contract) -> tuple[int, int]:
+    """Return height and width of a picture to try an artefact with: more than a crop, and not square if it need not be.
+
+    Parameters
+    ----------
+    contract
+        Of the artefact.
+    """
+    plan, shape = contract.patch_plan, contract.inputs[0].shape
+    if contract.image_size is not None:
+        return contract.image_size
+    if plan.kind != "whole":
+        return plan.size + plan.size // 2, 2 * plan.size
+    return own_size_example(plan) if contract.has_own_size else (int(shape[-2]), int(shape[-1]))
+
+
+def own_size_example(plan: PatchPlan) -> tuple[int, int]:
+    """Return height and width of a picture to try a network with that takes pictures at their own size, as fitted."""
+    least = max(plan.smallest or 1, plan.multiple or 1)
+    return fitted_size(plan, least + _EXAMPLE_MORE[0], least + _EXAMPLE_MORE[1])
 
 
 def _overhang(side: int, size: int) -> int:
