@@ -224,7 +224,7 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, key_map: KeyMap) -> No
         raise CheckpointError(
             f"{checkpoint.file}: {type(network).__name__} does not take its extra state "
             f"({', '.join(checkpoint.extra)}): "
-            f"{type(error).__name__}: {' '.join(str(error).split())}; check ``model`` and ``variant``"
+            f"{type(error).__name__}: {' '.join(str(error).split())}; check which network the weights are for"
         ) from error
 
 
@@ -237,7 +237,7 @@ def _remedy(checkpoint: Checkpoint, wrong: Mapping[str, Sequence[str]]) -> str:
             return (
                 f"the file is one of {part[1]} parts; give the index beside them, such as model.safetensors.index.json"
             )
-        return "check ``model`` and ``variant``, and whether the file is one part of several"
+        return "check which network the weights are for, and whether the file is one part of several"
     if wrong.keys() == {"not finite"}:
         if all(bool(entries[key].isfinite().all()) for key in wrong["not finite"]):
             return "float32 has no numbers that large; look at these entries, and save the checkpoint in float32"
@@ -251,7 +251,7 @@ def _remedy(checkpoint: Checkpoint, wrong: Mapping[str, Sequence[str]]) -> str:
         return f"weights as whole numbers are quantised; give those that they were made of: {SAVE_STATE}"
     if any(value.layout is not torch.strided for value in forms):
         return "sparse entries: save them as value.to_dense()"
-    return "check ``model`` and ``variant``"
+    return "check which network the weights are for"
 
 
 class _Expected(NamedTuple):
