@@ -124,7 +124,7 @@ class ForeignGraph:
     def _name_outputs(self, model: ModelProto, spec: GraphSpec) -> None:
         graph, description = model.graph, self.description
         del graph.output[:]
-        picked = [description.score.output, *(each.output for each in (*description.maps, *description.extras))]
+        picked = [description.score.output, *(each.output for each in description.further)]
         for output, tensor in zip(picked, spec.outputs, strict=True):
             value = f"{_PREFIX}{output}"
             if tensor.name == spec.outputs[0].name and isinstance(description.head, HeadTable):

@@ -113,7 +113,8 @@ def _from_current_folder() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        if folder in sys.path:  # somebody else's code may have changed it
+            sys.path.remove(folder)
 
 
 def _remedy(module: str) -> str:

@@ -174,6 +174,33 @@ def test_a_map_loses_the_axis_of_its_channel(adopted):
     np.testing.assert_array_equal(session.run(["quality_map"], {"image": items})[0], items.max(1))
 
 
+def test_a_pair_at_its_own_size_keeps_height_and_width_free(adopted):
+    """Two inputs in the order that the file says, and a map that follows the size."""
+    nodes = [
+        helper.make_node("Sub", ["ref", "dist"], ["difference"]),
+        helper.make_node("ReduceMax", ["difference"], ["map"], axes=[1], keepdims=1),
+        helper.make_node("ReduceMean", ["map"], ["score"], axes=[1, 2, 3], keepdims=0),
+    ]
+    sizes = ["n", 3, "h", "w"]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name in ("ref", "dist")]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("score", "map")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "pair", inputs, outputs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    text = (
+        CONTRACT.split("[head]")[0].replace('"nr"', '"fr"').replace(f"crop = {SIDE}\n", "").replace("center", "whole")
+    )
+    text += '[[maps]]\nname = "quality_map"\noutput = "map"\ncell = 1\n[onnx]\nimage = "dist"\n'
+    result = adopted(model, text, TensorSpec("quality_map", ("rows", "columns"), cell=1))
+    session = onnxruntime.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])
+    for height, width in ((8, 9), (17, 5)):
+        image, reference = np.random.RandomState(0).standard_normal((2, 1, 3, height, width)).astype(np.float32)
+        score, cells = session.run(["score", "quality_map"], {"image": image, "reference": reference})
+        expected = (reference - image).max(1)
+        np.testing.assert_array_equal(cells, expected)
+        np.testing.assert_allclose(score, [expected.mean()], rtol=0, atol=ROUNDING)
+
+
 @pytest.mark.parametrize(
     ("model", "contract", "error", "said"),
     [

@@ -191,6 +191,11 @@ class ContractFile(Struct, frozen=True, kw_only=True):
     network: dict[str, Any] = {}
     onnx: OnnxTable = OnnxTable()
 
+    @property
+    def further(self) -> tuple[MapTable | ExtraTable, ...]:
+        """The outputs beside the score, in the order of the graph's."""
+        return (*self.maps, *self.extras)
+
 
 def read_contract_file(path: Path) -> ContractFile:
     """Read a file; what its fields mean together is looked at by `iqa_export.systems.described`.

@@ -88,7 +88,7 @@ class DescribedSystem(System):
         yield "score", f"{score}; {score.scale}"
         head = self.description.head
         yield "head", head if isinstance(head, str) else f"mean of {len(head.distribution)} grades, from {head.values}"
-        for output in (*self.description.maps, *self.description.extras):
+        for output in self.description.further:
             yield output.name, f"the network's value {output.output!r}"
 
 
@@ -166,7 +166,7 @@ def _faults(system: DescribedSystem) -> Iterator[tuple[str, str]]:
     for output, place in _outputs(description):
         if isinstance(output, int) and output < 0:
             yield place, f"{output}: places of a network's values count from 0"
-    known = {"score", *(output.name for output in (*description.maps, *description.extras))}
+    known = {"score", *(output.name for output in description.further)}
     for name in description.onnx.outputs:
         if name not in known:
             yield (

@@ -21,12 +21,13 @@ _MAP_OF_ONE_CHANNEL = 4
 class ScoreHead(nn.Module):
     """A network behind the outputs of its graph: the score, from a distribution where it is one, maps and extras."""
 
+    grades: Tensor
+
     def __init__(self, network: nn.Module, description: ContractFile) -> None:
         super().__init__()
         self.network = network
-        further = (*description.maps, *description.extras)
         self._picked = [("score", description.score.output)]
-        self._picked += [(output.name, output.output) for output in further]
+        self._picked += [(output.name, output.output) for output in description.further]
         self._maps = {output.name for output in description.maps}
         self._head = description.head if isinstance(description.head, HeadTable) else None
         if self._head is not None:
@@ -67,7 +68,7 @@ class ScoreHead(nn.Module):
                 )
         if head.values == "logits":
             values = values.softmax(1)
-        return (values * self.grades).sum(1)
+        return torch.sum(values * self.grades, 1)
 
 
 def _pick(result: object, output: Output, name: str) -> Any:
