@@ -47,19 +47,26 @@ def dynamic_axes(inputs: Sequence[TensorInput], patch_plan: PatchPlan | None) ->
     )
 
 
-def check_smallest(program: ExportedProgram, patch_plan: PatchPlan) -> None:
-    """Hold the least size of a patch plan to what tracing a network has found out about it.
+def check_traced(program: ExportedProgram, inputs: Sequence[TensorInput], patch_plan: PatchPlan | None) -> None:
+    """Hold what tracing made of pictures at their own size to the patch plan: any size from the least on.
 
     Raises
     ------
     ExportError
-        If the network takes no pictures as small as that.
+        If height or width became numbers, or the network takes no pictures as small as that.
     """
-    if patch_plan.kind != "whole":
+    if patch_plan is None or not all(tuple(tensor.shape[-2:]) == OWN_SIZE for tensor in inputs):
         return
+    sides = _sides(program)
+    fixed = [side for side in sides if not isinstance(side, torch.SymInt)]
+    if fixed:
+        raise ExportError(
+            f"the network was traced for a side of {fixed[0]} pixels alone: somewhere it makes a number of height or "
+            "width; take x.shape[-2:] as it comes, without int(), and pool with adaptive_avg_pool2d or mean"
+        )
     unit = patch_plan.multiple or 1
     declared = -(-(patch_plan.smallest or 1) // unit)
-    found = max(_least_sides(program), default=0)
+    found = max(_least(program, sides), default=0)
     if found > max(declared, _SPECIAL):
         raise ExportError(
             f"the network takes pictures of {found * unit} pixels a side and more, and its patch plan says "
@@ -67,12 +74,15 @@ def check_smallest(program: ExportedProgram, patch_plan: PatchPlan) -> None:
         )
 
 
-def _least_sides(program: ExportedProgram) -> list[int]:
-    """Return the least numbers that tracing leaves to the symbols of heights and widths."""
+def _sides(program: ExportedProgram) -> list[Any]:
+    """Return heights and widths of the pictures that a program takes: numbers, or symbols where they may be any."""
+    names = set(program.graph_signature.user_inputs)
+    nodes = (node for node in program.graph.nodes if node.op == "placeholder" and node.name in names)
+    return [side for node in nodes for side in node.meta["val"].shape[2:]]
+
+
+def _least(program: ExportedProgram, sides: Sequence[torch.SymInt]) -> list[int]:
+    """Return the least numbers that tracing leaves to the symbols in heights and widths."""
     ranges = program.range_constraints
-    inputs = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and "val" in node.meta]
-    sides = [
-        side for value in inputs if isinstance(value, torch.Tensor) and value.ndim == 4 for side in value.shape[2:]
-    ]
-    symbols = [symbol for side in sides if isinstance(side, torch.SymInt) for symbol in side.node.expr.free_symbols]
+    symbols = [symbol for side in sides for symbol in side.node.expr.free_symbols]
     return [int(ranges[symbol].lower) for symbol in symbols if symbol in ranges]

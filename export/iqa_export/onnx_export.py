@@ -18,7 +18,7 @@ from torch.onnx import ONNXProgram
 from iqa_calibration.graphs.batch_normalization import fold_batch_normalization
 from iqa_calibration.graphs.finishing import strip_sources
 from iqa_calibration.graphs.folding import fold
-from iqa_export.dynamic_axes import check_smallest, dynamic_axes, example_shape
+from iqa_export.dynamic_axes import check_traced, dynamic_axes, example_shape
 from iqa_export.exporter_errors import explained
 from iqa_export.outputs import ExportError, as_outputs
 from iqa_runtime.contract import PatchPlan, TensorInput
@@ -135,8 +135,7 @@ def to_program(
     if program is None or program.exported_program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     _check_precision(program.exported_program)
-    if patch_plan is not None:
-        check_smallest(program.exported_program, patch_plan)
+    check_traced(program.exported_program, inputs, patch_plan)
     return program
 
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from iqa_calibration.comparing.layers import compare_layers
 from iqa_calibration.graphs.runner import Runner
 from iqa_export.checkpoints import KeyMap, random_checkpoint
 from iqa_export.exporting import export
@@ -12,6 +14,7 @@ from iqa_export.onnx_export import to_onnx
 from iqa_export.outputs import ExportError
 from iqa_export.samples import sample_inputs
 from iqa_runtime import Scorer
+from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.contract import PatchPlan, Resize
 from iqa_runtime.errors import ImageError, UsageError
 from small_system import request
@@ -109,7 +112,7 @@ def test_a_network_of_one_size_is_no_network_of_any(tmp_path):
         network = OneSize
         map_outputs = ()
 
-    with pytest.raises(ExportError, match=r"height|width|size"):
+    with pytest.raises(ExportError, match="traced for a side of 65 pixels alone"):
         exported(tmp_path, System())
 
 
@@ -167,3 +170,23 @@ def test_options_that_whole_pictures_have_not_are_refused(tmp_path):
         exported(tmp_path, FixedSize(), resize=Resize(to="shorter", size=24, filter="bilinear"))
     with pytest.raises(UsageError, match="no features of a reference"):
         exported(tmp_path, OwnSize(), "fr", cache_reference=True)
+
+
+@pytest.mark.slow
+def test_pytorch_scores_them_and_shows_their_layers(tmp_path, monkeypatch):
+    system = AnySize()
+    monkeypatch.setattr("iqa_export.torch_backend.find_system", lambda _: system)
+    assert exported(tmp_path, system).passed
+    path = tmp_path / "small.onnx"
+    pictures = [noise(height, width, 7) for height, width in ((37, 53), (64, 40))]
+    with Scorer(path) as deployed, Scorer(path, backend="pytorch") as published:
+        values = [[score.value for score in scorer.score_many(pictures)] for scorer in (deployed, published)]
+    assert values[0] == pytest.approx(values[1], abs=ROUNDING)
+    files = []
+    for index, pixels in enumerate(pictures):
+        files.append(str(tmp_path / f"{index}.png"))
+        Image.fromarray(pixels).save(files[-1])
+    artefact = open_artefact(path)
+    rows, _ = compare_layers(artefact, artefact, files, backends=("pytorch", None))
+    assert len(rows) >= 3
+    assert max(row.relative for row in rows) < ROUNDING

@@ -308,3 +308,16 @@ def test_pictures_at_work_are_together_no_larger_than_the_limit(artefacts: Any, 
     with Scorer(artefacts.whole(), backend=Kept, threads=4, pixel_limit=400) as scorer:
         assert [score.value for score in scorer.score_many(pictures)] == [0.0] * 10
     assert made[0].most == 400
+
+
+def test_features_of_a_reference_go_with_a_fixed_size(artefacts: Any, noise: Noise) -> None:
+    contract = read_contract(artefacts.cached("crops"))
+    exact = Resize(to="exact", size=(32, 32), filter="bilinear")
+    inputs = (replace(contract.inputs[0], resize=exact), contract.inputs[1])
+    path = artefacts.cached(inputs=inputs, patch_plan=PatchPlan(kind="whole"))
+    image, reference = noise(50, 40, 1), noise(70, 90, 2)
+    resized = [
+        np.asarray(Image.fromarray(each).resize((32, 32), Image.Resampling.BILINEAR)) for each in (image, reference)
+    ]
+    difference = np.abs(resized[0] / 255 - resized[1].mean(2, keepdims=True) / 255).mean()
+    assert scores(path, [image], [reference]) == [pytest.approx(difference, abs=ROUNDING)]

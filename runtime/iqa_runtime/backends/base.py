@@ -268,8 +268,8 @@ class Backend(ABC):
         Returns
         -------
         dict
-            Name to shape for one item, the first axis included, which is not the batch in every tensor. The graph's
-            outputs are among them.
+            Name to shape for one item, the first axis included, which is not the batch in every tensor; where pictures
+            come at their own size, for some example. The graph's outputs are among them.
 
         Raises
         ------
@@ -291,7 +291,8 @@ class Backend(ABC):
         Returns
         -------
         dict
-            The tensors, float32 or float16, each of its shape in `layer_tensors`.
+            The tensors, float32 or float16, each of its shape in `layer_tensors`, or where pictures come at their own
+            size of as many axes.
 
         Raises
         ------
@@ -310,7 +311,8 @@ class Backend(ABC):
             raise UsageError(f"{self.path}: {items} items; tensors inside a graph are shown of one at a time")
         values = dict(zip(names, self._run_layers(dict(inputs), list(names)), strict=True))
         for name, value in values.items():
-            if value.shape != tuple(shapes[name]) or value.dtype.name not in _FLOATS:
+            same = value.ndim == len(shapes[name]) if self.spec.has_own_size else value.shape == tuple(shapes[name])
+            if not same or value.dtype.name not in _FLOATS:
                 raise BackendError(
                     f"{self.path}: tensor {name!r} came as {value.dtype} {value.shape}, promised is float "
                     f"{tuple(shapes[name])}; export the model again, or build the engine again"

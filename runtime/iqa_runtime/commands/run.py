@@ -336,8 +336,11 @@ def _writer(job: _Job, title: str) -> AbstractContextManager[RowWriter]:
 def _title(scorer: Scorer) -> str:
     contract = scorer.contract
     untrained = "" if contract.weights.trained else " - UNTRAINED"
-    resized = "" if scorer.resize is None else f" of pictures resized to {format_resize(scorer.resize)}"
-    what = f"{contract.model} {contract.variant} {contract.task}, crops {format_patch_plan(scorer.patch_plan)}{resized}"
+    crops = f"crops {format_patch_plan(scorer.patch_plan)} of pictures"
+    pictures = "whole pictures" if scorer.patch_plan.kind == "whole" else crops
+    if scorer.resize is not None:
+        pictures += f" resized to {format_resize(scorer.resize)}"
+    what = f"{contract.model} {contract.variant} {contract.task}, {pictures.removesuffix(' of pictures')}"
     return f"{what}; {contract.score}{untrained}"
 
 

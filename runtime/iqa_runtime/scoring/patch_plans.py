@@ -83,8 +83,10 @@ def parse_patch_plan(text: str, base: PatchPlan) -> PatchPlan:
     Raises
     ------
     UsageError
-        If the text is none of these or a number is out of range.
+        If the text is none of these, a number is out of range, or `base` takes pictures whole.
     """
+    if base.kind == "whole":
+        raise UsageError(f"``crops={text}``: pictures are taken whole here, and no crops are cut; leave it out")
     match = _SPELLING.fullmatch(text)
     kind, first, second = match.group("kind", "first", "second") if match else (None, None, None)
     size = base.size
@@ -211,8 +213,9 @@ def fitted_size(plan: PatchPlan, height: int, width: int) -> tuple[int, int]:
         fitted = height // multiple * multiple, width // multiple * multiple
     else:
         fitted = -(-height // multiple) * multiple, -(-width // multiple) * multiple
-    least = max(plan.smallest or 1, multiple if plan.fit == "crop" else 1)
-    if min(fitted) < least:
+    units = -(-(plan.smallest or 1) // multiple)
+    least = units * multiple if plan.fit == "crop" else (units - 1) * multiple + 1
+    if min(height, width) < least:
         raise ImageError(
             f"{width} x {height} pixels: too small for this network, which takes {least} x {least} and more; give a "
             f"larger picture, or enlarge it: ``resize=shorter:{least}``"
