@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import google.protobuf.message
 import msgspec
 import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, TensorProto, ValueInfoProto, compose, helper, numpy_helper, version_converter
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper, version_converter
 from torch import Tensor, nn
 
 from iqa_calibration.graphs.runner import Runner
@@ -31,10 +30,12 @@ from iqa_runtime.errors import ArtefactError, FileError, UsageError, first_line
 Table = TypeVar("Table", ScoreTable, MapTable, ExtraTable)
 
 _PREFIX = "adopted/"
-"""Of every name in the graph, so that none is one of ours."""
+"""Of every tensor in the graph, so that none is one of ours."""
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul")
 _HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _RANK_WITH_CHANNEL = 4
+_ENOUGH_OPSET = 13
+"""The first in which weights of 8 bits have a scale for each channel, and `ReduceSum` takes axes as an input."""
 _SEED, _ITEMS = 0, 3
 _ROUNDING = 1e-4
 """Share of the largest value by which an item may differ in a batch: what parity allows."""
@@ -107,7 +108,7 @@ class ForeignGraph:
         del model.graph.value_info[:]
         _set_shapes(model, self.inputs, tensors)
         model = _at_opset(self.path, model, opset)
-        model = compose.add_prefix(model, _PREFIX)
+        _rename(model.graph)
         self._name_inputs(model, tensors)
         self._name_outputs(model, spec)
         simplify(model)
@@ -174,7 +175,10 @@ class _OnnxNetwork(nn.Module):
     def __init__(self, graph: ForeignGraph) -> None:
         super().__init__()
         self._names = [entry.name for entry in graph.inputs]
-        self._runner = Runner(graph.model)
+        try:
+            self._runner = Runner(graph.model)
+        except ArtefactError as error:
+            raise ArtefactError(f"{graph.path}: {error}; export it with operators that ONNX itself has") from error
 
     def forward(self, *pictures: Tensor) -> dict[str, Tensor]:
         """Return every output by its name."""
@@ -192,7 +196,7 @@ def _read(path: Path) -> ModelProto:
         raise FileError(f"{path}: cannot read the graph ({error.strerror or error}); check the path") from error
     try:
         model = onnx.load_model_from_string(content)
-    except google.protobuf.message.DecodeError as error:
+    except Exception as error:  # protobuf's own, which is no dependency that we name
         raise ArtefactError(
             f"{path}: no ONNX file, or damaged; give what torch.onnx.export or tf2onnx wrote"
         ) from error
@@ -314,10 +318,26 @@ def _at_opset(path: Path, model: ModelProto, opset: int) -> ModelProto:
     try:
         return version_converter.convert_version(model, opset)
     except Exception as error:  # the library's exceptions have no common base
+        if written >= _ENOUGH_OPSET:
+            return model
         raise ArtefactError(
             f"{path}: operator set {written} cannot be converted to {opset} ({first_line(error)}); export it with "
             f"opset {opset}"
         ) from error
+
+
+def _rename(graph: GraphProto) -> None:
+    """Put the prefix before the name of every tensor, in graphs inside nodes too, which see those outside."""
+    sparse = [part for tensor in graph.sparse_initializer for part in (tensor.values, tensor.indices)]
+    for entry in (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *sparse):
+        entry.name = _PREFIX + entry.name
+    for node in graph.node:
+        # A name that is empty stands for an input that was left out.
+        node.input[:] = [name and _PREFIX + name for name in node.input]
+        node.output[:] = [name and _PREFIX + name for name in node.output]
+        for entry in node.attribute:
+            for inner in (*entry.graphs, *([entry.g] if entry.HasField("g") else [])):
+                _rename(inner)
 
 
 def _add_mean(model: ModelProto, value: str, head: HeadTable) -> str:

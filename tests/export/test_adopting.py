@@ -138,6 +138,40 @@ def test_names_shapes_opset_and_head_become_those_of_the_contract(adopted, opset
     np.testing.assert_allclose(scores(model, items), expected_scores(items), rtol=0, atol=ROUNDING)
 
 
+def test_a_graph_with_branches_that_see_names_from_outside(adopted):
+    """Both branches of an If read a constant and a tensor of the graph around them, and leave an input out."""
+    model = graph()
+    branches = {}
+    for name, factor in (("then_branch", 2.0), ("else_branch", 3.0)):
+        nodes = [
+            helper.make_node("Clip", ["out", "", "most"], [f"{name}/clipped"]),
+            helper.make_node("Mul", [f"{name}/clipped", f"{name}/factor"], [f"{name}/result"]),
+        ]
+        result = helper.make_tensor_value_info(f"{name}/result", TensorProto.FLOAT, None)
+        constant = numpy_helper.from_array(np.array(factor, np.float32), f"{name}/factor")
+        branches[name] = helper.make_graph(nodes, name, [], [result], [constant])
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0.1, np.float32), "most"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0.0, np.float32), "zero"))
+    model.graph.node.append(helper.make_node("ReduceMax", ["weights"], ["largest"], keepdims=0))
+    model.graph.node.append(helper.make_node("Greater", ["largest", "zero"], ["positive"]))
+    model.graph.node.append(helper.make_node("If", ["positive"], ["chosen"], **branches))
+    model.graph.output[0].name = "chosen"
+    items = np.random.RandomState(0).standard_normal((3, 3, SIDE, SIDE)).astype(np.float32)
+    logits = np.minimum(items.astype(np.float64).mean((2, 3)) @ WEIGHTS, 0.1) * 2
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(scores(adopted(model), items), shares @ np.arange(1, GRADES + 1), rtol=0, atol=ROUNDING)
+
+
+def test_operators_that_onnx_has_not_are_told(opened):
+    model = graph()
+    model.graph.node[2].op_type = "OwnProduct"
+    model.graph.node[2].domain = "own.domain"
+    model.opset_import.append(helper.make_opsetid("own.domain", 1))
+    found = opened(model)
+    with pytest.raises(ArtefactError, match=r"foreign\.onnx: .*cannot load it .*; export it with operators that ONNX"):
+        found.build()
+
+
 def test_a_graph_that_is_fixed_to_one_item_says_how_to_export_it(adopted):
     with pytest.raises(ArtefactError, match=r"takes one item at a time; .*dynamic_axes"):
         adopted(graph(shape=(1, 3, SIDE, SIDE), flatten=(1, 3)))

@@ -27,15 +27,11 @@ _SCALES = {"0..1": (1.0, 0.0), "0..255": (255.0, 0.0), "-1..1": (2.0, -1.0)}
 
 
 class NetworkSource(Protocol):
-    """What builds a network.
+    """What builds a network."""
 
-    Attributes
-    ----------
-    said
-        The parameter that tells it, for messages.
-    """
-
-    said: str
+    @property
+    def said(self) -> str:
+        """The parameter that tells it, for messages."""
 
     def build(self) -> nn.Module:
         """Return a new network, in evaluation mode."""
@@ -199,8 +195,8 @@ def _faults(system: DescribedSystem) -> Iterator[tuple[str, str]]:
 
 def _outputs(description: ContractFile) -> Iterator[tuple[Output, str]]:
     yield description.score.output, "score.output"
-    for table, outputs in (("maps", description.maps), ("extras", description.extras)):
-        yield from ((output.output, f"{table}[{index}].output") for index, output in enumerate(outputs))
+    yield from ((output.output, f"maps[{index}].output") for index, output in enumerate(description.maps))
+    yield from ((output.output, f"extras[{index}].output") for index, output in enumerate(description.extras))
 
 
 def _in_file(place: str) -> str:
