@@ -215,7 +215,7 @@ def read_contract_file(path: Path) -> ContractFile:
         raise UsageError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     try:
         fields = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is no TOMLDecodeError
         raise UsageError(f"{path}: no TOML: {error or 'nested too deeply'}; correct it there") from error
     refuse(path, _faults(fields, inspect.type_info(ContractFile), ""))
     try:
@@ -254,6 +254,9 @@ def _faults(value: Any, kind: inspect.Type, path: str) -> Iterator[tuple[str, st
     elif isinstance(kind, inspect.ListType | inspect.VarTupleType) and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _faults(item, kind.item_type, f"{path}[{index}]")
+    elif isinstance(kind, inspect.TupleType) and isinstance(value, list):
+        for index, (item, each) in enumerate(zip(value, kind.item_types, strict=False)):
+            yield from _faults(item, each, f"{path}[{index}]")
     elif isinstance(kind, inspect.LiteralType) and isinstance(value, str) and value not in kind.values:
         yield path, f"{value!r} is none of {', '.join(map(str, kind.values))}"
     elif isinstance(kind, inspect.StrType) and isinstance(value, str) and not (value and value.isprintable()):

@@ -66,16 +66,17 @@ def contract_faults(system: System) -> Iterator[str]:
 
 def contract_complaints(system: System) -> Iterator[Complaint]:
     """Yield the same with the places in a contract."""
-    for variant in system.tasks:
+    for variant, task in ((variant, task) for variant, tasks in system.tasks.items() for task in tasks):
+        names = ("image",) if task == "nr" else ("image", "reference")
         contract = Contract(
             model=system.name,
             variant=variant,
-            task="nr",
+            task=task,
             options={},
             precision="fp32",
             target="any",
             opset=1,
-            inputs=(replace(system.crop_input("image"), resize=system.resize),),
+            inputs=tuple(replace(system.crop_input(name), resize=system.resize) for name in names),
             patch_plan=system.patch_plan,
             pooling=system.pooling,
             score=system.score_of(variant),

@@ -20,7 +20,7 @@ from iqa_runtime.errors import UsageError
 from iqa_runtime.scoring.patch_plans import check_patch_plan, format_patch_plan, positions
 from iqa_runtime.scoring.resizing import format_resize
 
-_LEAST_GRADES = 2
+_LEAST_GRADES, _MOST = 2, 2**16
 
 _SCALES = {"0..1": (1.0, 0.0), "0..255": (255.0, 0.0), "-1..1": (2.0, -1.0)}
 """Of each range of pixels, what x / 255 is multiplied with, and what is added."""
@@ -172,8 +172,8 @@ def _faults(system: DescribedSystem) -> Iterator[tuple[str, str]]:
     if isinstance(description.head, HeadTable) and len(description.head.distribution) < _LEAST_GRADES:
         yield "head.distribution", "a distribution has two grades or more; leave [head] out where there is none"
     for place, number in (("crop", description.input.crop), ("crops_per_item", description.input.crops_per_item)):
-        if number is not None and number < 1:
-            yield f"input.{place}", f"{number}: it has to be 1 at least"
+        if number is not None and not 1 <= number <= _MOST:
+            yield f"input.{place}", f"{number}: it has to be 1 to {_MOST}"
             return
     if any(value <= 0 for value in description.input.std):
         yield "input.std", f"{list(description.input.std)}: pixels are divided by these, which have to be above 0"

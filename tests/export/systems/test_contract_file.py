@@ -144,7 +144,7 @@ def test_the_template_is_a_sound_contract_also_where_every_example_is_taken(read
         ("mean = [0.5, 0.5, 0.5]", "", r"input\.mean: is missing; it is a list of 3 numbers"),
         ("mean = [0.5, 0.5, 0.5]", "mean = [5000, 0, 0]", r"input\.mean: .*means within 1000 of 0"),
         ("crop = 32", "crop = 32.5", r"input\.crop: expected a whole number"),
-        ("crop = 32", "crop = -32", r"input\.crop: -32: it has to be 1 at least"),
+        ("crop = 32", "crop = -32", r"input\.crop: -32: it has to be 1 to 65536"),
         ("crop = 32", "crop = 32\ncrops_per_item = 0", r"input\.crops_per_item: 0: it has to be 1"),
         ("crop = 32", "crop = 32\ncrops_per_item = 10", r"patch_plan: gives 1 crops, and an item .* takes 10"),
         ("crop = 32\n", "", r"input\.crop: is the side of crops in pixels: needed"),
@@ -180,6 +180,11 @@ def test_the_template_is_a_sound_contract_also_where_every_example_is_taken(read
         ),
         ("[score]", "[[extras]]\nname = 'e'\noutput = -1\nshape = [3]\n[score]", r"extras\[0\]\.output: -1: places"),
         ("[score]", "[[extras]]\nname = 'score'\noutput = 1\nshape = [3]\n[score]", "outputs need names of their own"),
+        ("[score]", "[[extras]]\nname = 'image'\noutput = 1\nshape = [3]\n[score]", "other than those of inputs"),
+        ("low = 1", "low = " + "9" * 400, r"score\.low: number out of range"),
+        ("low = 1", "low = " + "9" * 5000, "no TOML: .*digits"),
+        ("mean = [0.5", "mean = [nan", r"input\.mean\[0\]: nan is no number"),
+        ("crop = 32", "crop = 99999999", r"input\.crop: 99999999: it has to be 1 to 65536"),
         ("[score]", "[score]\noutput = 1.5", r"score\.output: expected a whole number or a text"),
         ("[score]", "[score", "no TOML: .*line"),
     ],
@@ -188,6 +193,13 @@ def test_what_is_wrong_is_told_with_its_path(read, was, becomes, said):
     assert was in SOUND
     with pytest.raises(UsageError, match=said):
         read(SOUND.replace(was, becomes, 1))
+
+
+def test_a_reference_of_any_content_is_not_taken_whole_at_its_own_size(read):
+    text = SOUND.replace('"nr"', '"nar"').replace("crop = 32\n", "").replace("center", "whole")
+    with pytest.raises(UsageError, match="input: pictures of a pair that differ in size"):
+        read(text)
+    assert read(text.replace('"nar"', '"fr"')).crop_input("image").shape == ("batch", 3, "height", "width")
 
 
 def test_faults_are_told_together(read):
