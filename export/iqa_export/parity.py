@@ -157,7 +157,7 @@ def run_onnx(runner: Runner, inputs: dict[str, Items], batch: int) -> list[Items
     count = len(next(iter(inputs.values())))
     try:
         runs = [
-            runner.run({name: np.stack(items[start : start + batch]) for name, items in inputs.items()})
+            runner.run({name: np.stack([*items[start : start + batch]]) for name, items in inputs.items()})
             for start in range(0, count, batch)
         ]
     except ArtefactError as error:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.contract import OWN_SIZE, Contract, PatchPlan, TensorInput
+from iqa_runtime.contract import Contract, PatchPlan, TensorInput
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.kernels import aligned_empty, extract_patches
 
@@ -81,7 +81,7 @@ class CropInput:
             )
         return cls(
             name=tensor.name,
-            size=None if (height, width) == OWN_SIZE else (int(height), int(width)),
+            size=None if isinstance(height, str) or isinstance(width, str) else (height, width),
             per_item=int(tensor.shape[1]) if tensor.layout == "NPCHW" else 1,
             stacked=tensor.layout == "NPCHW",
             dtype=np.dtype(tensor.dtype),
