@@ -12,6 +12,7 @@ from iqa_runtime.arguments import check_given, check_path, check_type
 from iqa_runtime.artefacts.files import PLAN_SUFFIX, is_engine
 from iqa_runtime.contract import PatchPlan, Resize, Task
 from iqa_runtime.errors import UsageError, needing
+from iqa_runtime.images.header import Frame
 
 if TYPE_CHECKING:
     from iqa_export.adopting import ForeignGraph
@@ -37,6 +38,7 @@ def export(
     resize: str | Resize | None = None,
     cache_reference: bool = False,
     reference_image: str | os.PathLike[str] | None = None,
+    frame: Frame | None = None,
     maps: bool = False,
     restored: bool = False,
     distortion_feature: bool = False,
@@ -81,6 +83,9 @@ def export(
         Write a second graph that computes the features of a reference, and let the artefact take these.
     reference_image
         Photograph whose features become constants of the artefact; None for a reference that is an input.
+    frame
+        ``first``: of a `reference_image` of several images, such as an animation, the first is taken. None: it is an
+        error.
     maps, restored, distortion_feature
         Whether the artefact has quality and weight maps, the restored crop (DRI-IQA), the distortion-aware feature
         (MFE-Net) as outputs, too.
@@ -191,6 +196,7 @@ def export(
             resize=system.resize_of(choice) if resize is None else given_resize(resize),
             cache_reference=cache_reference,
             reference_image=None if reference_image is None else Path(reference_image),
+            frame=frame,
             opset=opset,
             adopted=graph,
         )

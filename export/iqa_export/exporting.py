@@ -45,7 +45,8 @@ from iqa_runtime.backends import GraphSpec
 from iqa_runtime.contract import OWN_SIZE, BakedReference, Contract, FileDigest, PatchPlan, Resize, TensorInput, Weights
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.files.overwriting import check_output, replaced_at_once, write_at_once
-from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
+from iqa_runtime.images.header import Frame
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, check_frame
 from iqa_runtime.scoring.patch_plans import example_size, positions
 from iqa_runtime.scoring.resizing import format_resize, load_judged, with_resize
 
@@ -72,6 +73,8 @@ class Request:
         Write a second graph that computes the features of a reference, and let the artefact take these.
     reference_image
         Make the features of this photograph constants of the artefact.
+    frame
+        Which image of it is meant, if it is a file of several.
     opset
         ONNX operator set.
     adopted
@@ -86,6 +89,7 @@ class Request:
     resize: Resize | None = None
     cache_reference: bool = False
     reference_image: Path | None = None
+    frame: Frame | None = None
     opset: int = OPSET
     adopted: ForeignGraph | None = None
 
@@ -121,6 +125,9 @@ def export(request: Request) -> Report:
         raise UsageError(
             "``cache_reference`` and ``reference_image``: cache features for any reference, or bake one; choose"
         )
+    check_frame(request.frame)
+    if request.frame is not None and request.reference_image is None:
+        raise UsageError("``frame``: it is about ``reference_image``; give that, or leave it out")
     has_features = choice.task != "nr" and system.features_of(choice.variant) is not None
     reference = {"cache_reference": request.cache_reference, "reference_image": request.reference_image is not None}
     for name, wanted in reference.items():
@@ -204,7 +211,13 @@ def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Writte
 def _write_baked(request: Request, network: nn.Module, photograph: Path, artefact: Path) -> _Written:
     system, choice, plan = request.system, request.choice, request.patch_plan
     color_space = system.crop_input("reference").color_space
-    loaded = load_judged(photograph, request.resize, pixel_limit=DEFAULT_PIXEL_LIMIT, color_space=color_space)
+    loaded = load_judged(
+        photograph,
+        request.resize,
+        pixel_limit=DEFAULT_PIXEL_LIMIT,
+        color_space=color_space,
+        frame=request.frame,
+    )
     pixels = loaded.pixels
     encoder, _ = system.reference_split(network, choice)
     count = len(positions(plan, *pixels.shape[:2]))

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
+from iqa_runtime.commands.options import FrameOptions
+
 _MIB = 2**20
 
 
@@ -63,7 +65,7 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GraphOptions:
+class GraphOptions(FrameOptions):
     """What the artefact takes and gives."""
 
     PANEL: ClassVar[str] = "Graph"
