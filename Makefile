@@ -8,6 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 OPENVINO := build/openvino
 KERNELS := $(filter-out csrc/_kernels.c,$(wildcard csrc/*.c csrc/*.h csrc/*.pyx csrc/*.pxd))
+JPEG := $(filter-out csrc/jpeg/_jpeg_bands.c,$(wildcard csrc/jpeg/*))
 FOLDERS := runtime export calibration training tools tests benchmarks examples docs
 
 .PHONY: help demo test lint bench bench-long soak fuzz sanitize sbom audit clean
@@ -48,8 +49,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python tools/check_imports.py
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint csrc/*.pyx
-	$(BIN)/codespell $(wildcard *.md *.toml *.py Makefile) $(KERNELS) $(wildcard $(FOLDERS))
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint csrc/*.pyx csrc/jpeg/*.pyx
+	$(BIN)/codespell $(wildcard *.md *.toml *.py Makefile) $(KERNELS) $(JPEG) $(wildcard $(FOLDERS))
 
 bench: $(READY) build/packages/.ready
 	$(BIN)/python benchmarks/suite.py --output benchmarks/results
@@ -64,7 +65,7 @@ soak: $(READY)
 
 # Each target on its own, for so many seconds; FUZZ_OPTIONS are libFuzzer's. What is found lies in build/fuzz/<target>/.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= image contract artefact description rows
+FUZZ_TARGETS ?= image video contract artefact description rows
 FUZZ_OPTIONS ?= -max_len=16384
 
 fuzz: build/atheris/.ready
@@ -79,13 +80,15 @@ build/atheris/.ready: $(READY)
 	touch $@
 
 # One program a sanitizer: the address and the thread sanitizer exclude each other. On Debian: apt-get install gcc make
-# (or clang: make sanitize SANITIZE_CC=clang). Several minutes under the thread sanitizer; less with SANITIZE_CASES=200.
+# (or clang: make sanitize SANITIZE_CC=clang), and libjpeg62-turbo-dev for the rows of JPEG files. Several minutes under the thread sanitizer; less with SANITIZE_CASES=200.
 SANITIZE_CC ?= gcc
 SANITIZE_CASES ?= 3000
 SANITIZE_SEED ?= 1
 SANITIZERS := address undefined thread
 
-sanitize: $(foreach kernel,patches resize color,$(SANITIZERS:%=build/sanitize/$(kernel)-%))
+HAS_JPEG := $(shell printf '\#include <stdio.h>\n\#include <jpeglib.h>' | $(SANITIZE_CC) -E - >/dev/null 2>&1 && echo jpeg)
+
+sanitize: $(foreach program,patches resize color $(HAS_JPEG),$(SANITIZERS:%=build/sanitize/$(program)-%))
 	for program in $^; do \
 		printf '%s: ' $$program; \
 		$$program $(SANITIZE_CASES) $(SANITIZE_SEED) || exit 1; \
@@ -97,6 +100,12 @@ build/sanitize/%: $(NATIVE)/*.c $(NATIVE)/*.h $(KERNELS)
 	$(SANITIZE_CC) -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer \
 		-fsanitize=$(lastword $(subst -, ,$*)) -fno-sanitize-recover=all -Icsrc -o $@ \
 		$(NATIVE)/check_$(firstword $(subst -, ,$*)).c $(filter %.c,$(KERNELS)) -lm -pthread
+
+build/sanitize/jpeg-%: $(NATIVE)/check_jpeg.c $(NATIVE)/drawing.h $(JPEG)
+	mkdir -p $(@D)
+	$(SANITIZE_CC) -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer \
+		-fsanitize=$* -fno-sanitize-recover=all -Icsrc/jpeg -o $@ \
+		$(NATIVE)/check_jpeg.c csrc/jpeg/bands.c -ljpeg
 
 sbom: $(READY) build/supply/.ready
 	rm -rf build/wheel build/sbom
@@ -123,7 +132,7 @@ build/packages/.ready: benchmarks/requirements.txt benchmarks/requirements-alone
 	$(BIN)/pip install --quiet --target build/packages --no-deps --requirement benchmarks/requirements-alone.txt
 	touch $@
 
-$(READY): pyproject.toml setup.py $(KERNELS)
+$(READY): pyproject.toml setup.py $(KERNELS) $(JPEG)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "$(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
@@ -139,5 +148,5 @@ $(READY): pyproject.toml setup.py $(KERNELS)
 
 clean:
 	rm -rf build dist out *.egg-info runtime/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f csrc/_kernels.c runtime/iqa_runtime/_kernels*.so
+	rm -f csrc/_kernels.c csrc/jpeg/_jpeg_bands.c runtime/iqa_runtime/_kernels*.so runtime/iqa_runtime/_jpeg_bands*.so
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,6 +1,7 @@
-"""The extension module; all metadata is in pyproject.toml.
+"""The extension modules; all metadata is in pyproject.toml.
 
-Without a C compiler the extension is left out, with a warning, and the package runs on its NumPy twin.
+Without a C compiler the kernels are left out, with a warning, and the package runs on their NumPy twins; without
+libjpeg-turbo and its headers pictures are decoded whole.
 IQA_KERNELS_DEBUG=1 turns Cython's checks back on.
 """
 
@@ -9,29 +10,40 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+OPTIONS = [] if os.name == "nt" else ["-O3", "-g0"]
 DEBUG = os.environ.get("IQA_KERNELS_DEBUG") == "1"
 
-[kernels] = cythonize(
-    Extension(
-        "iqa_runtime._kernels",
-        sources=[
-            "csrc/_kernels.pyx",
-            "csrc/instruction_sets.c",
-            "csrc/patches.c",
-            "csrc/patches_avx2.c",
-            "csrc/patches_avx512.c",
-            "csrc/patches_neon.c",
-            "csrc/resize.c",
-            "csrc/resize_avx2.c",
-            "csrc/resize_avx512.c",
-            "csrc/color.c",
-            "csrc/color_avx2.c",
-            "csrc/color_avx512.c",
-        ],
-        depends=["csrc/instruction_sets.h", "csrc/patches.h", "csrc/resize.h", "csrc/color.h"],
-        include_dirs=["csrc"],
-        extra_compile_args=[] if os.name == "nt" else ["-O3", "-g0"],
-    ),
+modules = cythonize(
+    [
+        Extension(
+            "iqa_runtime._kernels",
+            sources=[
+                "csrc/_kernels.pyx",
+                "csrc/instruction_sets.c",
+                "csrc/patches.c",
+                "csrc/patches_avx2.c",
+                "csrc/patches_avx512.c",
+                "csrc/patches_neon.c",
+                "csrc/resize.c",
+                "csrc/resize_avx2.c",
+                "csrc/resize_avx512.c",
+                "csrc/color.c",
+                "csrc/color_avx2.c",
+                "csrc/color_avx512.c",
+            ],
+            depends=["csrc/instruction_sets.h", "csrc/patches.h", "csrc/resize.h", "csrc/color.h"],
+            include_dirs=["csrc"],
+            extra_compile_args=OPTIONS,
+        ),
+        Extension(
+            "iqa_runtime._jpeg_bands",
+            sources=["csrc/jpeg/_jpeg_bands.pyx", "csrc/jpeg/bands.c"],
+            depends=["csrc/jpeg/bands.h"],
+            include_dirs=["csrc/jpeg"],
+            libraries=["jpeg"],
+            extra_compile_args=OPTIONS,
+        ),
+    ],
     compiler_directives={
         "language_level": 3,
         "boundscheck": DEBUG,
@@ -41,6 +53,7 @@ DEBUG = os.environ.get("IQA_KERNELS_DEBUG") == "1"
     },
     force=True,  # a change of the directives alone would go unnoticed
 )
-kernels.optional = True  # cythonize would lose it
+for module in modules:
+    module.optional = True  # cythonize would lose it
 
-setup(ext_modules=[kernels])
+setup(ext_modules=modules)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import imagecodecs
 import numpy as np
 import PIL
 import pillow_heif
@@ -48,9 +49,20 @@ KINDS: dict[str, dict[str, Any]] = {
     "GIF": {"format": "GIF"},
     "AVIF": {"format": "AVIF", "quality": QUALITY},
     "HEIC": {"format": "HEIF", "quality": QUALITY},
+    "JPEG XL, lossless": {"format": "JXL"},
+    "JPEG XL, lossy": {"format": "JXL", "level": QUALITY},
     "JPEG 2000, lossless": {"format": "JPEG2000"},
     "JPEG 2000, lossy": {"format": "JPEG2000", "irreversible": True, "quality_layers": [10]},
 }
+
+
+def encoded(photograph: Image.Image, **options: Any) -> bytes:
+    if options["format"] == "JXL":
+        data: bytes = imagecodecs.jpegxl_encode(np.asarray(photograph), level=options.get("level"))
+        return data
+    buffer = io.BytesIO()
+    photograph.save(buffer, **options)
+    return buffer.getvalue()
 
 
 def cut(data: bytes, generator: random.Random) -> bytes:
@@ -109,15 +121,14 @@ def main() -> None:
         f"{cv2.__version__}, simplejpeg {simplejpeg.__version__}; files written by Pillow {PIL.__version__}, libtiff "
         f"{features.version('libtiff')}, libwebp {features.version('webp')}, "
         f"libavif {features.version('avif')}, OpenJPEG {features.version('jpg_2000')}, "
-        f"libheif {pillow_heif.libheif_version()}"
+        f"libheif {pillow_heif.libheif_version()}, {imagecodecs.jpegxl_version()}"
     )
     print(f"{PHOTOGRAPH.name}, {photograph.width} x {photograph.height}, {files} files each\n")
     print("| file |", " | ".join(DAMAGES), "|")
     print("| --- " * (len(DAMAGES) + 1) + "|")
     for name, options in KINDS.items():
-        buffer = io.BytesIO()
-        photograph.save(buffer, **options)
-        print(f"| {name} |", " | ".join(f"{share:.0%}" for share in measure(buffer.getvalue(), files)), "|")
+        data = encoded(photograph, **options)
+        print(f"| {name} |", " | ".join(f"{share:.0%}" for share in measure(data, files)), "|", flush=True)
 
 
 if __name__ == "__main__":

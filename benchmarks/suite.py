@@ -1,6 +1,6 @@
 """Measure everything that is claimed about speed, beside what people use instead, and print it as one document.
 
-    python benchmarks/suite.py [--only patches,model,job,edge,lpips] [--quick | --long] [--output benchmarks/results]
+    python benchmarks/suite.py [--only SECTION,...] [--quick | --long] [--output benchmarks/results]
         [--plots docs/growth.svg]
 
 Contenders run in processes of their own and take turns, so that a change of clock or load meets all of them; medians

@@ -90,6 +90,12 @@ def _components(archive: ZipFile, about: Message) -> Iterator[dict[str, Any]]:
                 "licenses": [{"license": {"id": about["License-Expression"]}}],
                 "description": "compiled from csrc/ with the support code that Cython writes; holds no other library",
             }
+        elif name.startswith("iqa_runtime/_jpeg_bands."):
+            what = {
+                "type": "library",
+                "licenses": [{"license": {"id": about["License-Expression"]}}],
+                "description": "compiled from csrc/jpeg/ as the kernels are; needs the libjpeg-turbo of the system",
+            }
         elif name.endswith(".onnx"):
             weights = contract_from_json(read_metadata(content)[METADATA_KEY], source=name).weights
             what = _network(weights.licence, weights.trained_on)

@@ -19,7 +19,8 @@ from iqa_runtime.cpu import available_cpus
 from speed import packages
 from speed.document import Section, document, read_results, result_of
 from speed.growth import draw
-from speed.sections import MODELS, SECTIONS, TITLES, Settings
+from speed.sections import SECTIONS
+from speed.settings import MODELS, TITLES, Settings
 
 ROOT = packages.ROOT
 

@@ -26,9 +26,10 @@ def iqa_run(*arguments: str) -> list[str]:
 def make(options: dict[str, Any]) -> Work:
     arguments: list[str] = options["arguments"]
     peaks: list[float] = []
+    paths = [str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
     def call() -> None:
-        environment = os.environ | {"PYTHONPATH": str(BENCHMARKS)}
         process = subprocess.Popen(
             arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=environment
         )

@@ -18,6 +18,9 @@ SOURCES = Path(__file__).parents[2] / "calibration" / "iqa_calibration" / "photo
 LONG_SIDES = (640, 640, 1024, 1024, 1280, 1920, 1920, 2560, 4000, 6000)
 """Pixels of the longer side, in turn: from the web's sizes to 24 megapixels, small ones more often."""
 
+PHONE_SIDE = 4240
+"""Pixels of the longer side of 12 megapixels, of 3:2."""
+
 _LONGEST_PNG = 1920
 _PNG_EVERY = 3
 _JPEG_QUALITY = 90
@@ -39,7 +42,7 @@ def make_photographs(folder: Path, count: int, long_sides: tuple[int, ...] = LON
     """
     folder.mkdir(parents=True, exist_ok=True)
     sources = [_read(path) for path in sorted(SOURCES.glob("*.jpg"))]
-    grain = np.random.default_rng(0).normal(0, _GRAIN, (_GRAIN_SIDE, _GRAIN_SIDE, 3)).astype(np.int8)
+    grain = _make_grain()
     paths = []
     for index in range(count):
         side = long_sides[index % len(long_sides)]
@@ -58,6 +61,11 @@ def make_photographs(folder: Path, count: int, long_sides: tuple[int, ...] = LON
     return paths
 
 
+def make_pixels(side: int) -> NDArray[np.uint8]:
+    """Return one of the photographs, `side` pixels in its longer side, RGB."""
+    return np.ascontiguousarray(_enlarge(_read(sorted(SOURCES.glob("*.jpg"))[-1]), side, _make_grain())[..., ::-1])
+
+
 def link_photographs(folder: Path, photographs: list[Path], count: int) -> list[Path]:
     """Fill a folder with hard links to some photographs, again and again under new names."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,6 +77,10 @@ def link_photographs(folder: Path, photographs: list[Path], count: int) -> list[
             os.link(original, path)
         paths.append(path)
     return paths
+
+
+def _make_grain() -> NDArray[np.int8]:
+    return np.random.default_rng(0).normal(0, _GRAIN, (_GRAIN_SIDE, _GRAIN_SIDE, 3)).astype(np.int8)
 
 
 def _read(path: Path) -> NDArray[np.uint8]:

@@ -3,56 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from speed import edge, growth, jobs, lpips, networks, patches, products
+from speed import edge, growth, jobs, lpips, networks, patches, picture_sections, products
 from speed.document import SAME_SCORE, Case, Section
 from speed.photographs import LONG_SIDES, link_photographs, make_photographs
-from speed.turns import Contender, Limits, Outcome, prepare, take_turns
-
-MODELS = ("yoto-nr", "edge-nr", "cvrkd", "dri", "mfe")
-EDGE, YOTO = "edge-nr", "yoto-nr"
-TITLES = {EDGE: "edge", YOTO: "YOTO"}
-Say = Callable[[str], None]
+from speed.settings import EDGE, MAKE_SECONDS, TITLES, YOTO, Settings, case_of, export, median_of, note, outcome_of
+from speed.turns import Contender, Limits, Outcome, prepare
 
 MANY = 5000
 """Images of one run, to see memory and cost over."""
 
-_MAKE_SECONDS = 600.0
 _EDGE_BLOCK = 20
 """Photographs in a block of the edge model: twice the turn of sizes, so that all blocks are alike."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How much to measure.
-
-    Attributes
-    ----------
-    photographs, artefacts
-        Folders of what is made once and kept for the next run.
-    threads
-        Of everyone.
-    quick
-        Small sizes and few rounds, to see that all works; its numbers are worth little.
-    thorough
-        Rounds and limits for numbers to publish, instead of a quarter of an hour for everything.
-    say
-        Told what is being done.
-    """
-
-    photographs: Path
-    artefacts: Path
-    threads: int
-    models: tuple[str, ...] = MODELS
-    quick: bool = False
-    thorough: bool = False
-    say: Say
-
-    @property
-    def rounds(self) -> int:
-        return 2 if self.quick else 15 if self.thorough else 7
 
 
 def measure_patches(settings: Settings) -> Section:
@@ -66,19 +29,19 @@ def measure_patches(settings: Settings) -> Section:
     cases = patches.LONG_CASES if settings.thorough else patches.CASES
     for case in patches.QUICK_CASES if settings.quick else cases:
         settings.say(f"patches: {case.name}")
-        measured = _case(case.name, patches.contenders(case), limits, tolerance=patches.TOLERANCE)
+        measured = case_of(case.name, patches.contenders(case), limits, tolerance=patches.TOLERANCE)
         section.cases.append(measured)
         if case == patches.REFERENCE_CASE:
-            ours, write = _median(measured, "ours"), _median(measured, patches.STORE)
+            ours, write = median_of(measured, "ours"), median_of(measured, patches.STORE)
             rivals = {
                 outcome.name: outcome.median
                 for outcome in measured.outcomes
                 if outcome.role == "rival" and outcome.median is not None
             }
             libraries = [median for name, median in rivals.items() if name != patches.TUNED]
-            _note(section, "patches: time, x a plain write", ours, write)
-            _note(section, "patches: speed, x the best rival", min(rivals.values(), default=None), ours)
-            _note(section, "patches: speed, x the best library", min(libraries, default=None), ours)
+            note(section, "patches: time, x a plain write", ours, write)
+            note(section, "patches: speed, x the best rival", min(rivals.values(), default=None), ours)
+            note(section, "patches: speed, x the best library", min(libraries, default=None), ours)
     return section
 
 
@@ -91,7 +54,7 @@ def measure_networks(settings: Settings) -> Section:
     )
     options = {"threads": settings.threads}
     machine = prepare(
-        Contender(name="machine", role="limit", make="speed.networks:machine", options=options), _MAKE_SECONDS
+        Contender(name="machine", role="limit", make="speed.networks:machine", options=options), MAKE_SECONDS
     )
     if "bandwidth_gbytes" in machine.facts:
         section.facts["copies in memory, GB/s read and written"] = machine.facts["bandwidth_gbytes"]
@@ -102,10 +65,10 @@ def measure_networks(settings: Settings) -> Section:
             for precision in networks.PRECISIONS:
                 ours = [outcome for outcome in case.outcomes if outcome.facts.get("precision") == precision]
                 times = [outcome.median for outcome in ours if outcome.role == "ours" and outcome.median]
-                eager = _median(case, networks.EAGER)
-                _note(section, f"YOTO, {precision}: speed, x PyTorch eager", eager, min(times, default=None))
+                eager = median_of(case, networks.EAGER)
+                note(section, f"YOTO, {precision}: speed, x PyTorch eager", eager, min(times, default=None))
         if model == EDGE:
-            batches = _case(f"{model}, items at a time", _batches(settings), _model_limits(settings))
+            batches = case_of(f"{model}, items at a time", _batches(settings), _model_limits(settings))
             section.cases.append(batches)
             single, several = batches.outcomes
             if single.median and several.median:
@@ -142,14 +105,14 @@ def _measure_model(settings: Settings, model: str) -> Case:
     sizes: dict[str, dict[str, float]] = {}
     for maker in [maker for maker in networks.makers(model, work, threads) if maker.name in needed]:
         settings.say(f"models: {model}, making the {maker.name}")
-        made = prepare(maker, _MAKE_SECONDS)
+        made = prepare(maker, MAKE_SECONDS)
         sizes[maker.name] = made.facts
         if made.error is not None:
             failed[maker.name] = made.error
     contenders = [*entrants, *products.contenders(threads)]
     ready = [contender for contender in contenders if contender.options.get("file") not in failed]
     settings.say(f"models: {model}, measuring")
-    case = _case(model, ready, _model_limits(settings), base=networks.EAGER, tolerance=SAME_SCORE)
+    case = case_of(model, ready, _model_limits(settings), base=networks.EAGER, tolerance=SAME_SCORE)
     for contender in contenders:
         if contender not in ready:
             reason = f"not made: {failed[contender.options['file']]}"
@@ -202,11 +165,11 @@ def measure_jobs(settings: Settings) -> Section:
     for model in (EDGE,) if settings.quick else (EDGE, YOTO):
         name = TITLES[model]
         settings.say(f"job: {name}")
-        artefact = _export(settings, model)
+        artefact = export(settings, model)
         taken, block = (photographs, min(_EDGE_BLOCK, count)) if model == EDGE else (photographs[2:7], 1)
         most = len(taken) if settings.thorough else 3 if model == YOTO else 5
         limits = Limits(rounds=max(1, min(most, len(taken) // block)), turn=0.0, load=120, call=300, budget=1000)
-        blocks = _case(
+        blocks = case_of(
             f"{name}, {len(taken)} photographs in blocks of {block}",
             jobs.blocks(model, artefact, taken, block, settings.threads),
             limits,
@@ -216,25 +179,25 @@ def measure_jobs(settings: Settings) -> Section:
             if outcome.median:
                 outcome.facts["images a second"] = block / outcome.median
         limits = Limits(rounds=3 if settings.thorough else 2, turn=0.0, load=120, call=300, budget=1000)
-        whole = _case(
+        whole = case_of(
             f"{name}, {len(taken)} photographs at once", jobs.parts(artefact, taken, settings.threads), limits
         )
         section.cases += [blocks, whole]
         _note_parts(section, name, whole, settings.threads)
         limits = Limits(rounds=min(5, settings.rounds), turn=0.0, load=120, call=120, budget=30)
         starts = jobs.start_ups(model, artefact, taken[0], settings.threads)
-        section.cases.append(_case(f"{name}, one photograph from nothing", starts, limits))
+        section.cases.append(case_of(f"{name}, one photograph from nothing", starts, limits))
     return section
 
 
 def _note_parts(section: Section, name: str, whole: Case, threads: int) -> None:
     """Note how near the whole comes to its parts: to the slower one, and to both where they share processors."""
-    ours, decoding, model = (_outcome(whole, part) for part in ("ours", jobs.DECODING, jobs.MODEL))
+    ours, decoding, model = (outcome_of(whole, part) for part in ("ours", jobs.DECODING, jobs.MODEL))
     if ours.median and decoding.median and model.median:
         slower = max(decoding.median, model.median)
-        _note(section, f"job, {name}: speed, x the slower of decoding and model", slower, ours.median)
+        note(section, f"job, {name}: speed, x the slower of decoding and model", slower, ours.median)
         busy = ((decoding.median_cpu or 0) + (model.median_cpu or 0)) / threads
-        _note(section, f"job, {name}: speed, x decoding and model on all processors, nothing else", busy, ours.median)
+        note(section, f"job, {name}: speed, x decoding and model on all processors, nothing else", busy, ours.median)
         for outcome in whole.outcomes:
             outcome.facts["processor seconds"] = outcome.median_cpu
 
@@ -246,20 +209,20 @@ def measure_edge(settings: Settings) -> Section:
     )
     settings.say("edge: starts")
     limits = Limits(rounds=settings.rounds, turn=0.0)
-    starts = _case("From nothing", edge.starts(reference=not settings.quick), limits)
+    starts = case_of("From nothing", edge.starts(reference=not settings.quick), limits)
     section.cases.append(starts)
-    _note(section, "edge: cold start, s", _median(starts, edge.COLD_START))
-    imported, scale = _median(starts, edge.IMPORT), _median(starts, edge.NUMPY)
+    note(section, "edge: cold start, s", median_of(starts, edge.COLD_START))
+    imported, scale = median_of(starts, edge.IMPORT), median_of(starts, edge.NUMPY)
     if imported is not None and scale is not None:
         section.figures["edge: import beyond NumPy, s"] = imported - scale
-    _note(section, "edge: peak memory, MB", _outcome(starts, edge.COLD_START).peak_megabytes)
+    note(section, "edge: peak memory, MB", outcome_of(starts, edge.COLD_START).peak_megabytes)
     if not settings.quick:
         settings.say("edge: wheel")
-        weighed = prepare(edge.wheel(), _MAKE_SECONDS)
+        weighed = prepare(edge.wheel(), MAKE_SECONDS)
         section.facts |= weighed.facts
         if weighed.error is not None:
             section.text += f" No wheel: {weighed.error}."
-        _note(section, "edge: runtime without models, MB", weighed.facts.get(edge.LEAN))
+        note(section, "edge: runtime without models, MB", weighed.facts.get(edge.LEAN))
     return section
 
 
@@ -272,14 +235,14 @@ def measure_lpips(settings: Settings) -> Section:
     )
     settings.say("lpips: pairs")
     limits = Limits(rounds=settings.rounds, turn=0.0, load=120, budget=120 if settings.thorough else 40)
-    pairs = _case("Pairs", lpips.contenders(settings.threads), limits, tolerance=lpips.SAME_DISTANCE)
+    pairs = case_of("Pairs", lpips.contenders(settings.threads), limits, tolerance=lpips.SAME_DISTANCE)
     settings.say("lpips: starts")
-    starts = _case("One pair from nothing", lpips.start_ups(settings.threads), limits)
+    starts = case_of("One pair from nothing", lpips.start_ups(settings.threads), limits)
     section.cases += [pairs, starts]
     for name, case in (("pairs", pairs), ("one pair from nothing", starts)):
-        _note(section, f"LPIPS, {name}: speed, x PyPI lpips", _median(case, lpips.RIVAL), _median(case, lpips.OURS))
-    sizes = [_outcome(pairs, name).facts.get(lpips.SIZE) for name in (lpips.OURS, lpips.RIVAL)]
-    _note(section, "LPIPS: installed size, x PyPI lpips", *sizes)
+        note(section, f"LPIPS, {name}: speed, x PyPI lpips", median_of(case, lpips.RIVAL), median_of(case, lpips.OURS))
+    sizes = [outcome_of(pairs, name).facts.get(lpips.SIZE) for name in (lpips.OURS, lpips.RIVAL)]
+    note(section, "LPIPS: installed size, x PyPI lpips", *sizes)
     return section
 
 
@@ -290,7 +253,7 @@ def measure_growth(settings: Settings) -> Section:
         "hard links to photographs of 640 to 1280 pixels. By size: JPEGs of each size. By threads: photographs of many "
         "sizes. Drawn in docs/speed.md.",
     )
-    artefact = _export(settings, EDGE)
+    artefact = export(settings, EDGE)
     _measure_counts(settings, section, artefact)
     limits = Limits(rounds=1 if settings.quick else 5, turn=0.0, call=300, budget=120)
     for side in growth.SIDES[:2] if settings.quick else growth.SIDES:
@@ -319,7 +282,7 @@ def _measure_parts(
     settings: Settings, name: str, artefact: Path, photographs: list[Path], threads: int, limits: Limits
 ) -> Case:
     settings.say(f"growth: {name}")
-    return _case(name, jobs.parts(artefact, photographs, threads), limits)
+    return case_of(name, jobs.parts(artefact, photographs, threads), limits)
 
 
 def _measure_counts(settings: Settings, section: Section, artefact: Path) -> None:
@@ -337,49 +300,18 @@ def _measure_counts(settings: Settings, section: Section, artefact: Path) -> Non
             section.facts[f"ms an image after {done}, start-up included"] = milliseconds
             section.facts[f"MB after {done}"] = megabytes
     if count == MANY:
-        _note(section, "memory after 5000 images, x after 500", memory[-1][1], growth.at(memory, 500))
-
-
-def _export(settings: Settings, model: str) -> Path:
-    """Return the float32 artefact of a model, made if it is not there."""
-    makers = networks.makers(model, str(settings.artefacts), settings.threads)
-    exporter = next(maker for maker in makers if maker.name == networks.DEPLOYED)
-    made = prepare(exporter, _MAKE_SECONDS)
-    if made.error is not None:
-        raise RuntimeError(f"{model} cannot be exported: {made.error}")
-    return settings.artefacts / f"{model}.onnx"
+        note(section, "memory after 5000 images, x after 500", memory[-1][1], growth.at(memory, 500))
 
 
 SECTIONS: dict[str, Callable[[Settings], Section]] = {
     "patches": measure_patches,
+    "resizing": picture_sections.measure_resizing,
+    "colors": picture_sections.measure_colors,
+    "decoding": picture_sections.measure_decoding,
     "model": measure_networks,
     "job": measure_jobs,
+    "phone": picture_sections.measure_phone,
     "edge": measure_edge,
     "lpips": measure_lpips,
     "growth": measure_growth,
 }
-
-
-def _case(
-    name: str,
-    contenders: list[Contender],
-    limits: Limits,
-    *,
-    base: str | None = None,
-    tolerance: float | None = None,
-) -> Case:
-    return Case(name=name, outcomes=take_turns(contenders, limits), base=base, tolerance=tolerance)
-
-
-def _outcome(case: Case, name: str) -> Outcome:
-    return next(outcome for outcome in case.outcomes if outcome.name == name)
-
-
-def _median(case: Case, name: str) -> float | None:
-    return _outcome(case, name).median
-
-
-def _note(section: Section, figure: str, value: float | None, divisor: float | None = 1.0) -> None:
-    """Keep a figure, if what it is made of was measured."""
-    if value is not None and divisor:
-        section.figures[figure] = value / divisor

@@ -10,11 +10,12 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -168,6 +169,10 @@ class _Process:
         return answer
 
     def end(self) -> None:
+        # With the commands it has begun: they would work on beside the others.
+        if self._process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join(_END_SECONDS)
         self._here.close()
@@ -255,6 +260,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 def _serve(parent: Connection, contender: Contender) -> None:
     """Be a contender: load, then answer until the parent ends this process."""
+    os.setpgrp()
     # What libraries print must not get into the document.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:

@@ -6,7 +6,6 @@ graph, or a constant. Systems without a reference have only the first.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -22,6 +21,7 @@ from iqa_calibration.graphs import finishing
 from iqa_calibration.graphs.reading_back import check_scores, check_signature
 from iqa_calibration.graphs.runner import Runner
 from iqa_calibration.graphs.structure import opset_of
+from iqa_export.adopting import ForeignGraph
 from iqa_export.checkpoints import Checkpoint, load_into
 from iqa_export.onnx_export import OPSET, to_onnx
 from iqa_export.outputs import ExportError, check_built, check_outputs
@@ -45,7 +45,8 @@ from iqa_runtime.backends import GraphSpec
 from iqa_runtime.contract import OWN_SIZE, BakedReference, Contract, FileDigest, PatchPlan, Resize, TensorInput, Weights
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.files.overwriting import check_output, replaced_at_once, write_at_once
-from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
+from iqa_runtime.images.header import Frame
+from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, check_frame
 from iqa_runtime.scoring.patch_plans import example_size, positions
 from iqa_runtime.scoring.resizing import format_resize, load_judged, with_resize
 
@@ -72,8 +73,12 @@ class Request:
         Write a second graph that computes the features of a reference, and let the artefact take these.
     reference_image
         Make the features of this photograph constants of the artefact.
+    frame
+        Which image of it is meant, if it is a file of several.
     opset
         ONNX operator set.
+    adopted
+        A graph that is there already, in the place of the one that PyTorch's exporter would write.
     """
 
     system: System
@@ -84,7 +89,14 @@ class Request:
     resize: Resize | None = None
     cache_reference: bool = False
     reference_image: Path | None = None
+    frame: Frame | None = None
     opset: int = OPSET
+    adopted: ForeignGraph | None = None
+
+    @property
+    def is_own_oracle(self) -> bool:
+        """Whether an adopted graph can only be compared with itself as it came."""
+        return self.adopted is not None and getattr(self.system, "source", None) is self.adopted
 
 
 def export(request: Request) -> Report:
@@ -113,6 +125,9 @@ def export(request: Request) -> Report:
         raise UsageError(
             "``cache_reference`` and ``reference_image``: cache features for any reference, or bake one; choose"
         )
+    check_frame(request.frame)
+    if request.frame is not None and request.reference_image is None:
+        raise UsageError("``frame``: it is about ``reference_image``; give that, or leave it out")
     has_features = choice.task != "nr" and system.features_of(choice.variant) is not None
     reference = {"cache_reference": request.cache_reference, "reference_image": request.reference_image is not None}
     for name, wanted in reference.items():
@@ -196,7 +211,13 @@ def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Writte
 def _write_baked(request: Request, network: nn.Module, photograph: Path, artefact: Path) -> _Written:
     system, choice, plan = request.system, request.choice, request.patch_plan
     color_space = system.crop_input("reference").color_space
-    loaded = load_judged(photograph, request.resize, pixel_limit=DEFAULT_PIXEL_LIMIT, color_space=color_space)
+    loaded = load_judged(
+        photograph,
+        request.resize,
+        pixel_limit=DEFAULT_PIXEL_LIMIT,
+        color_space=color_space,
+        frame=request.frame,
+    )
     pixels = loaded.pixels
     encoder, _ = system.reference_split(network, choice)
     count = len(positions(plan, *pixels.shape[:2]))
@@ -225,7 +246,10 @@ def _write_artefact(request: Request, module: nn.Module, contract: Contract, pat
         )
     spec = GraphSpec.of_artefact(contract)
     check_outputs(module, spec, example_size(contract))
-    model = to_onnx(module, contract.inputs, spec.output_names, opset=request.opset, patch_plan=contract.patch_plan)
+    if request.adopted is None:
+        model = to_onnx(module, contract.inputs, spec.output_names, opset=request.opset, patch_plan=contract.patch_plan)
+    else:
+        model = request.adopted.adopted(contract.inputs, spec, opset=request.opset)
     macs = finishing.count_macs(model)
     contract = replace(contract, opset=opset_of(model), gmac=macs / 1e9 if macs else None)
     contract = finishing.embed_contract(model, contract)
@@ -245,7 +269,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
         opset=request.opset,
         inputs=inputs,
         patch_plan=request.patch_plan,
-        pooling="mean",
+        pooling=system.pooling,
         score=system.score_of(choice.variant),
         maps=system.maps_of(choice.variant) if choice.maps else (),
         extras=tuple(output for output in system.extra_outputs if output.name in choice.extras),
@@ -255,7 +279,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
             sha256=checkpoint.sha256,
             trained=checkpoint.trained,
             licence=_licence(request) if checkpoint.trained else "none",
-            trained_on=_stated(checkpoint, "trained_on", "not stated in the checkpoint")
+            trained_on=_stated(checkpoint, "trained_on", system.trained_on or "not stated in the checkpoint")
             if checkpoint.trained
             else "nothing: random weights",
             entry=checkpoint.entry,
@@ -267,7 +291,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
 
 def _licence(request: Request) -> str:
     unstated = f"that of the checkpoint; {request.system.title}'s code: {request.system.licence}"
-    return _stated(request.checkpoint, "licence", unstated)
+    return _stated(request.checkpoint, "licence", request.system.weights_licence or unstated)
 
 
 def _stated(checkpoint: Checkpoint, key: str, unstated: str) -> str:
@@ -304,7 +328,10 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
         scores=(float(observed.min()), float(observed.max())),
         ignored=request.checkpoint.ignored,
         graphs=tuple(GraphReport.of_file(path, macs) for path, macs in _sizes(written)),
-        gmac_as_written=math.nan if contract.has_own_size else oracle.gmac * samples.crops_per_item,
+        gmac_as_written=None
+        if request.is_own_oracle or contract.has_own_size
+        else oracle.gmac * samples.crops_per_item,
+        oracle="the graph as it came" if request.is_own_oracle else "PyTorch",
         parity=explain_batches(rows),
         seconds=time.perf_counter() - started,
     )

@@ -33,7 +33,7 @@ _EPSILON_ROUNDING = 1e-7
 _FLOATS = (torch.float32, torch.float64, torch.float16)
 _WITHOUT_EFFECT = (0.0, 1.0)
 """What ONNX Runtime's optimiser compares a number with, rounded to float32, whatever its type."""
-_MOST_BYTES = 2**31 - 2**24
+MOST_BYTES = 2**31 - 2**24
 """Of weights in one ONNX file, which protobuf limits to two gigabytes; some are left to the graph itself."""
 
 
@@ -76,6 +76,18 @@ def to_onnx(
         as the patch plan says.
     """
     model: ModelProto = to_program(module, inputs, outputs, opset=opset, patch_plan=patch_plan).model_proto
+    simplify(model)
+    return model
+
+
+def simplify(model: ModelProto) -> None:
+    """Take out of an exported graph, in place, what it computes in vain, and what it tells of its sources.
+
+    Raises
+    ------
+    ExportError
+        If ONNX Runtime would compute something else than the graph says.
+    """
     fold(model)
     fold_batch_normalization(model)
     fold(model)
@@ -83,7 +95,6 @@ def to_onnx(
     strip_sources(model)
     model.producer_name = "iqa-deploy"
     model.producer_version = ""
-    return model
 
 
 def to_program(
@@ -99,7 +110,7 @@ def to_program(
     module.eval().requires_grad_(False)
     examples = tuple(torch.zeros(_EXAMPLE_BATCH, *example_shape(tensor, patch_plan)) for tensor in inputs)
     size = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
-    if size > _MOST_BYTES:
+    if size > MOST_BYTES:
         raise ExportError(
             f"the weights take {size / 1e9:.1f} GB, and an ONNX file holds 2 GB at most; export a smaller variant"
         )

@@ -132,6 +132,8 @@ def _check_batch(module: nn.Module, spec: GraphSpec, batch: int, size: tuple[int
     try:
         with torch.no_grad():
             result = module.eval()(*examples)
+    except ExportError:
+        raise
     except Exception as error:  # a network of somebody else may raise anything
         said = first_line(error)
         if _FIXED_SHAPE.search(said):

@@ -17,7 +17,7 @@ OWN_SIZE = ("height", "width")
 """Names of the last two axes of inputs that take pictures whole at their own size."""
 
 Task = Literal["nr", "fr", "nar"]
-Pooling = Literal["mean", "median", "minimum", "maximum"]
+Pooling = Literal["mean", "median", "min", "max", "p05"]
 Range = tuple[float | None, float | None]
 """Least and largest score; None where there is no end."""
 ColorSpace = Literal["sRGB", "stored"]
@@ -307,7 +307,8 @@ class Contract:
         10^9 multiply-accumulates in the matrix products and convolutions of the graph for one item of the batch; the
         encoder of a cached reference is not in it. None where nobody counted them.
     inputs, patch_plan, pooling
-        How crops are made and how their scores become one: their mean, median, least or largest.
+        How crops are made and how their scores become one: their mean, median, least, largest, or 5th
+        percentile (``p05``).
     score, maps, extras
         The outputs.
     faithful

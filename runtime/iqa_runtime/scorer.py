@@ -180,10 +180,9 @@ class Scorer:
         if artefact.encoder is not None:
             spec = GraphSpec.of_reference_encoder(self._contract)
             self._encoder = choice.create(artefact.encoder, spec, threads=self._threads)
-        self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
-        if self._contract.has_own_size:
-            self._batch_size = 1
-        self._resize = choose_resize(self._contract, resize)
+        at_once = self._backend.items_per_run * self._backend.concurrent_runs
+        self._batch_size = 1 if self._contract.has_own_size else batch_size or at_once
+        self._resize, self._frame = choose_resize(self._contract, resize), frame
         resized = with_resize(self._contract, self._resize)
         self._preparer = Preparer(resized, self._patch_plan, pixel_limit=pixel_limit, timeout=timeout, frame=frame)
         self._pipeline = Pipeline(
@@ -245,6 +244,11 @@ class Scorer:
     def patch_plan(self) -> PatchPlan:
         """The patch plan in use."""
         return self._patch_plan
+
+    @property
+    def frame(self) -> Frame | None:
+        """Which image of a file of several is scored; None if it is an error."""
+        return self._frame
 
     @property
     def resize(self) -> Resize | None:
@@ -312,7 +316,7 @@ class Scorer:
         """
         self._check_open()
         self._check_reference(has_reference=reference is not None)
-        result = next(self._pipeline.score([self._preparer.prepare(image, reference)]))
+        result = next(self._pipeline.score([self._preparer.prepare(image, reference, crops_alone=self._crops_alone)]))
         if result.error is not None:
             raise result.error
         return result

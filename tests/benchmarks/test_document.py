@@ -153,7 +153,7 @@ def test_goals_have_names_of_their_own() -> None:
 
 def test_an_unknown_section_is_refused() -> None:
     assert names("edge,patches") == ["edge", "patches"]
-    with pytest.raises(argparse.ArgumentTypeError, match="no section speed; there are patches, model"):
+    with pytest.raises(argparse.ArgumentTypeError, match="no section speed; there are patches, resizing"):
         names("edge,speed")
 
 

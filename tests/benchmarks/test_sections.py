@@ -8,14 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from speed import edge, growth, jobs, lpips, networks, patches, products
+from speed import colors, decoding, edge, growth, jobs, lpips, networks, patches, phone, products, resizing
 from speed.commands import command
 from speed.document import SAME_SCORE
 from speed.packages import FOLDER, import_rival
-from speed.photographs import link_photographs, make_photographs
+from speed.photographs import link_photographs, make_photographs, make_pixels
 from speed.turns import Contender, Limits, prepare, take_turns
 
 from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.images.loading import load_with_color
 
 ONCE = Limits(rounds=1, turn=0, load=60, call=60)
 SIDES = (480, 640)
@@ -70,6 +71,35 @@ def test_links_are_many_names_of_few_photographs(tmp_path: Path, photographs: li
     assert links[5].samefile(photographs[1])
 
 
+@pytest.mark.parametrize("filter", ["box", "bicubic"])
+def test_pillow_resizes_to_the_same_picture(filter: str) -> None:
+    options = asdict(resizing.Case(filter=filter, side=900))
+    ours = resizing.kernel(options).check
+    assert len(set(ours)) > 100
+    assert resizing.pillow(options).check == ours
+
+
+def test_colours_are_those_of_littlecms_and_change() -> None:
+    options = {"side": 300}
+    ours, rival = colors.kernel(options).check, colors.littlecms(options).check
+    np.testing.assert_allclose(rival, ours, rtol=0, atol=1)
+    stored = make_pixels(300).reshape(-1)
+    assert not np.array_equal(ours, stored[:: stored.size // 499][:499])
+
+
+def test_who_decodes_can_decode(photographs: list[Path]) -> None:
+    jpeg = next(path for path in photographs if path.suffix == ".jpg")
+    outcomes = take_turns([*decoding.crop_contenders(jpeg), *decoding.size_contenders(jpeg)], ONCE)
+    assert [outcome.error for outcome in outcomes] == [None] * len(outcomes)
+    assert all(outcome.peak_megabytes for outcome in outcomes)
+
+
+def test_phone_photographs_are_in_display_p3(tmp_path: Path) -> None:
+    tagged = phone.phone_photographs(tmp_path, 3, 640)
+    assert [path.name for path in tagged] == ["0001_640.jpg", "0002_640.jpg"]  # of plain ones the first is a PNG
+    assert load_with_color(tagged[0]).color == "Display P3 -> sRGB"
+
+
 def test_our_job_scores_blocks_in_turn(photographs: list[Path]) -> None:
     artefact = find_artefact("edge-nr")
     ours, *_ = jobs.blocks("edge-nr", artefact, photographs, 2, threads=1)
@@ -99,6 +129,17 @@ def test_a_command_tells_its_memory_and_its_failure() -> None:
     assert fine.peak_megabytes > 0
     assert broken.error is not None
     assert "false ended with 1" in broken.error
+
+
+def test_a_command_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    script = f"if [ -e {tmp_path}/warm ]; then echo $$ > {begun}; exec sleep 600; fi; touch {tmp_path}/warm"
+    (outcome,) = take_turns([command("slow", "rival", ["sh", "-c", script])], Limits(rounds=1, turn=0, call=4))
+    assert outcome.error is not None
+    assert "no answer within 4 s" in outcome.error
+    status = Path(f"/proc/{int(begun.read_text())}/status")
+    # Whoever has adopted it may not have noticed its end.
+    assert not status.exists() or "State:\tZ" in status.read_text()
 
 
 def test_starts_score_with_what_is_installed() -> None:

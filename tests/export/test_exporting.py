@@ -16,7 +16,7 @@ from iqa_export.systems import GraphChoice, find_system
 from iqa_export.weights import load_checkpoint
 from iqa_runtime import Scorer, read_contract
 from iqa_runtime.contract import PatchPlan, Resize, ScoreOutput
-from iqa_runtime.errors import ArtefactError, FileError, UsageError
+from iqa_runtime.errors import ArtefactError, FileError, ImageError, UsageError
 from small_system import Graph, Network, Returned, Returning, Small, request
 
 SCORE_SHARE = 1e-4
@@ -155,6 +155,30 @@ def test_the_contract_counts_the_work_of_the_graph_that_ships(tmp_path, photogra
         output = tmp_path / f"{form}.onnx"
         report = export(request(tmp_path, task="fr", output=output, **changes))
         assert read_contract(output).gmac == report.graphs[0].gmac == pytest.approx(convolutions * one), form
+
+
+def test_of_an_animation_the_first_frame_is_baked_where_that_is_asked_for(tmp_path):
+    frames = [Image.fromarray(pixels[:90, :120]).quantize(200) for pixels in sample_photographs()[:2]]
+    animation, still = tmp_path / "moving.gif", tmp_path / "still.png"
+    frames[0].save(animation, save_all=True, append_images=frames[1:])
+    frames[0].convert("RGB").save(still)
+    with pytest.raises(ImageError, match=r"an animated GIF.*``frame=first``"):
+        export(request(tmp_path, task="fr", reference_image=animation))
+    scores = {}
+    for name, file in {"moving": animation, "still": still}.items():
+        export(request(tmp_path, task="fr", reference_image=file, frame="first", output=tmp_path / f"{name}.onnx"))
+        with Scorer(tmp_path / f"{name}.onnx", threads=1) as scorer:
+            scores[name] = scorer.score(sample_photographs()[2][:90, :120]).value
+    assert scores["moving"] == scores["still"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"frame": "first"}, "it is about ``reference_image``"), ({"frame": "last"}, "``frame=last``: give first")],
+)
+def test_a_frame_of_nothing_is_a_usage_error(tmp_path, options, says):
+    with pytest.raises(UsageError, match=says):
+        export(request(tmp_path, **options))
 
 
 def test_baked_reference_of_a_single_crop(tmp_path, photograph):

@@ -8,12 +8,14 @@ from __future__ import annotations
 import io
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
+import imagecodecs
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -27,6 +29,7 @@ from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.commands.rows import KEYS
 from iqa_runtime.contract import BakedReference, FileDigest, MapOutput, TensorInput
 from tiny_contract import tiny_contract
+from video_files import moving_planes, write_video
 
 CORPUS = Path(__file__).parent / "corpus"
 SIDE = 32
@@ -69,8 +72,28 @@ def images() -> Iterator[tuple[str, bytes]]:
     yield "avif_moving", saved(color, "AVIF", save_all=True, append_images=[color.rotate(180)], speed=10)
     yield "jp2_alpha", saved(Image.fromarray(rgba), "JPEG2000")
     yield "j2k_tiles", saved(Image.fromarray(gray), "JPEG2000", no_jp2=True, tile_size=(8, 8))
+    yield "jxl", imagecodecs.jpegxl_encode(rgb, distance=1.0)
+    yield "jxl_alpha_in_boxes", imagecodecs.jpegxl_encode(rgba, usecontainer=True)
+    yield "jxl_moving_16_bits", imagecodecs.jpegxl_encode(np.stack([rgb, rgb[::-1]]).astype(np.uint16) * 257)
     yield "ppm", saved(color, "PPM")
     yield "pbm_in_text", b"P1\n# two rows\n3 2\n0 1 0\n1 1 0\n"
+
+
+def videos() -> Iterator[tuple[str, bytes]]:
+    """Yield videos of a few small frames."""
+    forms: dict[str, dict[str, Any]] = {
+        "h264.mp4": {"codec": "libx264", "options": {"g": "3"}},
+        "fragments.mp4": {"codec": "libx264", "options": {"g": "3"}, "movflags": "frag_keyframe+empty_moov"},
+        "hevc.mov": {"codec": "libx265", "options": {}},
+        "mpeg4.mp4": {"codec": "mpeg4", "options": {}},
+        "vp8.webm": {"codec": "libvpx", "options": {}},
+        "vp9.webm": {"codec": "libvpx-vp9", "options": {}},
+        "av1.mkv": {"codec": "libsvtav1", "options": {}},
+        "ffv1.mkv": {"codec": "ffv1"},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, settings in forms.items():
+            yield name, write_video(Path(folder) / name, moving_planes(5, 64, 64), **settings).read_bytes()
 
 
 def contracts() -> Iterator[tuple[str, bytes]]:
@@ -159,6 +182,7 @@ def main() -> None:
     """Write all seeds."""
     for target, seeds in {
         "image": images,
+        "video": videos,
         "contract": contracts,
         "artefact": artefacts,
         "description": descriptions,

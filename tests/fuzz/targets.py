@@ -22,7 +22,8 @@ from iqa_runtime.commands.resuming import read_rows, resume_from
 from iqa_runtime.commands.rows import Format
 from iqa_runtime.cuda import Gpu
 from iqa_runtime.errors import IqaError
-from iqa_runtime.images.loading import load_image
+from iqa_runtime.images.loading import load_image, load_with_color
+from iqa_runtime.video import read_frames
 
 PIXEL_LIMIT = 1_000_000
 """Of the fuzzed pictures: 3 MB of pixels, so that a gigabyte is never explained by them."""
@@ -41,12 +42,25 @@ _HOST = HostKey(
 
 
 def image(data: bytes) -> None:
-    """Decode a picture."""
+    """Decode a picture, and its middle row alone: if that can be had, then all of it can, with the same row."""
+    middle = load_with_color(data, pixel_limit=PIXEL_LIMIT, frame="first", bands=lambda height, _: [_middle(height)])
     pixels = load_image(data, pixel_limit=PIXEL_LIMIT, frame="first")
+    if middle.bands is not None:
+        np.testing.assert_array_equal(middle.pixels, pixels[slice(*_middle(len(pixels)))])
     assert pixels.dtype == np.uint8
     assert pixels.ndim == 3
     assert pixels.shape[2] == 3
     assert 0 < pixels.shape[0] * pixels.shape[1] <= PIXEL_LIMIT
+
+
+def video(data: bytes) -> None:
+    """Decode a video."""
+    for frame in read_frames(data, every=0.04, pixel_limit=PIXEL_LIMIT):
+        assert frame.pixels.dtype == np.uint8
+        assert frame.pixels.ndim == 3
+        assert frame.pixels.shape[2] == 3
+        assert 0 < frame.pixels.shape[0] * frame.pixels.shape[1] <= PIXEL_LIMIT
+        assert frame.time >= 0
 
 
 def contract(data: bytes) -> None:
@@ -89,7 +103,7 @@ def rows(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (image, contract, artefact, description, rows)
+    target.__name__: target for target in (image, video, contract, artefact, description, rows)
 }
 
 
@@ -102,6 +116,10 @@ def run(target: str, data: bytes) -> IqaError | None:
         ended = error
     assert ended is None or str(ended).strip(), "an error without a message"
     return ended
+
+
+def _middle(height: int) -> tuple[int, int]:
+    return height // 2, height // 2 + 1
 
 
 def _written(name: str, data: bytes) -> Path:
@@ -119,8 +137,10 @@ def _limit_memory() -> None:
 
 def main(target: str, *files: str) -> None:
     """Send files through a target; say before each which it is, and how it ended."""
-    import cv2  # what is loaded later would count
+    import av  # what is loaded later would count
+    import cv2
 
+    assert av.__version__
     assert cv2.__version__
     _limit_memory()
     for file in files:

@@ -42,6 +42,7 @@ def contents():
         "iqa_runtime/__init__.py": b"",
         "iqa_runtime/py.typed": b"",
         "iqa_runtime/_kernels.cpython-311-x86_64-linux-gnu.so": b"machine code",
+        "iqa_runtime/_jpeg_bands.cpython-311-x86_64-linux-gnu.so": b"more machine code",
         "iqa_runtime/models/tiny.onnx": network(),
         "iqa_export/weights/tiny.safetensors": safetensors.numpy.save({"w": np.zeros(2, np.float32)}, notes),
         "iqa_calibration/photographs/fig.jpg": b"pixels",
@@ -71,6 +72,7 @@ def test_kernels_networks_and_photographs_are_listed_with_digest_and_licence(con
     assert about["hashes"] == [{"alg": "SHA-256", "content": sha256(wheel.read_bytes()).hexdigest()}]
     expected = {
         "iqa_runtime/_kernels.cpython-311-x86_64-linux-gnu.so": ("library", {"id": "Apache-2.0"}),
+        "iqa_runtime/_jpeg_bands.cpython-311-x86_64-linux-gnu.so": ("library", {"id": "Apache-2.0"}),
         "iqa_runtime/models/tiny.onnx": ("machine-learning-model", {"name": "CC0-1.0"}),
         "iqa_export/weights/tiny.safetensors": ("machine-learning-model", {"name": "CC0-1.0 too"}),
         "iqa_calibration/photographs/fig.jpg": ("data", {"id": "CC-BY-SA-4.0"}),

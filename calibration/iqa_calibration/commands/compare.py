@@ -6,17 +6,18 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.opening import Artefact
-from iqa_runtime.commands.options import ARTEFACT_HELP, BackendOptions
+from iqa_runtime.commands.options import ARTEFACT_HELP, BackendOptions, ScoringOptions
 from iqa_runtime.commands.shared import make_app, progress, run_app, with_groups
 from iqa_runtime.errors import FileError, IqaError, needing
 from iqa_runtime.files.inputs import expand_inputs, pair_references
 from iqa_runtime.files.overwriting import Named, check_targets
+from iqa_runtime.images.header import Frame
 from iqa_runtime.scorer import Scorer
 
 _SECOND = "Backend of SECOND, where it is another"
@@ -32,13 +33,11 @@ def compare_command(
     images: Annotated[
         list[str], typer.Option(metavar="FOLDER|IMAGE", help="Images to score; may be repeated, or a quoted pattern.")
     ],
+    scoring: ScoringOptions,
     backend: BackendOptions,
     reference: Annotated[
         str | None,
         typer.Option(metavar="FILE|FOLDER", help="Reference of all images, or a folder that pairs by file name."),
-    ] = None,
-    crops: Annotated[
-        str | None, typer.Option(metavar="PLAN", help="Where crops lie, as in iqa-run. Default: the artefacts' plan.")
     ] = None,
     layers: Annotated[
         bool,
@@ -94,8 +93,8 @@ def compare_command(
     second_side = first_side | {"backend": second_backend, "device": second_device, "precision": second_precision}
     with progress() as tell:
         with (
-            Scorer(artefacts[0], crops=crops, **first_side) as left,
-            _open_second(artefacts[1], crops=crops, **second_side) as right,
+            Scorer(artefacts[0], **scoring.arguments(), **first_side) as left,
+            _open_second(artefacts[1], **scoring.arguments(), **second_side) as right,
         ):
             scores = compare_scores(left, right, paths, references, progress=tell)
             threads = left.threads
@@ -107,6 +106,7 @@ def compare_command(
                 references,
                 backends=(backend.backend, second_backend),
                 devices=(backend.device, second_device),
+                frame=cast(Frame | None, scoring.frame),
                 items=layer_items,
                 threads=threads,
                 progress=tell,

@@ -18,6 +18,7 @@ from iqa_calibration.images.items import Cropper
 from iqa_runtime.artefacts.opening import Artefact
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import ArtefactError, UsageError
+from iqa_runtime.images.header import Frame
 
 LAYER_ITEMS = 4
 """Items that tensors are compared on by default: rounding shows on one; more guard against an odd crop."""
@@ -59,6 +60,7 @@ def compare_layers(
     *,
     backends: tuple[str | None, str | None] = (None, None),
     devices: tuple[str | None, str | None] = (None, None),
+    frame: Frame | None = None,
     items: int = LAYER_ITEMS,
     threads: int = 1,
     progress: Progress | None = None,
@@ -78,6 +80,8 @@ def compare_layers(
         As for `compare_scores`; the first crop of each of the first `items` images is used.
     backends, devices
         What runs each, and where, as in `Scorer`. Any backend that shows no tensors stands for ONNX Runtime's.
+    frame
+        As in `Scorer`.
     items
         Items to compare on.
     threads
@@ -107,7 +111,7 @@ def compare_layers(
     check_comparable(first.contract, second.contract)
     graphs = [Graph(artefact.graph.take()) if artefact.engine is None else None for artefact in artefacts]
     graph = next(graph for graph in graphs if graph is not None)
-    feeds = [list(_feeds(artefact.contract, images, references, items)) for artefact in artefacts]
+    feeds = [list(_feeds(artefact.contract, images, references, items, frame)) for artefact in artefacts]
     with ExitStack() as opened:
         sources = [
             opened.enter_context(tensor_source(artefact, graph, backend=backend, device=device, threads=threads))
@@ -163,13 +167,13 @@ def _groups(shapes: dict[str, tuple[int, ...]]) -> Iterator[list[str]]:
 
 
 def _feeds(
-    contract: Contract, images: Sequence[str], references: str | Sequence[str] | None, items: int
+    contract: Contract, images: Sequence[str], references: str | Sequence[str] | None, items: int, frame: Frame | None
 ) -> Iterator[Feed]:
     if contract.input("reference_features") is not None:
         raise UsageError(
             "an artefact with cached features of a reference has no whole graph to compare; give one without"
         )
-    cropper = Cropper(contract)
+    cropper = Cropper(contract, frame)
     for index, image in enumerate(images[:items]):
         reference = references if references is None or isinstance(references, str) else references[index]
         yield cropper.item(cropper.subject(image, reference), 0)

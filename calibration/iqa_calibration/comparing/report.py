@@ -57,6 +57,7 @@ class CompareReport:
             ("model", first.model, second.model),
             ("precision", first.precision, second.precision),
             ("backend", first.backend, second.backend),
+            ("resize", first.resize, second.resize),
         ]
 
     def measures(self) -> list[tuple[str, str]]:

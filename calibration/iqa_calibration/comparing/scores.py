@@ -18,6 +18,7 @@ from iqa_runtime.contract import Contract, FileDigest
 from iqa_runtime.errors import UsageError
 from iqa_runtime.scorer import Scorer
 from iqa_runtime.scoring.patch_plans import format_patch_plan
+from iqa_runtime.scoring.resizing import format_resize
 
 Progress = Callable[[str, int, int], None]
 """Called with what goes on, what is done and of how much."""
@@ -35,6 +36,8 @@ class Side:
         Model, variant and task; precision and target.
     backend
         What ran it: the backend and what that ran on.
+    resize
+        How pictures are resized before crops are cut.
     trained
         Whether its weights are trained.
     """
@@ -43,6 +46,7 @@ class Side:
     model: str
     precision: str
     backend: str
+    resize: str
     trained: bool
 
 
@@ -198,5 +202,6 @@ def _side(scorer: Scorer) -> Side:
         model=f"{contract.model} {contract.variant} {contract.task}",
         precision=f"{contract.precision} for {contract.target}",
         backend=f"{scorer.backend_name} {scorer.provider}",
+        resize=format_resize(scorer.resize),
         trained=contract.weights.trained,
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import UsageError
+from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, Source
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.preparation import Preparer, Subject
@@ -22,6 +23,8 @@ class Cropper:
     ----------
     contract
         Of the artefact.
+    frame
+        As in `iqa_runtime.Scorer`.
 
     Raises
     ------
@@ -29,13 +32,13 @@ class Cropper:
         If the artefact takes cached features of a reference.
     """
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, frame: Frame | None = None) -> None:
         if contract.input("reference_features") is not None:
             raise UsageError(
                 "an artefact that takes cached features of a reference cannot be calibrated; export it without "
                 "``cache_reference``"
             )
-        self._preparer = Preparer(contract, contract.patch_plan, pixel_limit=DEFAULT_PIXEL_LIMIT)
+        self._preparer = Preparer(contract, contract.patch_plan, pixel_limit=DEFAULT_PIXEL_LIMIT, frame=frame)
         names = [tensor.name for tensor in contract.inputs]
         self._crops = {name: CropInput.of_contract(contract, name) for name in names}
         self._needs_reference = contract.needs_reference

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
+from iqa_runtime.commands.options import FrameOptions
+
 _MIB = 2**20
 
 
@@ -18,6 +20,24 @@ class NetworkOptions:
     PANEL: ClassVar[str] = "Network"
 
     model: Annotated[str | None, typer.Option(metavar="NAME", help="System to export; --list shows all.")] = None
+    module: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FACTORY",
+            help="What builds a network of your own, such as package.module:create; its code runs. Goes with "
+            "--contract.",
+        ),
+    ] = None
+    contract: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What your network eats and what its score means (TOML); see --new-contract."
+        ),
+    ] = None
+    adopt: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="An ONNX file of another exporter, to get the contract of --contract."),
+    ] = None
     variant: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its variant. Default: told by the weights, or by the task.")
     ] = None
@@ -45,7 +65,7 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GraphOptions:
+class GraphOptions(FrameOptions):
     """What the artefact takes and gives."""
 
     PANEL: ClassVar[str] = "Graph"

@@ -83,8 +83,7 @@ def blamed(system: System) -> Iterator[None]:
             raise
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise UsageError(
-            f"``model={system.name}``: the package of {type(system).__module__}.{type(system).__qualname__} fails: "
-            f"{first_line(error)} ({place.filename}:{place.lineno}); mend it"
+            f"{system.origin} fails: {first_line(error)} ({place.filename}:{place.lineno}); mend it"
         ) from error
 
 

@@ -14,7 +14,18 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from iqa_export.checkpoints import KeyMap
-from iqa_runtime.contract import OWN_SIZE, ExtraOutput, MapOutput, PatchPlan, Resize, ScoreOutput, Task, TensorInput
+from iqa_runtime.contract import (
+    OWN_SIZE,
+    ColorSpace,
+    ExtraOutput,
+    MapOutput,
+    PatchPlan,
+    Pooling,
+    Resize,
+    ScoreOutput,
+    Task,
+    TensorInput,
+)
 from iqa_runtime.errors import UsageError
 
 UNIT_SCORE = ScoreOutput(
@@ -63,17 +74,19 @@ class System(ABC):
         How close our network is to the authors', in a phrase; `faithful_of` tells variants apart.
     weights_source
         Which checkpoint file to get, and where.
+    weights_licence, trained_on
+        Of the weights, for checkpoints that don't say it; None where that cannot be said.
     tasks
         Tasks of each variant, the default first; the variants' order is that of preference.
     segments
         What ``--segment`` may be in tasks with a reference; empty for systems without segment embedding.
+    color, color_space
+        Order of the channels; what pixels mean to the network, as in `iqa_runtime.contract.TensorInput`.
     mean, std
         Input normalisation on x / 255, in the order of `color`: 0 and 1/255 give 0 to 255, 0.5 and 0.5 give -1 to 1.
-    color
-        Order of the channels that the network takes.
     crop, crops_per_item
         Side of a crop in pixels, 0 for whole pictures; how many make one item of the batch.
-    patch_plan, score, map_outputs, extra_outputs
+    patch_plan, pooling, score, map_outputs, extra_outputs
         The contract's parts; `score_of` and `maps_of` tell variants apart. ``PatchPlan(kind="whole")`` takes pictures
         as they are: at the size that `resize` makes of them where that is ``exact``, else at their own.
     resize
@@ -93,20 +106,29 @@ class System(ABC):
     licence: ClassVar[str]
     faithful: ClassVar[str]
     weights_source: ClassVar[str]
+    weights_licence: ClassVar[str | None] = None
+    trained_on: ClassVar[str | None] = None
     tasks: ClassVar[dict[str, tuple[Task, ...]]]
     segments: ClassVar[tuple[str, ...]] = ()
+    color: ClassVar[Literal["RGB", "BGR"]] = "RGB"
+    color_space: ClassVar[ColorSpace] = "sRGB"
     mean: ClassVar[tuple[float, float, float]]
     std: ClassVar[tuple[float, float, float]]
-    color: ClassVar[Literal["RGB", "BGR"]] = "RGB"
     crop: ClassVar[int] = 0
     crops_per_item: ClassVar[int] = 1
     patch_plan: ClassVar[PatchPlan]
+    pooling: ClassVar[Pooling] = "mean"
     resize: ClassVar[Resize | None] = None
     score: ClassVar[ScoreOutput]
     map_outputs: ClassVar[tuple[MapOutput, ...]] = ()
     extra_outputs: ClassVar[tuple[ExtraOutput, ...]] = ()
     feature_shape: ClassVar[tuple[int, ...] | None] = None
     bundled: ClassVar[dict[str, Path]] = {}
+
+    @property
+    def origin(self) -> str:
+        """Whose code the network is, for messages about what that code raises."""
+        return f"``model={self.name}``: the package of {type(self).__module__}.{type(self).__qualname__}"
 
     @abstractmethod
     def build(self, variant: str) -> nn.Module:
@@ -192,6 +214,7 @@ class System(ABC):
             color=self.color,
             mean=self.mean,
             std=self.std,
+            color_space=self.color_space,
         )
 
     def feature_input(self, variant: str) -> TensorInput:

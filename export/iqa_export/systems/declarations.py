@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from iqa_export.systems.base import System
-from iqa_runtime.artefacts.contract_rules import complaints
+from iqa_runtime.artefacts.contract_rules import Complaint, complaints
 from iqa_runtime.contract import Contract, ExtraOutput, MapOutput, PatchPlan, Resize, ScoreOutput, Task, Weights
 from iqa_runtime.errors import one_line
 
@@ -61,18 +61,24 @@ def faults(system: System) -> Iterator[str]:
 
 def contract_faults(system: System) -> Iterator[str]:
     """Yield why declarations that are sound by themselves make no contract together."""
-    for variant in system.tasks:
+    yield from (f"{where.removeprefix('$.')}: {what}" for where, what in contract_complaints(system))
+
+
+def contract_complaints(system: System) -> Iterator[Complaint]:
+    """Yield the same with the places in a contract."""
+    for variant, task in ((variant, task) for variant, tasks in system.tasks.items() for task in tasks):
+        names = ("image",) if task == "nr" else ("image", "reference")
         contract = Contract(
             model=system.name,
             variant=variant,
-            task="nr",
+            task=task,
             options={},
             precision="fp32",
             target="any",
             opset=1,
-            inputs=(replace(system.crop_input("image"), resize=system.resize),),
+            inputs=tuple(replace(system.crop_input(name), resize=system.resize) for name in names),
             patch_plan=system.patch_plan,
-            pooling="mean",
+            pooling=system.pooling,
             score=system.score_of(variant),
             maps=system.maps_of(variant),
             extras=system.extra_outputs,
@@ -80,7 +86,7 @@ def contract_faults(system: System) -> Iterator[str]:
             weights=Weights(file="w", sha256="", trained=False, licence="", trained_on=""),
             exporter="",
         )
-        yield from (f"{where.removeprefix('$.')}: {what}" for where, what in complaints(contract))
+        yield from complaints(contract)
 
 
 def _about_records(system: System) -> Iterator[str]:

@@ -77,8 +77,8 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
         *(output.name for output in contract.maps),
         *(extra.name for extra in contract.extras),
     ]
-    if len(set(names)) < len(names) or not all(names):
-        yield "$", f"outputs need names of their own: {names}"
+    if len({*names, *_INPUTS}) < len(names) + len(_INPUTS) or not all(names):
+        yield "$", f"outputs need names of their own, other than those of inputs: {names}"
     files = {"weights": contract.weights.file}
     files |= {} if contract.reference_encoder is None else {"reference_encoder": contract.reference_encoder.file}
     files |= {} if contract.baked_reference is None else {"baked_reference": contract.baked_reference.file}

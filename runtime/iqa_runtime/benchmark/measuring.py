@@ -27,13 +27,14 @@ from iqa_runtime.benchmark.report import BatchRow, BenchReport, Stage
 from iqa_runtime.benchmark.timing import Spread, goes_on, repeat
 from iqa_runtime.contract import Contract, Precision
 from iqa_runtime.errors import UsageError
+from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
-from iqa_runtime.kernels import resize
+from iqa_runtime.kernels import resize as resized
 from iqa_runtime.scorer import Scorer
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import format_patch_plan
 from iqa_runtime.scoring.preparation import Preparer, Subject
-from iqa_runtime.scoring.resizing import choose_resize
+from iqa_runtime.scoring.resizing import choose_resize, format_resize, with_resize
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
 """Of the model on a CPU, unless others are asked for."""
@@ -54,6 +55,8 @@ def measure_artefact(
     precision: str | None = None,
     threads: int | None = None,
     crops: str | None = None,
+    resize: str | None = None,
+    frame: Frame | None = None,
     batch_sizes: Sequence[int] | None = None,
     seconds: float = 2.0,
     gmac: float | None = None,
@@ -65,7 +68,7 @@ def measure_artefact(
 
     Parameters
     ----------
-    artefact, backend, device, precision, threads, crops, trust
+    artefact, backend, device, precision, threads, crops, resize, frame, trust
         As in `iqa_runtime.Scorer`.
     image
         Image to score; None for a synthetic photograph of 1920 x 1080, as JPEG of quality 90.
@@ -96,8 +99,9 @@ def measure_artefact(
     if not isinstance(opened, Artefact):
         opened = open_artefact(find_artefact(opened, reference=reference is not None), trust=trust)
     options: dict[str, Any] = {"backend": backend, "device": device, "precision": precision, "threads": threads}
-    with Scorer(opened, crops=crops, batch_size=1, **options) as scorer:
-        contract, plan, device, threads = scorer.contract, scorer.patch_plan, scorer.device, scorer.threads
+    with Scorer(opened, crops=crops, resize=resize, frame=frame, batch_size=1, **options) as scorer:
+        contract = with_resize(scorer.contract, scorer.resize)
+        plan, device, threads = scorer.patch_plan, scorer.device, scorer.threads
         gmac = contract.gmac if gmac is None else gmac
         sources = encoded_images(contract, image, reference)
         whole = Stage(
@@ -105,7 +109,7 @@ def measure_artefact(
             what="all of it, from encoded bytes to the score",
             times=repeat(lambda: scorer.score(*sources), seconds),
         )
-    preparer = Preparer(contract, plan, pixel_limit=DEFAULT_PIXEL_LIMIT)
+    preparer = Preparer(contract, plan, pixel_limit=DEFAULT_PIXEL_LIMIT, frame=frame)
     prepared = preparer.prepare(*sources)
     if prepared.subject is None:
         raise prepared.error or UsageError("the image cannot be prepared; give another one")
@@ -128,6 +132,7 @@ def measure_artefact(
             threads=threads,
             image=f"{prepared.width} x {prepared.height}, " + (str(image) if image else "synthetic JPEG"),
             crops=format_patch_plan(plan) + whole_size,
+            resize=format_resize(scorer.resize),
             crops_per_image=prepared.subject.positions.size // 2,
             items_per_run=model.items_per_run,
             gmac=gmac,
@@ -167,7 +172,7 @@ class _Bench:
         how = choose_resize(self._contract, None)
         if how is not None and size != pixels.shape[:2]:
             what = f"{pixels.shape[1]} x {pixels.shape[0]} to {size[1]} x {size[0]}, {how.filter}"
-            yield self._stage("resize", what, self._repeat(lambda: resize(pixels, size, how.filter)))
+            yield self._stage("resize", what, self._repeat(lambda: resized(pixels, size, how.filter)))
         crops = [
             CropInput.of_contract(self._contract, tensor.name)
             for tensor in self._contract.inputs

@@ -77,8 +77,8 @@ class BenchReport:
         What was measured: file and digest, name of model, variant and task, precision and target, whether trained.
     backend, provider, device, threads
         What ran it.
-    image, crops
-        Size and coding of the image, and the patch plan.
+    image, crops, resize
+        Size and coding of the image, the patch plan, and how the image is resized first.
     crops_per_image
         Crops of that image.
     items_per_run
@@ -97,6 +97,7 @@ class BenchReport:
     threads: int
     image: str
     crops: str
+    resize: str
     crops_per_image: int
     items_per_run: int
     gmac: float | None

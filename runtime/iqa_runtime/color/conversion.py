@@ -16,7 +16,7 @@ from iqa_runtime.color import curves, spaces
 from iqa_runtime.color.curves import BadProfileError
 from iqa_runtime.color.littlecms import is_available, table_conversion
 from iqa_runtime.color.profiles import Profile, parse_profile
-from iqa_runtime.color.tags import Channels, ColorTag
+from iqa_runtime.color.tags import Channels, ColorTag, RgbSpace
 from iqa_runtime.errors import ImageError, UsageError
 from iqa_runtime.kernels import ColorTables, color_tables, to_srgb
 
@@ -110,6 +110,8 @@ def conversion_of(tag: ColorTag, channels: Channels) -> Conversion:
     try:
         if tag.cicp is not None and channels != "CMYK":
             return _of_cicp(*tag.cicp)
+        if tag.space is not None:
+            return _of_space(tag.space, channels)
         if tag.profile is not None:
             return _of_profile(tag.profile, channels)
         if tag.srgb:
@@ -129,6 +131,13 @@ def _of_cicp(primaries: int, transfer: int, matrix: int, full_range: int) -> Con
         raise BadProfileError("code points of anything but RGB")
     colorants, curve = spaces.of_cicp(primaries, transfer, full_range=bool(full_range))
     return _of_matrix(colorants, np.stack([curve] * 3))
+
+
+def _of_space(space: RgbSpace, channels: Channels) -> Conversion:
+    _refuse_hdr(space.transfer)
+    curve = spaces.curve_of(space.transfer) if space.exponent is None else curves.power(1 / space.exponent)
+    name = "gray profile" if channels == "gray" else None
+    return _of_matrix(spaces.colorants(space.primaries, space.white), np.stack([curve] * 3), name=name)
 
 
 def _of_gamma(gamma: float | None, chromaticities: tuple[float, ...] | None) -> Conversion:

@@ -49,7 +49,7 @@ _CICP_CURVES = {
     8: curves.VALUES,
     13: curves.SRGB,
 }
-CICP_PQ, CICP_HLG = 16, 18
+CICP_LINEAR, CICP_SRGB, CICP_PQ, CICP_HLG = 8, 13, 16, 18
 CICP_UNSPECIFIED = 2  # of primaries and of transfers: those of sRGB then
 
 
@@ -115,6 +115,32 @@ def name_of(source: Matrix, tones: NDArray[np.float64]) -> str | None:
     return None
 
 
+def chromaticities_of(primaries: int) -> tuple[tuple[float, float], tuple[float, ...]]:
+    """Return x and y of white, and those of red, green and blue, of a code point.
+
+    Raises
+    ------
+    BadProfileError
+        If there is no such code point here.
+    """
+    if primaries not in (*_CICP_PRIMARIES, CICP_UNSPECIFIED):
+        raise BadProfileError(f"primaries {primaries}")
+    return _CICP_PRIMARIES.get(primaries, (_D65, _REC_709))
+
+
+def curve_of(transfer: int) -> Curve:
+    """Return the curve of a code point.
+
+    Raises
+    ------
+    BadProfileError
+        If there is no such code point here.
+    """
+    if transfer not in (*_CICP_CURVES, CICP_UNSPECIFIED):
+        raise BadProfileError(f"transfer {transfer}")
+    return _CICP_CURVES.get(transfer, curves.SRGB)
+
+
 def of_cicp(primaries: int, transfer: int, *, full_range: bool) -> tuple[Matrix, Curve]:
     """Return colorants and curve of code points; white and black of a narrow range are 235 and 16.
 
@@ -123,10 +149,8 @@ def of_cicp(primaries: int, transfer: int, *, full_range: bool) -> tuple[Matrix,
     BadProfileError
         If there is no such space here.
     """
-    if primaries not in (*_CICP_PRIMARIES, CICP_UNSPECIFIED) or transfer not in (*_CICP_CURVES, CICP_UNSPECIFIED):
-        raise BadProfileError(f"code points {primaries}, {transfer}")
-    white, chromaticities = _CICP_PRIMARIES.get(primaries, (_D65, _REC_709))
-    curve = _CICP_CURVES.get(transfer, curves.SRGB)
+    white, chromaticities = chromaticities_of(primaries)
+    curve = curve_of(transfer)
     if not full_range:
         curve = np.interp((255 * curves.VALUES - 16) / 219, curves.VALUES, curve)
     return colorants(chromaticities, white), curve

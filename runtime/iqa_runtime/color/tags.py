@@ -14,6 +14,26 @@ MAX_PROFILE_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RgbSpace:
+    """A space by its primaries and its transfer, where both can be any (JPEG XL).
+
+    Attributes
+    ----------
+    white, primaries
+        x and y of white; of red, green and blue.
+    transfer
+        Code point of ITU-T H.273; unspecified where `exponent` counts.
+    exponent
+        What light was raised to when samples were made of it, such as 1 / 2.2; None if there is a code point.
+    """
+
+    white: tuple[float, float]
+    primaries: tuple[float, ...]
+    transfer: int
+    exponent: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ColorTag:
     """Everything a file says about its colours; the first that is there counts.
 
@@ -21,6 +41,8 @@ class ColorTag:
     ----------
     cicp
         Coding-independent code points (ITU-T H.273): primaries, transfer, matrix, and whether the range is full.
+    space
+        A space by its numbers.
     profile
         An ICC profile; empty where there is one that cannot be had, because parts of it are missing.
     srgb
@@ -34,6 +56,7 @@ class ColorTag:
     """
 
     cicp: tuple[int, int, int, int] | None = None
+    space: RgbSpace | None = None
     profile: bytes | None = None
     srgb: bool = False
     gamma: float | None = None

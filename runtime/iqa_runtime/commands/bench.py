@@ -10,7 +10,7 @@ import typer
 
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.opening import open_artefact
-from iqa_runtime.commands.options import ARTEFACT_HELP, BackendOptions
+from iqa_runtime.commands.options import ARTEFACT_HELP, BackendOptions, PictureOptions
 from iqa_runtime.commands.shared import make_app, run_app, with_groups
 from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.files.overwriting import check_output, check_targets
@@ -30,6 +30,7 @@ app = make_app()
 @with_groups
 def bench_command(
     artefact: Annotated[str, typer.Argument(metavar="ARTEFACT", help=ARTEFACT_HELP)],
+    picture: PictureOptions,
     backend: BackendOptions,
     image: Annotated[
         Path | None,
@@ -39,9 +40,6 @@ def bench_command(
         ),
     ] = None,
     reference: Annotated[Path | None, typer.Option(metavar="FILE", help="Image that IMAGE is compared with.")] = None,
-    crops: Annotated[
-        str | None, typer.Option(metavar="PLAN", help="Where crops lie, as in iqa-run. Default: the artefact's plan.")
-    ] = None,
     batch_sizes: Annotated[
         str | None,
         typer.Option(
@@ -98,12 +96,12 @@ def bench_command(
         opened,
         image=image,
         reference=reference,
-        crops=crops,
         batch_sizes=None if batch_sizes is None else _numbers(batch_sizes),
         seconds=seconds,
         gmac=gmac,
         bandwidth=bandwidth,
         peak=peak,
+        **picture.arguments(),
         **backend.arguments(),
     )
     # Only a terminal has a width to fold into.

@@ -91,6 +91,19 @@ def check_installation(
         yield Check("error", False, str(error))
 
 
+def _jpeg_decoding() -> str:
+    """Return how those of a picture that is not resized are decoded."""
+    from iqa_runtime.images.jpeg import jpeg_bands_are_available
+
+    if not jpeg_bands_are_available():
+        return (
+            "whole pictures are decoded; reinstall where libjpeg-turbo's headers are to decode only the rows of crops"
+        )
+    from iqa_runtime import _jpeg_bands
+
+    return f"their rows alone are decoded, by libjpeg-turbo {_jpeg_bands.LIBJPEG_TURBO}"
+
+
 def _steps(artefact: str | Path, options: dict[str, Any]) -> Iterator[Check]:
     import cv2
 
@@ -104,6 +117,7 @@ def _steps(artefact: str | Path, options: dict[str, Any]) -> Iterator[Check]:
     kernels = instruction_set()
     slow = "; slow: reinstall where a C compiler is, and check the IQA_KERNELS variable" if kernels == "numpy" else ""
     yield Check("kernels", True, kernels + slow)
+    yield Check("JPEG crops", True, _jpeg_decoding())
     yield _backend_packages()
 
     trust = options.get("trust")

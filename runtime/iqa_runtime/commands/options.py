@@ -12,6 +12,60 @@ ARTEFACT_HELP = "File written by iqa-export (.onnx or .plan), or a bundled model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrameOptions:
+    """Which image of a file is meant."""
+
+    PANEL: ClassVar[str] = "Scoring"
+
+    frame: Annotated[
+        str | None,
+        typer.Option(
+            metavar="first",
+            help="Of animations and files of several pages, take the first image. Default: they fail.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureOptions(FrameOptions):
+    """What of a picture is scored; the names are those of `iqa_runtime.Scorer`."""
+
+    crops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLAN",
+            help="Where crops lie: five, center, grid[:STRIDE], random:COUNT[:SEED] or uniform:COUNT. Default: the "
+            "artefact's plan.",
+        ),
+    ] = None
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="How pictures are resized first, such as shorter:512, longer:1024:lanczos:shrink or none. Default: as "
+            "the artefact says.",
+        ),
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of a `iqa_runtime.Scorer`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringOptions(PictureOptions):
+    """The same, and how long it may take."""
+
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="An image that takes longer fails, and the run goes on. Default: any time.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions:
     """What runs an artefact and where; the names are those of `iqa_runtime.Scorer`."""
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn
 
 import msgspec
 
-from iqa_runtime.commands.rows import KEYS, Format, Row
+from iqa_runtime.commands.rows import KEYS, Format, Row, is_frame_of
 from iqa_runtime.errors import FileError, UsageError
 
 
@@ -31,6 +31,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     milliseconds: float
     artefact: str
     error: str | None
+    p05: float | None = None
 
 
 # What the values of a row look like, at the end of the text also when cut anywhere.
@@ -39,6 +40,14 @@ _JSON_TEXT = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|{_NULL}', re.DOTALL)
 _JSON_NUMBERS = re.compile(rf"\[[-+.0-9enul, ]*(?:\]|\Z)|[-+.0-9e]+|{_NULL}")
 _CSV_TEXT = re.compile("[-> .:A-Za-z0-9]*")
 _CSV_NUMBERS = re.compile("[-+.0-9einf ]*")
+_CSV_NUMBER_TYPES = {
+    "score": float,
+    "p05": float,
+    "width": int,
+    "height": int,
+    "patches": int,
+    "milliseconds": float,
+}
 _TEXTS = ("path", "direction", "color", "artefact", "error")
 
 
@@ -47,7 +56,7 @@ def path_key(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode()
 
 
-def read_rows(output: Path, form: Format) -> list[Row]:
+def read_rows(output: Path, form: Format, keys: tuple[str, ...] = KEYS) -> list[Row]:
     """Read the rows of an earlier run; a last row that a crash cut short is left out.
 
     Parameters
@@ -56,6 +65,8 @@ def read_rows(output: Path, form: Format) -> list[Row]:
         File of an earlier run.
     form
         Its format, JSON lines or CSV.
+    keys
+        That its rows must have.
 
     Raises
     ------
@@ -80,11 +91,11 @@ def read_rows(output: Path, form: Format) -> list[Row]:
     try:
         if form is Format.JSONL:
             rows = [json.loads(line, parse_constant=_refuse) for line in whole.split("\n")[:-1]]
-            cut_is_ours = _begins_json_row(cut)
+            cut_is_ours = _begins_json_row(cut, keys)
         else:
-            rows = list(_csv_rows(whole))
-            cut_is_ours = _begins_csv_row(cut) if whole else f"{','.join(KEYS)}\n".startswith(cut)
-        ours = cut_is_ours and all(map(_is_row, rows))
+            rows = list(_csv_rows(whole, keys))
+            cut_is_ours = _begins_csv_row(cut, keys) if whole else f"{','.join(keys)}\n".startswith(cut)
+        ours = cut_is_ours and all(_is_row(row, keys) for row in rows)
     except (ValueError, csv.Error, RecursionError):
         ours = False
     if not ours:
@@ -92,8 +103,10 @@ def read_rows(output: Path, form: Format) -> list[Row]:
     return rows
 
 
-def resume_from(output: Path, form: Format, paths: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """Split a run into what is done and what is left.
+def resume_from(
+    output: Path, form: Format, paths: Sequence[str], keys: tuple[str, ...] = KEYS
+) -> tuple[list[Row], list[str]]:
+    """Split a run into what is done and what is left; a video is done, or begun anew with all its frames.
 
     Parameters
     ----------
@@ -103,11 +116,14 @@ def resume_from(output: Path, form: Format, paths: Sequence[str]) -> tuple[list[
         Its format.
     paths
         Images of this run.
+    keys
+        Of its rows.
 
     Returns
     -------
     keep : list of dict
-        Rows to keep. The failed ones of images in `paths` are not among them: they are tried again.
+        Rows to keep. The failed ones of images in `paths` are not among them, nor frames of a video without a score:
+        they are tried again.
     left : list of str
         Images without a score.
 
@@ -116,48 +132,59 @@ def resume_from(output: Path, form: Format, paths: Sequence[str]) -> tuple[list[
     UsageError, FileError
         As `read_rows`.
     """
-    rows = read_rows(output, form) if output.exists() else []
+    rows = read_rows(output, form, keys) if output.exists() else []
     scored = {path_key(row["path"]) for row in rows if row["error"] is None}
     left = [path for path in paths if path_key(path) not in scored]
     again = {path_key(path) for path in left}
-    return [row for row in rows if path_key(row["path"]) not in again], left
+    named = {path_key(path) for path in paths}
+
+    def is_kept(path: str) -> bool:
+        return path not in again and (path in named or not is_frame_of(path, again))
+
+    return [row for row in rows if is_kept(path_key(row["path"]))], left
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _is_row(row: Any) -> bool:
+def _is_row(row: Any, keys: tuple[str, ...]) -> bool:
     """Tell whether this could be what a run has written: all keys in order, and a score or an error."""
     try:
         values = msgspec.convert(row, _Row)
     except msgspec.ValidationError:
         return False
-    numbers = [*(end for end in values.range if end is not None), values.milliseconds, values.score or 0.0]
+    numbers = [
+        *(end for end in values.range if end is not None),
+        values.milliseconds,
+        values.score or 0.0,
+        values.p05 or 0.0,
+    ]
     has_one = (values.score is None) != (values.error is None)
     return (
-        tuple(row) == KEYS and has_one and "" not in (values.path, values.artefact) and all(map(math.isfinite, numbers))
+        tuple(row) == keys and has_one and "" not in (values.path, values.artefact) and all(map(math.isfinite, numbers))
     )
 
 
-def _csv_rows(text: str) -> Iterator[Row]:
+def _csv_rows(text: str, keys: tuple[str, ...]) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    if text and tuple(reader.fieldnames or ()) != KEYS:
+    if text and tuple(reader.fieldnames or ()) != keys:
         raise ValueError("another header")
     for cells in reader:
-        if tuple(cells) != KEYS or None in cells.values():
+        if tuple(cells) != keys or None in cells.values():
             raise ValueError("more or fewer cells than the header has")
         row: Row = {key: value or None for key, value in cells.items()}
         ends = [float(end) for end in cells["range"].split()]
         row["range"] = [None if math.isinf(end) else end for end in ends]
-        for key, kind in {"score": float, "width": int, "height": int, "patches": int, "milliseconds": float}.items():
-            row[key] = kind(cells[key]) if cells[key] else None
+        for key, kind in _CSV_NUMBER_TYPES.items():
+            if key in cells:
+                row[key] = kind(cells[key]) if cells[key] else None
         yield row
 
 
-def _begins_json_row(text: str) -> bool:
+def _begins_json_row(text: str, keys: tuple[str, ...]) -> bool:
     """Tell whether a text without a newline at its end is empty or the beginning of a row."""
-    for number, key in enumerate(KEYS):
+    for number, key in enumerate(keys):
         opening = f'{", " if number else "{"}"{key}": '
         if len(text) <= len(opening):
             return opening.startswith(text)
@@ -169,13 +196,13 @@ def _begins_json_row(text: str) -> bool:
     return text in ("", "}")
 
 
-def _begins_csv_row(text: str) -> bool:
+def _begins_csv_row(text: str, keys: tuple[str, ...]) -> bool:
     """Tell the same of a record."""
     records = list(csv.reader(io.StringIO(text, newline="")))
     if len(records) > 1:
         return False
     cells = records[0] if records else []
-    patterns = [_CSV_TEXT if key in _TEXTS else _CSV_NUMBERS for key in KEYS[1:-1]]
-    return len(cells) <= len(KEYS) and all(
+    patterns = [_CSV_TEXT if key in _TEXTS else _CSV_NUMBERS for key in keys[1:-1]]
+    return len(cells) <= len(keys) and all(
         pattern.fullmatch(cell) for pattern, cell in zip(patterns, cells[1:], strict=False)
     )

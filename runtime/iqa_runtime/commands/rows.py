@@ -23,6 +23,19 @@ KEYS = (
     *("path", "score", "range", "direction", "width", "height", "color"),
     *("patches", "milliseconds", "artefact", "error"),
 )
+CLIP_KEYS = (*KEYS[:2], "p05", *KEYS[2:])
+"""Keys of a run with videos: of one, the 5th percentile of its frames' scores stands beside their mean."""
+
+
+def frame_path(clip: str, time: float) -> str:
+    """Return what rows call a frame of a video, as a media fragment (W3C Media Fragments URI 1.0, 4.2.1)."""
+    return f"{clip}#t={time:.3f}"
+
+
+def is_frame_of(path: str, clips: set[str]) -> bool:
+    """Tell whether a row is of a frame of one of these."""
+    clip, mark, _ = path.rpartition("#t=")
+    return bool(mark) and clip in clips
 
 
 class Format(StrEnum):
@@ -39,14 +52,25 @@ STREAMED = (Format.JSONL, Format.CSV)
 
 
 class RowWriter(ABC):
-    """Writes rows to a text stream; `begin` and `end` write what surrounds them."""
+    """Writes rows to a text stream; `begin` and `end` write what surrounds them.
+
+    Parameters
+    ----------
+    stream
+        Where to.
+    title
+        Heading of a table.
+    keys
+        Of every row, in this order; what a row lacks is null.
+    """
 
     opening: ClassVar[str] = ""
     closing: ClassVar[str] = ""
 
-    def __init__(self, stream: TextIO, title: str = "") -> None:
+    def __init__(self, stream: TextIO, title: str = "", keys: tuple[str, ...] = KEYS) -> None:
         self.stream = stream
         self.title = title
+        self.keys = keys
         self._on_terminal = stream.isatty()
 
     def begin(self) -> None:
@@ -58,7 +82,7 @@ class RowWriter(ABC):
         """Write one row, in one call to the stream, so that an interruption never leaves half of one."""
 
     def _json(self, row: Row) -> str:
-        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        text = json.dumps({key: row.get(key) for key in self.keys}, ensure_ascii=False, allow_nan=False)
         return printable_json(text) if self._on_terminal else text
 
     def end(self) -> None:
@@ -92,17 +116,18 @@ class CsvWriter(RowWriter):
     The range is two numbers, infinite where it has no end.
     """
 
-    opening = ",".join(KEYS) + "\n"
-
-    def __init__(self, stream: TextIO, title: str = "") -> None:
-        super().__init__(stream, title)
+    def __init__(self, stream: TextIO, title: str = "", keys: tuple[str, ...] = KEYS) -> None:
+        super().__init__(stream, title, keys)
         self._csv = csv.writer(stream, lineterminator="\n")
         self._quoting = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def begin(self) -> None:  # noqa: D102
+        self.stream.write(",".join(self.keys) + "\n")
 
     def write(self, row: Row) -> None:  # noqa: D102
         ends = zip(row["range"], (-math.inf, math.inf), strict=True)
         words = " ".join(str(open_end if end is None else end) for end, open_end in ends)
-        cells = [(row | {"range": words})[key] for key in KEYS]
+        cells = [(row | {"range": words}).get(key) for key in self.keys]
         if self._on_terminal:
             cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
         # Python before 3.13 quotes no carriage return, and then reads none back.
@@ -114,8 +139,8 @@ class CsvWriter(RowWriter):
 class TableWriter(RowWriter):
     """A table for people, written at the end because the widest row decides its columns."""
 
-    def __init__(self, stream: TextIO, title: str = "") -> None:
-        super().__init__(stream, title)
+    def __init__(self, stream: TextIO, title: str = "", keys: tuple[str, ...] = KEYS) -> None:
+        super().__init__(stream, title, keys)
         self._rows: list[Row] = []
 
     def write(self, row: Row) -> None:  # noqa: D102
@@ -131,7 +156,8 @@ class TableWriter(RowWriter):
         # Text, not str: a file name is not markup.
         table = Table(box=SIMPLE_HEAD, title=Text(printable(self.title)), title_justify="left")
         table.add_column("path", overflow="fold")
-        for heading in ("score", "size"):
+        numbers = ("score", "p05") if "p05" in self.keys else ("score",)
+        for heading in (*numbers, "size"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("color", no_wrap=True)
         for heading in ("patches", "ms"):
@@ -139,12 +165,13 @@ class TableWriter(RowWriter):
         if failed:
             table.add_column("error", overflow="fold")
         for row in self._rows:
-            score = "" if row["score"] is None else f"{row['score']:.4f}"
+            scores = ["" if row.get(key) is None else f"{row[key]:.4f}" for key in numbers]
             size = f"{row['width']} x {row['height']}" if row["width"] else ""
             milliseconds = "" if row["milliseconds"] is None else f"{row['milliseconds']:.0f}"
             color, patches = row["color"] or "", str(row["patches"] or "")
-            cells = [row["path"], score, size, color, patches, milliseconds, row["error"] or ""]
-            table.add_row(*(Text(printable(cell)) for cell in cells[: 7 if failed else 6]))
+            cells = [row["path"], *scores, size, color, patches, milliseconds]
+            cells += [row["error"] or ""] if failed else []
+            table.add_row(*(Text(printable(cell)) for cell in cells))
         # Only a terminal has a width to fold into.
         width = None if self.stream.isatty() else 1_000_000
         console = Console(file=self.stream, width=width, legacy_windows=False, safe_box=True)
@@ -162,9 +189,9 @@ WRITERS: dict[Format, type[RowWriter]] = {
 
 
 @contextmanager
-def open_writer(stream: TextIO, form: Format, title: str = "") -> Iterator[RowWriter]:
+def open_writer(stream: TextIO, form: Format, title: str = "", keys: tuple[str, ...] = KEYS) -> Iterator[RowWriter]:
     """Write rows to a stream that is already open, such as standard output."""
-    writer = WRITERS[form](stream, title)
+    writer = WRITERS[form](stream, title, keys)
     writer.begin()
     yield writer
     writer.end()
@@ -173,7 +200,12 @@ def open_writer(stream: TextIO, form: Format, title: str = "") -> Iterator[RowWr
 
 @contextmanager
 def open_output(
-    output: Path, form: Format, title: str = "", *, keep: Sequence[Row] | None = None
+    output: Path,
+    form: Format,
+    title: str = "",
+    *,
+    keep: Sequence[Row] | None = None,
+    keys: tuple[str, ...] = KEYS,
 ) -> Iterator[RowWriter]:
     """Write rows to a file.
 
@@ -192,6 +224,8 @@ def open_output(
     keep
         Rows of an earlier run (see `iqa_runtime.commands.resuming`) to start with. They are written beside the file
         first, so that a crash now doesn't lose them.
+    keys
+        Of every row.
 
     Raises
     ------
@@ -202,21 +236,25 @@ def open_output(
         with ExitStack() as opened:
             straight = open_straight(output)
             if straight is not None:
-                yield opened.enter_context(open_writer(opened.enter_context(_text(straight)), form, title))
+                yield opened.enter_context(open_writer(opened.enter_context(_text(straight)), form, title, keys))
             elif form not in STREAMED:
                 new = opened.enter_context(rewritten(output, keep=True)).open("xb")
-                writer = opened.enter_context(open_writer(opened.enter_context(_text(new)), form, title))
+                writer = opened.enter_context(open_writer(opened.enter_context(_text(new)), form, title, keys))
                 yield writer
                 with undisturbed():
                     opened.close()
             elif keep is None:
                 stream = opened.enter_context(_text(output.open("wb")))
-                yield opened.enter_context(open_writer(stream, form, title))
+                yield opened.enter_context(open_writer(stream, form, title, keys))
             else:
-                with rewritten(output) as kept, _text(kept.open("xb")) as stream, open_writer(stream, form) as writer:
+                with (
+                    rewritten(output) as kept,
+                    _text(kept.open("xb")) as stream,
+                    open_writer(stream, form, keys=keys) as writer,
+                ):
                     for row in keep:
                         writer.write(row)
-                yield WRITERS[form](opened.enter_context(_text(output.open("ab"))))
+                yield WRITERS[form](opened.enter_context(_text(output.open("ab"))), keys=keys)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import io
-import math
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn, cast
 
 import typer
 
-from iqa_runtime import Contract, IqaError, Score, Scorer, UsageError, __version__, read_contract
+from iqa_runtime import IqaError, Scorer, UsageError, __version__, read_contract
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.commands.check import check_installation, describe
-from iqa_runtime.commands.options import BackendOptions
+from iqa_runtime.commands.clips import ClipScorer, Scored, clip_key
+from iqa_runtime.commands.options import BackendOptions, ScoringOptions
 from iqa_runtime.commands.pictures import PictureWriter
 from iqa_runtime.commands.process import exit_code, give_up_output, leave
 from iqa_runtime.commands.resuming import resume_from
-from iqa_runtime.commands.rows import STREAMED, Format, Row, RowWriter, open_output, open_writer
+from iqa_runtime.commands.rows import CLIP_KEYS, KEYS, STREAMED, Format, Row, RowWriter, open_output, open_writer
 from iqa_runtime.commands.shared import (
     NOT_RUN,
     SOME_FAILED,
@@ -37,6 +36,7 @@ from iqa_runtime.commands.shared import (
     with_groups,
 )
 from iqa_runtime.commands.showing import printable, printable_json
+from iqa_runtime.commands.summary import Summary
 from iqa_runtime.errors import BackendError, FileError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
 from iqa_runtime.files.locking import locked
@@ -74,6 +74,7 @@ def run(
     artefact: Annotated[
         str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or a bundled model: edge or lpips.")
     ],
+    scoring: ScoringOptions,
     backend: BackendOptions,
     inputs: Annotated[
         list[str] | None,
@@ -84,24 +85,6 @@ def run(
         typer.Option(
             metavar="FILE|FOLDER",
             help="Reference of all images, or a folder that pairs by file name.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = None,
-    crops: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PLAN",
-            help="Where crops lie: five, center, grid[:STRIDE], random:COUNT[:SEED] or uniform:COUNT. Default: the "
-            "artefact's plan.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = None,
-    resize: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="How pictures are resized first, such as shorter:512, longer:1024:lanczos:shrink or none. Default: as "
-            "the artefact says.",
             rich_help_panel=_SCORING,
         ),
     ] = None,
@@ -117,19 +100,11 @@ def run(
     pixel_limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="Larger images fail, undecoded.", rich_help_panel=_SCORING)
     ] = DEFAULT_PIXEL_LIMIT,
-    frame: Annotated[
-        str | None,
-        typer.Option(
-            metavar="first",
-            help="Of animations and files of several pages, score the first image. Default: they fail.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = None,
-    timeout: Annotated[
+    every: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="An image that takes longer fails, and the run goes on. Default: any time.",
+            help="Of videos, score a frame every so many seconds, and the whole. Default: they fail.",
             rich_help_panel=_SCORING,
         ),
     ] = None,
@@ -180,27 +155,28 @@ def run(
     try:
         artefact = str(find_artefact(artefact, reference=reference is not None))
         if check or info:
-            others = (inputs, output, reference, crops, resize, resume, maps, restored, frame, timeout)
+            others = (inputs, output, reference, resume, maps, restored, every, *scoring.arguments().values())
             if (check and info) or any(others):
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
             return _show_contract(artefact, form, backend.trust) if info else _check(artefact, backend, batch_size)
         with ExitStack() as lock:
             if output is not None:
                 lock.enter_context(locked(output))
-            job = _plan_job(inputs or [], reference, form, output, resume, null)
+            if every is not None and (maps or restored):
+                raise UsageError(
+                    "--every: frames of videos have no pictures beside them; leave --maps and --restored out"
+                )
+            job = _plan_job(inputs or [], reference, form, output, resume, null, every)
             opened = open_artefact(artefact, trust=backend.trust)
             load = partial(
                 Scorer,
                 opened,
                 **backend.arguments(),
+                **scoring.arguments(),
                 batch_size=batch_size,
-                crops=crops,
-                resize=resize,
                 maps=maps is not None,
                 restored=restored is not None,
                 pixel_limit=pixel_limit,
-                frame=cast(Frame | None, frame),
-                timeout=timeout,
             )
             with interruptible(load) as scorer:
                 pictures = PictureWriter(
@@ -208,10 +184,11 @@ def run(
                     maps,
                     restored,
                     pixel_limit=pixel_limit,
-                    timeout=timeout,
-                    frame=cast(Frame | None, frame),
+                    timeout=scoring.timeout,
+                    frame=cast(Frame | None, scoring.frame),
                 )
-                return _score(scorer, opened.files(), job, pictures, lock)
+                clips = ClipScorer(scorer, every=every, pixel_limit=pixel_limit, timeout=scoring.timeout)
+                return _score(scorer, clips, opened.files(), job, pictures, lock)
     except BrokenPipeError:
         return give_up_output()
     except (IqaError, FileNotFoundError):
@@ -230,6 +207,12 @@ class _Job:
     form: Format
     output: Path | None
     keep: list[Row] | None
+    every: float | None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the rows."""
+        return KEYS if self.every is None else CLIP_KEYS
 
 
 def _plan_job(
@@ -239,6 +222,7 @@ def _plan_job(
     output: Path | None,
     resumed: bool,
     null: bool,
+    every: float | None,
 ) -> _Job:
     if not inputs:
         raise UsageError("nothing to score; give images, folders, quoted globs, or - for a list on standard input")
@@ -250,23 +234,30 @@ def _plan_job(
         raise UsageError("--resume needs --output with rows that can be appended to: --format jsonl or csv")
     if resumed and output and is_stream(output):
         raise UsageError(f"--resume: {output} is no file whose rows could be read; give another --output")
-    images = left = expand_inputs(inputs, sys.stdin.buffer, null=null)
+    images = left = expand_inputs(inputs, sys.stdin.buffer, null=null, videos=every is not None)
     keep = None
     if resumed and output:
-        keep, left = resume_from(output, form, images)
+        keep, left = resume_from(output, form, images, KEYS if every is None else CLIP_KEYS)
         say(_NAME, f"{len(images) - len(left)} already scored, {len(left)} left")
     references = None if reference is None else pair_references(left, reference)
-    return _Job(images, left, references, form, output, keep)
+    return _Job(images, left, references, form, output, keep, every)
 
 
-def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: PictureWriter, lock: ExitStack) -> int:
+def _score(
+    scorer: Scorer,
+    clips: ClipScorer,
+    artefact: Sequence[Named],
+    job: _Job,
+    pictures: PictureWriter,
+    lock: ExitStack,
+) -> int:
     contract = scorer.contract
-    results = scorer.score_many(job.left, job.references)  # refuses a missing or needless reference at once
+    results = clips.score(job.left, job.references)  # refuses a missing or needless reference at once
     _check_same_artefact(job, scorer)
     _check_overwriting(job, pictures, artefact)
     if not contract.weights.trained:
         say(_NAME, "the artefact is untrained (random weights): its scores only show that the pipeline runs")
-    summary = _Summary()
+    summary = Summary()
     stopped: BaseException | None = None
     # Rows that go to the same terminal one by one show how far it is.
     rows_on_terminal = job.output is None and sys.stdout.isatty() and job.form is not Format.TABLE
@@ -276,38 +267,40 @@ def _score(scorer: Scorer, artefact: Sequence[Named], job: _Job, pictures: Pictu
     ):
         advance = counter(tell, "scoring", len(job.left))
         try:
-            for image, result in zip(job.left, results, strict=True):
-                writer.write(_row(result))
-                summary.add(result)
-                complaint = pictures.write(image, result)
+            for scored in results:
+                writer.write(_row(scored))
+                summary.add(scored)
+                complaint = pictures.write(scored.image, scored.result)
                 if complaint is not None:
                     summary.undrawn += 1
                     say(_NAME, complaint)
-                advance()
+                if not scored.is_frame:
+                    advance()
         except (KeyboardInterrupt, IqaError, MemoryError, OSError) as error:
             stopped = error  # once the rows so far are safe
     if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
         raise stopped
     summary.interrupted = stopped is not None
     say(_NAME, f"{summary.text(contract)}; {scorer.backend_name} {scorer.provider}")
-    code = SOME_FAILED if summary.failed or summary.undrawn else 0
-    if stopped is not None or scorer.overdue:
+    code = 0 if summary.is_clean else SOME_FAILED
+    if stopped is not None or scorer.overdue or clips.overdue:
         lock.close()
         leave(code if stopped is None else exit_code(stopped))
     return code
 
 
-def _row(result: Score) -> Row:
-    row = result.row()
+def _row(scored: Scored) -> Row:
+    row = scored.row()
     return row if row["error"] is None else row | {"error": in_flags(row["error"], app)}
 
 
 def _check_same_artefact(job: _Job, scorer: Scorer) -> None:
     found = {row["artefact"] for row in job.keep or []} - {scorer.artefact_key}
+    found -= {clip_key(scorer.artefact_key, job.every)} if job.every is not None else set()
     if found:
         raise UsageError(
-            f"{job.output}: its rows are of another artefact, other crops or another size ({min(found)}, this run is "
-            f"{scorer.artefact_key}); give another --output"
+            f"{job.output}: its rows are of another artefact, other crops or another size, or of frames at other "
+            f"distances ({min(found)}, this run is {scorer.artefact_key}); give another --output"
         )
 
 
@@ -323,14 +316,14 @@ def _check_overwriting(job: _Job, pictures: PictureWriter, artefact: Sequence[Na
 
 def _writer(job: _Job, title: str) -> AbstractContextManager[RowWriter]:
     if job.output:
-        return open_output(job.output, job.form, title, keep=job.keep)
+        return open_output(job.output, job.form, title, keep=job.keep, keys=job.keys)
     # No file name may break the output, however little the terminal's encoding can show.
     stream = cast(io.TextIOWrapper, sys.stdout)
     if job.form is Format.TABLE:
         stream.reconfigure(errors="backslashreplace")
     else:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
-    return open_writer(stream, job.form, title)
+    return open_writer(stream, job.form, title, job.keys)
 
 
 def _title(scorer: Scorer) -> str:
@@ -341,37 +334,6 @@ def _title(scorer: Scorer) -> str:
     items = "whole pictures" if plan == "whole" else f"crops {plan}"
     what = f"{contract.model} {contract.variant} {contract.task}, {resized}{items}"
     return f"{what}; {contract.score}{untrained}"
-
-
-@dataclass(slots=True)
-class _Summary:
-    """Totals of a run."""
-
-    values: list[float] = field(default_factory=list)
-    failed: int = 0
-    undrawn: int = 0
-    interrupted: bool = False
-    start: float = field(default_factory=time.perf_counter)
-
-    def add(self, result: Score) -> None:
-        if result.value is None:
-            self.failed += 1
-        else:
-            self.values.append(result.value)
-
-    def text(self, contract: Contract) -> str:
-        seconds = time.perf_counter() - self.start
-        count = len(self.values) + self.failed
-        parts = [f"{count} image{'s' * (count != 1)}, {self.failed} failed"]
-        if self.values:
-            mean = math.fsum(self.values) / len(self.values)
-            parts.append(
-                f"score mean {mean:.4f}, min {min(self.values):.4f}, max {max(self.values):.4f} ({contract.score})"
-            )
-        parts += [f"{self.undrawn} without heat map"] * (self.undrawn > 0)
-        parts.append(f"{count / seconds:.2f} images/s")
-        parts += ["interrupted"] * self.interrupted + ["untrained weights"] * (not contract.weights.trained)
-        return "; ".join(parts)
 
 
 def _show_contract(artefact: str, form: Format | None, trust: Path | None) -> int:

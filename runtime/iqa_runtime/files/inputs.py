@@ -13,7 +13,7 @@ from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.files.patterns import expand_pattern
 
 
-def expand_inputs(arguments: Sequence[str], stdin: BinaryIO, *, null: bool = False) -> list[str]:
+def expand_inputs(arguments: Sequence[str], stdin: BinaryIO, *, null: bool = False, videos: bool = False) -> list[str]:
     """List the images that the arguments name, in a fixed order, each once.
 
     Parameters
@@ -30,6 +30,8 @@ def expand_inputs(arguments: Sequence[str], stdin: BinaryIO, *, null: bool = Fal
         UTF-8 is none of the first.
     null
         Whether that list is separated by NUL instead of newlines.
+    videos
+        Whether a folder stands for its videos, too.
 
     Returns
     -------
@@ -50,14 +52,14 @@ def expand_inputs(arguments: Sequence[str], stdin: BinaryIO, *, null: bool = Fal
             listed = _listed(stdin.read(), null=null)
             if not listed:
                 raise UsageError("-: the list on standard input is empty; write one path a line")
-            paths += _expand_paths(listed)
+            paths += _expand_paths(listed, videos=videos)
         elif glob.has_magic(argument) and not os.path.lexists(argument):
             matches = sorted(expand_pattern(argument), key=Path)
             if not matches:
                 raise UsageError(f"{argument}: the pattern matches nothing; check it, and the folder you are in")
-            paths += _expand_paths(matches)
+            paths += _expand_paths(matches, videos=videos)
         else:
-            paths += _expand_paths([argument])
+            paths += _expand_paths([argument], videos=videos)
     first: dict[str, str] = {}
     for path in paths:
         first.setdefault(absolute_path(path), path)
@@ -74,12 +76,12 @@ def absolute_path(path: str) -> str:
         ) from error
 
 
-def _expand_paths(paths: Iterable[str]) -> list[str]:
+def _expand_paths(paths: Iterable[str], *, videos: bool) -> list[str]:
     files: list[str] = []
     for path in paths:
         if not path:
             raise UsageError('an input is empty (""); give a path, or . for the folder you are in')
-        files += _images_below(path) if Path(path).is_dir() else [path]
+        files += _images_below(path, videos=videos) if Path(path).is_dir() else [path]
     return files
 
 
@@ -91,21 +93,22 @@ def _listed(content: bytes, *, null: bool) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
-def _images_below(folder: str) -> list[str]:
+def _images_below(folder: str, *, videos: bool) -> list[str]:
     from iqa_runtime.images.formats import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+    from iqa_runtime.video.containers import UNREAD_VIDEO_SUFFIXES, VIDEO_SUFFIXES
 
+    read = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) if videos else IMAGE_SUFFIXES
+    listed = (*read, *UNREAD_SUFFIXES, *(UNREAD_VIDEO_SUFFIXES if videos else ()))
     unlisted: list[str] = []
     found = [
         os.path.join(parent, name)  # noqa: PTH118 - Path would drop a leading ./
         for parent, _, names in os.walk(folder, onerror=lambda error: unlisted.append(os.fsdecode(error.filename)))
         for name in names
         # What macOS keeps beside a file has the file's suffix.
-        if name.lower().endswith((*IMAGE_SUFFIXES, *UNREAD_SUFFIXES)) and not name.startswith("._")
+        if name.lower().endswith(listed) and not name.startswith("._")
     ]
     if not found and not unlisted:
-        raise UsageError(
-            f"{folder}: no image in this folder; files ending in {', '.join(IMAGE_SUFFIXES)} are looked for"
-        )
+        raise UsageError(f"{folder}: no image in this folder; files ending in {', '.join(read)} are looked for")
     return sorted([*found, *unlisted], key=Path)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError
-from iqa_runtime.images.header import ADVICE, DAMAGED, Frame, ImageHeader
+from iqa_runtime.images import foreign
+from iqa_runtime.images.header import ADVICE, DAMAGED, Band, Frame, ImageHeader
 
 if TYPE_CHECKING:
     from iqa_runtime.color.conversion import Conversion
@@ -65,6 +66,7 @@ _FORMATS = {
         suffixes=(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
         module="jpeg2000",
     ),
+    "JPEG XL": _Format(begins=re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"), suffixes=(".jxl",), module="jpegxl"),
     "GIF": _Format(begins=re.compile(rb"GIF8[79]a"), suffixes=(".gif",), module="gif"),
     "PNM": _Format(begins=re.compile(rb"P[1-6][\s#]"), suffixes=(".pnm", ".ppm", ".pgm", ".pbm"), module="pnm"),
 }
@@ -73,28 +75,11 @@ IMAGE_SUFFIXES = tuple(suffix for entry in _FORMATS.values() for suffix in entry
 """Lower-case suffixes that make a file in a folder an image; the content alone decides how it is decoded."""
 
 UNREAD_SUFFIXES = (
-    *(".jxl", ".psd", ".exr", ".hdr", ".tga"),
+    *(".psd", ".exr", ".hdr", ".tga"),
     *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"),
     *(".pam", ".pfm"),
 )
 """Lower-case suffixes of pictures in formats that are not read: in a folder, each is an error instead of silence."""
-
-_FOREIGN = (
-    (re.compile(rb"....ftypcrx", re.DOTALL), "a Canon raw image"),
-    (re.compile(rb"....ftyp", re.DOTALL), "an MP4 or QuickTime video"),
-    (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "a JPEG XL image"),
-    (re.compile(rb"%PDF"), "a PDF document"),
-    (re.compile(rb"8BPS"), "a Photoshop document"),
-    (re.compile(rb"\x76\x2f\x31\x01"), "an OpenEXR image"),
-    (re.compile(rb"#\?(RADIANCE|RGBE)"), "a Radiance HDR image"),
-    (re.compile(rb"P7\s"), "a Netpbm PAM image"),
-    (re.compile(rb"P[Ff]\s"), "a PFM image"),
-    (re.compile(rb"\x00\x00[\x01\x02]\x00"), "an ICO or CUR icon"),
-    (re.compile(rb"FUJIFILMCCD-RAW|II[RU]|IIRO"), "a camera raw image"),
-    (re.compile(rb"PK\x03\x04"), "a ZIP archive"),
-    (re.compile(rb"\x1f\x8b"), "a gzip archive"),
-    (re.compile(rb"\s*<(\?xml|svg|!doctype|html)", re.IGNORECASE), "an SVG, XML or HTML document"),
-)
 
 
 def inspect_header(data: bytes, frame: Frame | None = None) -> ImageHeader:
@@ -131,8 +116,15 @@ def inspect_header(data: bytes, frame: Frame | None = None) -> ImageHeader:
         raise ImageError(f"truncated: the file ends inside its header, after {len(data)} bytes; {DAMAGED}") from None
     if not data:
         raise ImageError(f"the file is empty; {DAMAGED}")
-    kind = next((name for pattern, name in _FOREIGN if pattern.match(data)), "no image of a known format")
-    raise ImageError(f"this is {kind}; {ADVICE}")
+    video = foreign.video_container(data)
+    if video is not None:
+        raise ImageError(f"this is {video} video; a score is of one image: score its frames (``every=1``)")
+    raise ImageError(f"this is {foreign.kind_of(data) or 'no image of a known format'}; {ADVICE}")
+
+
+def is_image(data: bytes) -> bool:
+    """Tell whether a file begins as one of the formats that are read."""
+    return any(entry.begins.match(data) for entry in _FORMATS.values())
 
 
 def decode(data: bytes, header: ImageHeader, conversion: Conversion) -> NDArray[np.uint8]:
@@ -159,6 +151,15 @@ def decode(data: bytes, header: ImageHeader, conversion: Conversion) -> NDArray[
     """
     pixels: NDArray[np.uint8] = _function("decode", header.format)(data, header, conversion)
     return pixels
+
+
+def decode_bands(header: ImageHeader, bands: Sequence[Band], conversion: Conversion) -> NDArray[np.uint8] | None:
+    """Decode some rows of a file alone, where its format and this installation can; see `jpeg.decode_jpeg_bands`."""
+    if header.format != "JPEG":
+        return None
+    from iqa_runtime.images.jpeg import decode_jpeg_bands
+
+    return decode_jpeg_bands(header, bands, conversion)
 
 
 def _function(what: str, name: str) -> Callable[..., Any]:

@@ -9,6 +9,9 @@ from iqa_runtime.color.tags import UNTAGGED, Channels, ColorTag
 from iqa_runtime.errors import ImageError
 
 Alpha = Literal["none", "straight", "premultiplied"]
+Band = tuple[int, int]
+"""Rows of a picture: the first, and the one after the last."""
+
 Frame = Literal["first"]
 """Which image of several is meant."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,23 @@ from iqa_runtime.color.conversion import Conversion
 from iqa_runtime.color.tags import UNTAGGED, Channels, ColorTag, joined_profile
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.exif import exif_space
-from iqa_runtime.images.header import DAMAGED, ImageHeader
+from iqa_runtime.images.header import ADVICE, DAMAGED, Band, ImageHeader
 from iqa_runtime.images.jpeg_markers import Frame, JpegFile, read_markers, with_standard_markers
 from iqa_runtime.images.opencv import decode_with_opencv
 from iqa_runtime.images.pixels import WHITE
 from iqa_runtime.images.tiff_directory import exif_orientation
+from iqa_runtime.kernels import instruction_set
+
+try:
+    from iqa_runtime import _jpeg_bands
+except ImportError:
+    # setup.py lets the build go on without libjpeg-turbo; pictures are then decoded whole.
+    _has_bands = False
+else:
+    _has_bands = True
 
 _CHANNELS: dict[int, Channels] = {1: "gray", 3: "RGB", 4: "CMYK"}
+_TURNED = 5  # orientations from this one on make columns of rows
 _TURBOJPEG_SAMPLINGS = {
     (1, 1),
     (2, 1),
@@ -25,6 +36,8 @@ _TURBOJPEG_SAMPLINGS = {
     (1, 2),
     (4, 1),
 }  # of the first component, the chrominances having (1, 1)
+_MAX_FOLLOWED_SCANS = 24
+"""More than twice what progressive files have; following one in Python costs far more than decoding it."""
 
 
 def inspect_jpeg(data: bytes) -> ImageHeader:
@@ -86,6 +99,44 @@ def decode_jpeg(_data: bytes, header: ImageHeader, conversion: Conversion) -> ND
     return conversion.apply(WHITE - inverted) if conversion.takes_inks else _decode_loosely(clean, frame)
 
 
+def decode_jpeg_bands(header: ImageHeader, bands: Sequence[Band], conversion: Conversion) -> NDArray[np.uint8] | None:
+    """Decode some rows of a file that `inspect_jpeg` has accepted, with the bits they have in the whole picture.
+
+    The coded data of all others is read to its end, too: whatever is said about it makes this None, and `decode_jpeg`
+    is left to judge it.
+
+    Parameters
+    ----------
+    header
+        Of the file; what its `shrink` says is not done.
+    bands
+        Rows of the upright picture that are wanted, from the top down, not overlapping.
+    conversion
+        What is done to their colours.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        uint8, H x W x 3, RGB: the bands one below the other, as stored: before the orientation is applied. None where
+        that cannot be had.
+    """
+    file, frame = header.parsed
+    turned = header.orientation >= _TURNED
+    if not jpeg_bands_are_available() or turned or not _is_common(frame) or len(frame.sampling) > 3:
+        return None
+    rows = np.array(bands, np.int64)
+    if header.orientation in (3, 4):  # upside down
+        rows = frame.height - rows[::-1, ::-1]
+    pixels = np.empty((int((rows[:, 1] - rows[:, 0]).sum()), frame.width, 3), np.uint8)
+    clean = _jpeg_bands.decode_bands(with_standard_markers(file), frame.height, np.ascontiguousarray(rows), pixels)
+    return conversion.apply(pixels) if clean else None
+
+
+def jpeg_bands_are_available() -> bool:
+    """Whether some rows of a JPEG file can be decoded alone; not where the kernels are their NumPy twins."""
+    return _has_bands and instruction_set() != "numpy"
+
+
 def decode_jpeg_block(
     data: bytes, tables: JpegFile, size: tuple[int, int, int], *, channels: int, ycbcr: bool
 ) -> NDArray[np.uint8]:
@@ -144,9 +195,13 @@ def _is_common(frame: Frame) -> bool:
 
 
 def _follow(file: JpegFile, frame: Frame) -> bytes:
-    """Check that every unit is coded, and take filling out."""
+    """Check that every unit is coded, and take filling out; refuse what would take too long."""
     from iqa_runtime.images.jpeg_coded import follow_scans
 
+    if file.scans > _MAX_FOLLOWED_SCANS:
+        raise ImageError(
+            f"a JPEG of more than {_MAX_FOLLOWED_SCANS} scans with a rare sampling or filling in its data; {ADVICE}"
+        )
     return with_standard_markers(file, follow_scans(file.segments, frame))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from iqa_runtime.contract import ColorSpace
 from iqa_runtime.errors import FileError, ImageError, UsageError
-from iqa_runtime.images.formats import decode, inspect_header
-from iqa_runtime.images.header import Frame
+from iqa_runtime.images.formats import decode, decode_bands, inspect_header
+from iqa_runtime.images.header import Band, Frame
 from iqa_runtime.images.pixels import upright
 
 Source = str | os.PathLike[str] | bytes | NDArray[np.uint8]
@@ -23,6 +23,10 @@ Source = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 
 DEFAULT_PIXEL_LIMIT = 200_000_000
 """Pixels. Admits today's largest phone photographs (16320 x 12240); as 8-bit RGB they take 600 MB."""
+
+BandsOf = Callable[[int, int], Sequence[Band] | None]
+"""From the height and width of an upright picture to the rows of it that are wanted, from the top down and not
+overlapping; None: all."""
 
 _SHRINKS = (2, 4, 8)
 _LEAST_DRAFT = 8  # pixels of a side: libjpeg's scales cannot be told apart by the size of less
@@ -42,12 +46,15 @@ class LoadedImage:
         What was done about their colours, see `iqa_runtime.Score`.
     height, width
         Of the picture, upright, in pixels.
+    bands
+        Which rows of it `pixels` are, one band below the other; None: all.
     """
 
     pixels: NDArray[np.uint8]
     color: str
     height: int
     width: int
+    bands: Sequence[Band] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +119,13 @@ def load_with_color(
     pixel_limit: int = DEFAULT_PIXEL_LIMIT,
     color_space: ColorSpace = "sRGB",
     target: Target | None = None,
+    bands: BandsOf | None = None,
     frame: Frame | None = None,
 ) -> LoadedImage:
     """Load one image as `load_image` does, and say what was done about its colours; an array is ``untagged``.
 
-    With a `target` it is held to what can be made of it, and smaller where that allows it; it is not resized yet.
+    With a `target` it is held to what can be made of it, and smaller where that allows it; it is not resized yet. Of
+    `bands`, if there are any, other rows may be left out.
     """
     if pixel_limit < 1:
         raise UsageError(f"``pixel_limit={pixel_limit}``: give a number of pixels of at least 1")
@@ -135,7 +144,7 @@ def load_with_color(
     try:
         data = source if isinstance(source, bytes) else _read_file(name)
         try:
-            return _decode(data, pixel_limit, color_space, target, frame)
+            return _decode(data, pixel_limit, color_space, target, bands, frame)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from error.__cause__
     except MemoryError as error:
@@ -192,7 +201,12 @@ def _read_file(name: str) -> bytes:
 
 
 def _decode(
-    data: bytes, pixel_limit: int, color_space: ColorSpace, target: Target | None, frame: Frame | None
+    data: bytes,
+    pixel_limit: int,
+    color_space: ColorSpace,
+    target: Target | None,
+    bands: BandsOf | None,
+    frame: Frame | None,
 ) -> LoadedImage:
     from iqa_runtime.color.conversion import STORED, conversion_of  # with the first file: importing stays quick
 
@@ -208,5 +222,10 @@ def _decode(
         fits = min(height // max(least_height, _LEAST_DRAFT), width // max(least_width, _LEAST_DRAFT))
         shrinks = [part for part in _SHRINKS if target.draft and part <= fits]
         header = replace(header, shrink=max(shrinks, default=1))
+    wanted = None if bands is None else bands(height, width)
+    if wanted:
+        some = decode_bands(header, wanted, conversion)
+        if some is not None:
+            return LoadedImage(upright(some, header.orientation), conversion.color, height, width, wanted)
     pixels = upright(decode(data, header, conversion), header.orientation)
     return LoadedImage(pixels, conversion.color, height, width)

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from iqa_runtime.contract import ColorSpace, Contract, PatchPlan
 from iqa_runtime.errors import ImageError, IqaError, UsageError, one_line, starting_threads
-from iqa_runtime.images.header import Frame
+from iqa_runtime.images.header import Band, Frame
 from iqa_runtime.images.loading import LoadedImage, Source, load_with_color
 from iqa_runtime.kernels import resize
 from iqa_runtime.kernels.patches_numpy import cut
-from iqa_runtime.kernels.resizing import Region
+from iqa_runtime.scoring.parts import bands_of, region_of, within_bands
 from iqa_runtime.scoring.patch_plans import fitted_size, format_patch_plan, positions
 from iqa_runtime.scoring.references import Reference, ReferenceStore
 from iqa_runtime.scoring.resizing import judged_size, target_of
@@ -103,8 +103,8 @@ class Subject:
     Attributes
     ----------
     image
-        uint8, RGB: the picture at the size it is judged at, a part of it with all crops, or nothing but its crops, one
-        below the other.
+        uint8, RGB: the picture at the size it is judged at; or a part of it with all crops, rows with crops one below
+        the other, or nothing but its crops.
     height, width
         Of the picture at the size it is judged at.
     item_size
@@ -218,7 +218,7 @@ class Preparer:
         """How many images are still being decoded though their time is over."""
         return 0 if self._limit is None else self._limit.overdue
 
-    def load(self, source: Source, *, whole: bool = False) -> LoadedImage:
+    def load(self, source: Source, *, whole: bool = False, crops_alone: bool = False) -> LoadedImage:
         """Decode an image in the colours that the artefact wants; it is not resized yet.
 
         Parameters
@@ -227,6 +227,8 @@ class Preparer:
             As in `Scorer.score`.
         whole
             Whether it must have the size of its file, even where the artefact allows less.
+        crops_alone
+            Whether rows without a crop may be left out.
 
         Raises
         ------
@@ -238,6 +240,7 @@ class Preparer:
             pixel_limit=self._pixel_limit,
             color_space=self._color_space,
             target=None if whole else self._target,
+            bands=self._bands if crops_alone and self._resize is None else None,
             frame=self._frame,
         )
 
@@ -266,7 +269,7 @@ class Preparer:
     def _prepare(self, source: Source, reference: Source | None, crops_alone: bool) -> Prepared:
         prepared = _unprepared(source)
         try:
-            loaded = self.load(source)
+            loaded = self.load(source, crops_alone=crops_alone)
             prepared.height, prepared.width, prepared.color = loaded.height, loaded.width, loaded.color
             prepared.subject = self._subject(loaded, reference, crops_alone=crops_alone)
             if crops_alone:
@@ -293,8 +296,10 @@ class Preparer:
         size = judged_size(self._resize, height, width, self._pixel_limit)
         item_size = fitted_size(self._patch_plan, *size)
         placed = cuts = self._place(*size)
-        if self._resize is not None and size != image.shape[:2]:
-            region = _region_of(placed, item_size, size) if crops_alone else (0, 0, *size)
+        if loaded.bands is not None:
+            cuts = within_bands(loaded.bands, placed)
+        elif self._resize is not None and size != image.shape[:2]:
+            region = region_of(placed, item_size, size) if crops_alone else (0, 0, *size)
             image = resize(image, size, self._resize.filter, region=region)
             cuts = placed - np.array(region[:2])
         subject = Subject(
@@ -323,6 +328,15 @@ class Preparer:
             )
         return replace(subject, reference=reference, reference_positions=other_placed)
 
+    def _bands(self, height: int, width: int) -> list[Band] | None:
+        """Return the rows that crops are cut from; None where the rest of the picture is decoded, too."""
+        if self._patch_plan.kind == "whole":
+            return None
+        try:
+            return bands_of(self._place(height, width), self._patch_plan.size, height)
+        except UsageError:
+            return None  # it is said of the image once it is loaded
+
     def _place(self, height: int, width: int) -> NDArray[np.int64]:
         """Return positions by item: (items, crops per item, 2)."""
         corners = positions(self._patch_plan, height, width)
@@ -340,16 +354,6 @@ class Preparer:
             baked_height, baked_width = self._contract.image_size
             baked = f"{baked_width} x {baked_height}"
             _check_equal_sizes(f"{width} x {height}", baked, "the reference in this artefact")
-
-
-def _region_of(placed: NDArray[np.int64], item_size: tuple[int, int], size: tuple[int, int]) -> Region:
-    """Return the part of a picture that all its crops are in: all of a side over whose end a crop hangs."""
-    corners = placed.reshape(-1, 2)
-    begins, ends = corners.min(axis=0), corners.max(axis=0) + item_size
-    inside = (begins >= 0) & (ends <= size)
-    top, left = np.where(inside, begins, 0).tolist()
-    bottom, right = np.where(inside, ends, size).tolist()
-    return top, left, bottom - top, right - left
 
 
 def _unprepared(source: Source) -> Prepared:

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from PIL import Image
 from scipy import stats
 
 import fake_cuda
@@ -311,6 +312,26 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         assert "tensors" not in result.output
         assert json.loads(output.read_text(encoding="utf-8"))["layers"] is None
+
+    def test_what_is_asked_of_pictures_is_asked_of_both(self, tmp_path: Path, images: list[str]) -> None:
+        path, output = write(tmp_path / "a.onnx"), tmp_path / "c.json"
+        first = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)).quantize(200)
+        animation = tmp_path / "moving.gif"
+        first.save(animation, save_all=True, append_images=[first.rotate(180)])
+        arguments = [str(path), str(path), "--images", str(animation), "--json", str(output), "--threads", "1"]
+        result = invoke(main, *arguments)
+        assert result.exit_code == 1
+        assert "an animated GIF" in result.stderr
+        assert "(--frame first)" in result.stderr
+        result = invoke(main, *arguments, "--frame", "first", "--resize", "shorter:20:box", "--layers")
+        assert result.exit_code == 0, result.output
+        report = json.loads(output.read_text(encoding="utf-8"))
+        with Scorer(path, threads=1, frame="first", resize="shorter:20:box") as scorer:
+            assert report["scores"]["images"][0]["first"] == scorer.score(animation).value
+        assert [report["scores"][side]["resize"] for side in ("first", "second")] == ["shorter:20:box"] * 2
+        assert report["layers"]
+        result = invoke(main, *arguments, "--frame", "first", "--timeout", "0")
+        assert "--timeout 0" in result.stderr
 
     @pytest.mark.openvino
     def test_one_artefact_on_two_backends(self, tmp_path: Path, images: list[str]) -> None:

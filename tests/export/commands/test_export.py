@@ -41,6 +41,10 @@ SCORE_SHARE = 1e-4
             ["--model", "yoto", "--weights", "random:0", "--task", "nr", "--reference-image", "x.png"],
             "--reference-image: yoto nr has no features of a reference; leave it out",
         ),
+        (
+            ["--model", "yoto", "--weights", "random:0", "--frame", "first"],
+            "--frame: it is about --reference-image; give that, or leave it out",
+        ),
         (["--model", "yoto", "--weights", "random:0", "--crops", "spiral"], "spiral"),
         (["--model", "yoto", "--weights", "random:0", "--opset", "17"], "--opset 17"),
         (["--model", "yoto", "--weights", "random:0", "--restored"], "--restored: yoto has no such output"),

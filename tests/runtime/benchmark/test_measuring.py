@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import iqa_runtime.benchmark.measuring as bench_module
 from command_line import invoke
@@ -66,6 +67,29 @@ def test_resizing_is_a_stage_where_the_artefact_resizes(artefacts: Any, picture:
     shrunk = artefacts.mean(resize=Resize(to="shorter", size=40, filter="box", when="shrink"))
     report = measure(shrunk, image=picture)
     assert [stage.name for stage in report.stages] == ["image", "decode", "resize", "patches", "model"]
+
+
+def test_another_size_than_the_artefacts_can_be_asked_for(artefacts: Any, picture: Path) -> None:
+    assert measure(artefacts.mean(), image=picture).resize == "none"
+    report = measure(artefacts.mean(), image=picture, resize="shorter:40:box")
+    assert report.resize == "shorter:40:box"
+    assert "resize" in [stage.name for stage in report.stages]
+
+
+def test_of_an_animation_the_first_frame_is_measured_where_that_is_asked_for(artefacts: Any, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (80, 64), color) for color in ("red", "blue")]
+    animation = tmp_path / "moving.gif"
+    frames[0].save(animation, save_all=True, append_images=frames[1:])
+    arguments = [str(artefacts.mean()), str(animation), f"--seconds={QUICK}", "--batch-sizes=1", "--threads=1"]
+    result = invoke(main, *arguments)
+    assert result.exit_code == 1
+    assert "an animated GIF" in result.stderr
+    assert "(--frame first)" in result.stderr
+    result = invoke(main, *arguments, "--frame", "first")
+    assert result.exit_code == 0, result.output
+    assert "80 x 64" in result.stdout
+    result = invoke(main, *arguments, "--frame", "last")
+    assert "--frame last: give first, or leave it out" in result.stderr
 
 
 def test_without_a_gpu_the_default_is_small_batches_and_no_peak_of_stages(artefacts: Any, picture: Path) -> None:

@@ -542,6 +542,14 @@ def test_check_passes_for_every_kind_of_artefact(artefacts, kind):
     assert ("untrained" in result.stdout) == (kind == "untrained")
 
 
+@pytest.mark.parametrize(("available", "says"), [(True, "their rows alone"), (False, "whole pictures are decoded")])
+def test_check_says_how_crops_of_a_jpeg_are_decoded(artefacts, monkeypatch, available, says):
+    if available:
+        pytest.importorskip("iqa_runtime._jpeg_bands")
+    monkeypatch.setattr("iqa_runtime.images.jpeg._has_bands", available)
+    assert f"JPEG crops {says}" in " ".join(run(artefacts.mean(), "--check").output.split())
+
+
 def test_check_names_what_is_wrong(artefacts):
     model = artefacts.cached()
     model.with_name("cached.reference.onnx").unlink()

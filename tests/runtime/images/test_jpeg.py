@@ -326,6 +326,13 @@ class TestFilling:
         assert len(filled) > len(clean)
         np.testing.assert_array_equal(load_image(filled), load_image(clean))
 
+    def test_of_many_scans_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clean = encode(photograph("RGB"), progressive=True, restart_marker_blocks=9)
+        monkeypatch.setattr("iqa_runtime.images.jpeg._MAX_FOLLOWED_SCANS", 9)  # this one has ten
+        with pytest.raises(ImageError, match="more than 9 scans"):
+            load_image(clean.replace(b"\xff\xd3", b"\0\0\xff\xd3"))
+        load_image(clean)
+
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])

@@ -20,6 +20,7 @@ from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, LoadedImage
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import parse_patch_plan
 from iqa_runtime.scoring.preparation import Preparer, prefetch
+from iqa_runtime.scoring.resizing import parse_resize, with_resize
 
 DEADLINE = 60
 """Seconds after which a test that waits for a thread gives up; nothing is measured by it."""
@@ -123,8 +124,8 @@ def test_a_surprise_of_one_image_is_its_error_alone(
     contract = artefacts.contract()
     preparer = Preparer(contract, contract.patch_plan, pixel_limit=DEFAULT_PIXEL_LIMIT)
 
-    def load(source: Any, *, pixel_limit: int, color_space: str, target: object, frame: object) -> LoadedImage:
-        assert (pixel_limit, target, frame) == (DEFAULT_PIXEL_LIMIT, None, None)
+    def load(source: Any, *, color_space: str, **options: Any) -> LoadedImage:
+        assert options == {"pixel_limit": DEFAULT_PIXEL_LIMIT, "target": None, "bands": None, "frame": None}
         if isinstance(source, str):
             raise surprise
         return LoadedImage(source, color_space, *source.shape[:2])
@@ -193,3 +194,75 @@ def test_crops_alone_are_the_same_crops(
     for out, subject in zip(cut, (whole, alone), strict=True):
         crop.fill(out, subject.image, subject.cuts)
     np.testing.assert_array_equal(*cut)
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize(
+    ("plan", "rows"),
+    [
+        ("five", 3 * 32),
+        ("center", 32),
+        ("random:2", 2 * 32),
+        ("random:40", None),
+        ("uniform:6", 3 * 32),
+        ("grid", None),
+    ],
+)
+def test_rows_without_crops_are_left_out(artefacts: Any, plan: str, rows: int | None, orientation: int) -> None:
+    pytest.importorskip("iqa_runtime._jpeg_bands")
+    contract = artefacts.contract()
+    crop = CropInput.of_contract(contract, "image")
+    preparer = Preparer(contract, parse_patch_plan(plan, contract.patch_plan), pixel_limit=DEFAULT_PIXEL_LIMIT)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    noise = np.random.default_rng(0).integers(0, 256, (180, 120, 3), dtype=np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(noise).save(buffer, "JPEG", exif=exif)
+    height, width = (120, 180) if orientation > 4 else (180, 120)
+    loaded = preparer.load(buffer.getvalue(), crops_alone=True)
+    left_out = rows is not None and orientation < 5
+    assert loaded.pixels.shape == (rows if left_out else height, width, 3)
+    whole, alone = (preparer.prepare(buffer.getvalue(), None, crops_alone=chosen).subject for chosen in (False, True))
+    assert whole is not None
+    assert alone is not None
+    assert whole.image.shape == (height, width, 3)
+    assert (alone.height, alone.width) == (height, width)
+    np.testing.assert_array_equal(alone.positions, whole.positions)
+    cut = [crop.buffer(len(whole.positions)) for _ in range(2)]
+    for out, subject in zip(cut, (whole, alone), strict=True):
+        crop.fill(out, subject.image, subject.cuts)
+    np.testing.assert_array_equal(*cut)
+
+
+def test_bands_are_rows_that_crops_are_in(artefacts: Any) -> None:
+    contract = artefacts.contract()
+
+    def bands(plan: str, height: int, width: int) -> list[tuple[int, int]] | None:
+        chosen = parse_patch_plan(plan, contract.patch_plan)
+        return Preparer(contract, chosen, pixel_limit=DEFAULT_PIXEL_LIMIT)._bands(height, width)
+
+    assert bands("five", 200, 100) == [(0, 32), (84, 116), (168, 200)]
+    assert bands("five", 128, 100) == [(0, 32), (48, 80), (96, 128)]  # three quarters of the rows
+    assert bands("five", 127, 100) is None
+    assert bands("center", 31, 100) is None  # it hangs over the edges
+    assert bands("center", 200, 20) == [(84, 116)]  # columns may: rows are decoded at their full width
+    assert bands("uniform:8", 270, 50) is None
+    assert bands("grid:1", 20000, 20000) is None  # more crops than any plan may have
+
+
+def test_too_many_crops_are_told_with_the_size(artefacts: Any) -> None:
+    contract = artefacts.contract()
+    preparer = Preparer(contract, parse_patch_plan("grid:1", contract.patch_plan), pixel_limit=DEFAULT_PIXEL_LIMIT)
+    buffer = BytesIO()
+    Image.new("L", (1100, 1100)).save(buffer, "JPEG")
+    prepared = preparer.prepare(buffer.getvalue(), None, crops_alone=True)
+    assert "more than 1000000" in str(prepared.error)
+    assert (prepared.height, prepared.width) == (1100, 1100)
+
+
+def test_a_resized_picture_is_decoded_whole(artefacts: Any) -> None:
+    contract = with_resize(artefacts.contract(), parse_resize("shorter:60"))
+    preparer = Preparer(contract, contract.patch_plan, pixel_limit=DEFAULT_PIXEL_LIMIT)
+    buffer = BytesIO()
+    Image.new("L", (100, 300)).save(buffer, "JPEG")
+    assert preparer.load(buffer.getvalue(), crops_alone=True).bands is None

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from scipy import stats
 
 from command_line import invoke
@@ -271,6 +272,33 @@ def test_what_a_baseline_cannot_compare_is_left_out_for_all(run, brightness, tab
     assert "1_darken_8.png" in stderr
     report = json.loads((tmp_path / "out/brightness.csv.json").read_bytes())
     assert {row["agreement"]["images"] for row in report["rows"] if row["images"] == "all"} == {35}
+
+
+def test_of_an_animation_the_first_frame_is_judged_where_that_is_asked_for(run, difference, table, tmp_path):
+    name, out = "1_darken_8", tmp_path / "out"
+    still = Image.open(table.parent / f"dist/{name}.png").quantize(256, dither=Image.Dither.NONE)
+    still.convert("RGB").save(table.parent / f"dist/{name}.png")
+    arguments = [difference, "--dataset", "csv", "--root", table.parent, "--output", out, "--baselines"]
+    assert run(*arguments)[0] == 0
+    expected = (out / "difference.csv.csv").read_bytes()
+    # The content decides what a file is, whatever its name.
+    still.save(table.parent / f"dist/{name}.png", "GIF", save_all=True, append_images=[still.rotate(180)])
+    code, _, stderr = run(*arguments)
+    assert code == 1
+    assert "an animated GIF" in stderr
+    code, _, stderr = run(*arguments, "--frame", "first")
+    assert code == 0, stderr
+    assert (out / "difference.csv.csv").read_bytes() == expected
+
+
+def test_pictures_can_be_resized_and_the_report_says_so(run, brightness, table, tmp_path):
+    out = tmp_path / "out"
+    arguments = [brightness, "--dataset", "csv", "--root", table.parent, "--output", out]
+    assert run(*arguments, "--resize", "shorter:40:box", "--timeout", "60", "--crops", "center")[0] == 0
+    artefact = json.loads((out / "brightness.csv.json").read_bytes())["artefact"]
+    assert (artefact["resize"], artefact["crops"]) == ("shorter:40:box", "center")
+    assert run(*arguments)[0] == 0
+    assert json.loads((out / "brightness.csv.json").read_bytes())["artefact"]["resize"] == "none"
 
 
 def test_images_all_broken_leave_no_number(run, difference, table, tmp_path):

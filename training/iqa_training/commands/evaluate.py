@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from iqa_runtime.artefacts.opening import open_artefact
-from iqa_runtime.commands.options import ARTEFACT_HELP, BackendOptions
+from iqa_runtime.commands.options import ARTEFACT_HELP, BackendOptions, ScoringOptions
 from iqa_runtime.commands.shared import (
     NOT_RUN,
     SOME_FAILED,
@@ -34,6 +34,7 @@ def eval_command(
     artefact: Annotated[Path, typer.Argument(metavar="ARTEFACT", help=ARTEFACT_HELP)],
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Data set; docs/datasets.md lists them.")],
     root: Annotated[Path, typer.Option(metavar="FOLDER", help="Where it lies, in its published layout.")],
+    scoring: ScoringOptions,
     backend: BackendOptions,
     split: Annotated[
         str,
@@ -85,7 +86,7 @@ def eval_command(
     read += [("an image to score", sample.distorted) for sample in samples]
     read += [("a reference", sample.reference) for sample in samples if sample.reference is not None]
     check_targets([("--output", file) for file in files], read)
-    with Scorer(opened, **backend.arguments()) as scorer, progress() as tell:
+    with Scorer(opened, **scoring.arguments(), **backend.arguments()) as scorer, progress() as tell:
         if not scorer.contract.weights.trained:
             say(_NAME, "the artefact is untrained (random weights): its scores only show that the pipeline runs")
         advance = counter(tell, "scoring", len(samples))

@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.errors import ImageError, IqaError, UsageError
+from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import load_image
 from iqa_runtime.scorer import Scorer
 from iqa_training.datasets import Sample
@@ -129,7 +131,7 @@ def judge(
         advance()
     if baselines:
         with ThreadPoolExecutor(scorer.threads) as pool:
-            outcomes = list(pool.map(_add_baselines, samples, outcomes))
+            outcomes = list(pool.map(partial(_add_baselines, frame=scorer.frame), samples, outcomes))
     score = contract.score
     methods = [
         Method(
@@ -247,14 +249,16 @@ def _check_known(parameter: str, types: Sequence[str], known: Sequence[str]) -> 
         raise UsageError(f"{parameter}: no distortion type {', '.join(map(repr, unknown))}; {there}")
 
 
-def _add_baselines(sample: Sample, outcome: tuple[float, ...] | IqaError) -> tuple[float, ...] | IqaError:
+def _add_baselines(
+    sample: Sample, outcome: tuple[float, ...] | IqaError, frame: Frame | None
+) -> tuple[float, ...] | IqaError:
     """Extend the artefact's score of an image by those of the metrics; an error stays one."""
     if isinstance(outcome, IqaError):
         return outcome
     if sample.reference is None:
         return UsageError(f"{sample.distorted}: no reference to compare with; name one, or leave the baselines out")
     try:
-        reference, distorted = load_image(sample.reference), load_image(sample.distorted)
+        reference, distorted = (load_image(each, frame=frame) for each in (sample.reference, sample.distorted))
         return (*outcome, *(METRICS[name].function(reference, distorted) for name in BASELINES))
     except IqaError as error:
         return error

@@ -21,6 +21,7 @@ from iqa_runtime.contract import FileDigest, ScoreOutput
 from iqa_runtime.errors import FileError
 from iqa_runtime.scorer import Scorer
 from iqa_runtime.scoring.patch_plans import format_patch_plan
+from iqa_runtime.scoring.resizing import format_resize
 from iqa_training.datasets import Dataset, LabelScale
 from iqa_training.evaluation.judge import Failure, Judged, Row
 from iqa_training.evaluation.statistics import CONFIDENCE, Statistic
@@ -50,6 +51,7 @@ class Artefact:
     precision: str
     target: str
     crops: str
+    resize: str
     score: ScoreOutput
     weights: str
     trained: bool
@@ -69,6 +71,7 @@ class Artefact:
             precision=contract.precision,
             target=contract.target,
             crops=format_patch_plan(scorer.patch_plan),
+            resize=format_resize(scorer.resize),
             score=contract.score,
             weights=contract.weights.sha256,
             trained=contract.weights.trained,
