@@ -142,8 +142,9 @@ build/supply/.ready:
 	touch $@
 
 # Rivals are kept out of the environment of the tests.
-build/packages/.ready: benchmarks/requirements.txt $(READY)
+build/packages/.ready: benchmarks/requirements.txt benchmarks/requirements-alone.txt $(READY)
 	$(BIN)/pip install --quiet --target build/packages --requirement benchmarks/requirements.txt
+	$(BIN)/pip install --quiet --target build/packages --no-deps --requirement benchmarks/requirements-alone.txt
 	touch $@
 
 $(READY): pyproject.toml setup.py $(KERNELS) $(JPEG)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from speed import edge, growth, jobs, networks, patches, picture_sections, products
+from speed import edge, growth, jobs, lpips, networks, patches, picture_sections, products
 from speed.document import SAME_SCORE, Case, Section
 from speed.photographs import LONG_SIDES, link_photographs, make_photographs
 from speed.settings import EDGE, MAKE_SECONDS, TITLES, YOTO, Settings, case_of, export, median_of, note, outcome_of
@@ -226,6 +226,26 @@ def measure_edge(settings: Settings) -> Section:
     return section
 
 
+def measure_lpips(settings: Settings) -> Section:
+    section = Section(
+        title="LPIPS",
+        text=f"{len(lpips.PAIRS)} pairs of a third of a megapixel from files to distances, float32, {settings.threads} "
+        "threads for everyone, networks loaded; then one pair from nothing. MB installed are those of the packages and "
+        "all they need, with the CPU build of PyTorch and without torchvision, which the rival wants too.",
+    )
+    settings.say("lpips: pairs")
+    limits = Limits(rounds=settings.rounds, turn=0.0, load=120, budget=120 if settings.thorough else 40)
+    pairs = case_of("Pairs", lpips.contenders(settings.threads), limits, tolerance=lpips.SAME_DISTANCE)
+    settings.say("lpips: starts")
+    starts = case_of("One pair from nothing", lpips.start_ups(settings.threads), limits)
+    section.cases += [pairs, starts]
+    for name, case in (("pairs", pairs), ("one pair from nothing", starts)):
+        note(section, f"LPIPS, {name}: speed, x PyPI lpips", median_of(case, lpips.RIVAL), median_of(case, lpips.OURS))
+    sizes = [outcome_of(pairs, name).facts.get(lpips.SIZE) for name in (lpips.OURS, lpips.RIVAL)]
+    note(section, "LPIPS: installed size, x PyPI lpips", *sizes)
+    return section
+
+
 def measure_growth(settings: Settings) -> Section:
     section = Section(
         title="Growth",
@@ -292,5 +312,6 @@ SECTIONS: dict[str, Callable[[Settings], Section]] = {
     "job": measure_jobs,
     "phone": picture_sections.measure_phone,
     "edge": measure_edge,
+    "lpips": measure_lpips,
     "growth": measure_growth,
 }

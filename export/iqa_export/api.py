@@ -1,29 +1,29 @@
-"""The Python API: what ``iqa-export`` and ``iqa-engine build`` do, as functions."""
+"""What ``iqa-export`` does, as a function."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from iqa_runtime.arguments import check_given, check_path, check_type
-from iqa_runtime.artefacts.files import PLAN_SUFFIX, is_engine
+from iqa_runtime.arguments import check_path, check_type
 from iqa_runtime.contract import PatchPlan, Resize, Task
 from iqa_runtime.errors import UsageError, needing
 from iqa_runtime.images.header import Frame
 
 if TYPE_CHECKING:
+    from iqa_export.adopting import ForeignGraph
     from iqa_export.report import Report
     from iqa_export.systems import System
-    from iqa_runtime.artefacts.engine_file import EngineFile
-    from iqa_runtime.artefacts.host_key import Flavour
 
 
 def export(
-    model: str,
+    model: str | None = None,
     *,
+    module: str | None = None,
+    contract: str | os.PathLike[str] | None = None,
+    adopt: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
     weights_key: str | None = None,
     variant: str | None = None,
@@ -45,7 +45,16 @@ def export(
     Parameters
     ----------
     model
-        A system: ``yoto``, ``cvrkd``, ``dri``, ``mfe``, or one that another package registers.
+        A system: ``yoto``, ``cvrkd``, ``dri``, ``mfe``, ``lpips``, ``dists``, or one that another package registers.
+        None for a network of one's own, which `module` and `contract` tell.
+    module
+        ``package.module:factory``: what builds the network, a function or class in a module that is installed or lies
+        in the current folder. It is imported, and so its code runs.
+    contract
+        The contract file (TOML) that says what the network eats and what its score means.
+    adopt
+        An ONNX file that another exporter wrote, to become the artefact with this contract. Parity is that with the
+        network, where `module` and `weights` tell it, and else with the file itself.
     weights
         Checkpoint (``.pth`` or ``.safetensors``), or ``random:SEED`` for an untrained network; None for weights that
         come with the package, where the variant has some.
@@ -109,23 +118,35 @@ def export(
     with needing("the exporter", extras="cpu,export"):
         from iqa_export import exporting
         from iqa_export.onnx_export import OPSET, check_opset
-        from iqa_export.systems import GraphChoice, blamed, find_system
+        from iqa_export.systems import GraphChoice, blamed
         from iqa_export.weights import choose_variant, load_checkpoint
     from iqa_runtime.scoring.patch_plans import parse_patch_plan
     from iqa_runtime.scoring.resizing import given_resize
 
-    texts = {"weights_key": weights_key, "variant": variant, "task": task, "segment": segment}
-    check_given("model", model)
-    for name, text in ({"model": model} | texts).items():
+    texts = {
+        "model": model,
+        "module": module,
+        "weights_key": weights_key,
+        "variant": variant,
+        "task": task,
+        "segment": segment,
+    }
+    for name, text in texts.items():
         check_type(name, text, "text", str)
-    for name, path in {"weights": weights, "output": output, "reference_image": reference_image}.items():
+    for name, path in {
+        "contract": contract,
+        "adopt": adopt,
+        "weights": weights,
+        "output": output,
+        "reference_image": reference_image,
+    }.items():
         check_path(name, path)
     switches = {"cache_reference": cache_reference, "maps": maps, "restored": restored}
     for name, switch in (switches | {"distortion_feature": distortion_feature}).items():
         check_type(name, switch, "True or False", bool)
     check_type("crops", crops, "a PatchPlan or its text", str, PatchPlan)
     check_type("resize", resize, "a Resize or its text", str, Resize)
-    system = find_system(model)
+    system, graph = _system(model, module, contract, adopt)
     with blamed(system):
         if task is not None and task not in get_args(Task):
             raise UsageError(f"``task={task}``: there is {', '.join(get_args(Task))}")
@@ -134,17 +155,28 @@ def export(
         opset = check_opset(OPSET if opset is None else opset)
         if weights is None and weights_key is not None:
             raise UsageError(f"``weights_key={weights_key}``: it tells what to take from ``weights``; give them")
-        if weights is None:
-            variant, weights = _bundled(system, variant)
-        checkpoint = load_checkpoint(system, os.fspath(weights), variant, weights_key=weights_key)
+        if graph is not None and module is None:
+            if weights is not None:
+                raise UsageError(
+                    "``weights``: ``adopt`` has its own; leave them out, or give ``module`` for parity with PyTorch"
+                )
+            checkpoint = graph.checkpoint()
+        else:
+            if weights is None:
+                variant, weights = _bundled(system, variant)
+            checkpoint = load_checkpoint(system, os.fspath(weights), variant, weights_key=weights_key)
         chosen = variant or choose_variant(system, checkpoint.entries.keys(), task)
-        extras = {"restored": restored, "distortion_feature": distortion_feature}
+        wanted = {"restored": restored, "distortion_feature": distortion_feature}
+        extras = tuple(name for name, is_wanted in wanted.items() if is_wanted)
+        if contract is not None:  # it lists what there is, and says it all
+            maps = maps or bool(system.map_outputs)
+            extras = tuple(dict.fromkeys([*(output.name for output in system.extra_outputs), *extras]))
         choice = GraphChoice(
             variant=chosen,
             task=system.tasks[chosen][0] if task is None else task,
             segment=segment,
             maps=maps,
-            extras=tuple(name for name, wanted in extras.items() if wanted),
+            extras=extras,
         )
         target = Path() if output is None else Path(output)
         if target.is_dir():
@@ -162,10 +194,42 @@ def export(
             reference_image=None if reference_image is None else Path(reference_image),
             frame=frame,
             opset=opset,
+            adopted=graph,
         )
         if not checkpoint.trained:
             warnings.warn(f"untrained: {checkpoint.file} are random weights; scores will mean nothing", stacklevel=2)
         return exporting.export(request)
+
+
+def _system(
+    model: str | None,
+    module: str | None,
+    contract: str | os.PathLike[str] | None,
+    adopt: str | os.PathLike[str] | None,
+) -> tuple[System, ForeignGraph | None]:
+    """Return the system of a name, or the one that a contract file makes of a module or a graph; also this."""
+    from iqa_export.adopting import ForeignGraph
+    from iqa_export.factories import Factory
+    from iqa_export.systems import find_system
+    from iqa_export.systems.contract_file import read_contract_file
+    from iqa_export.systems.described import described_system
+
+    own = {"module": module, "adopt": adopt, "contract": contract}
+    given = [f"``{name}``" for name, value in own.items() if value is not None]
+    if model is not None:
+        if given:
+            raise UsageError(f"``model={model}``: a system says itself what {' and '.join(given)} would; leave one out")
+        return find_system(model), None
+    if contract is None or (module is None and adopt is None):
+        raise UsageError(
+            f"{' and '.join(given) or '``model``'} {'alone' if given else 'is missing'}: give ``model``, the name of a "
+            "system; or ``contract``, the file that says what a score means, with ``module``, what builds a network of "
+            "your own, or ``adopt``, its ONNX file"
+        )
+    description = read_contract_file(Path(contract))
+    graph = None if adopt is None else ForeignGraph(Path(adopt), description)
+    source = graph if module is None else Factory(module, description.network)
+    return described_system(Path(contract), description, source), graph
 
 
 def _bundled(system: System, variant: str | None) -> tuple[str, Path]:
@@ -184,95 +248,3 @@ def _bundled(system: System, variant: str | None) -> tuple[str, Path]:
             stacklevel=3,
         )
     return chosen, system.bundled[chosen]
-
-
-def build_engine(
-    artefact: str | os.PathLike[str],
-    *,
-    output: str | os.PathLike[str] | None = None,
-    min_batch: int | None = None,
-    opt_batch: int | None = None,
-    max_batch: int | None = None,
-    workspace: int | None = None,
-    builder_level: int = 3,
-    version_compatible: bool = False,
-    hardware_compatible: bool = False,
-    strip: bool = False,
-    refittable: bool = False,
-    mark_layers: bool = False,
-    timing_cache: str | os.PathLike[str] | None = None,
-    sign: str | os.PathLike[str] | None = None,
-    library: Flavour | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> EngineFile:
-    """Build a TensorRT engine of an artefact, on the GPU that will run it.
-
-    Parameters
-    ----------
-    artefact
-        An ``.onnx`` file that was exported or calibrated.
-    output
-        The engine to write, ending in ``.plan``; what it is goes beside it, as ``<output>.json``. None for the name of
-        the artefact with that ending.
-    min_batch, opt_batch, max_batch
-        Batch sizes it takes, in items, and the one it is optimised for and the runtime uses. None for 1, 8 and 8, as
-        far as those that are given allow.
-    workspace, builder_level, version_compatible, hardware_compatible, strip, refittable, mark_layers, timing_cache
-        As in `iqa_export.engine.EngineOptions`; the workspace is in bytes.
-    sign
-        Private key (PEM, Ed25519) to sign the description with; None for no signature.
-    library
-        ``tensorrt`` or ``tensorrt_rtx``; None for the first of these that is installed.
-    progress
-        Is told of each step: the phase, the steps done of it, and their number; may end the build by an exception.
-
-    Returns
-    -------
-    EngineFile
-        What was written beside the engine.
-
-    Raises
-    ------
-    UsageError
-        If parameters don't fit each other, the library or the artefact.
-    FileError, ArtefactError
-        If the artefact cannot be read or a file not be written.
-    DependencyError, BackendError
-        If TensorRT or a GPU is missing, or TensorRT refuses the graph.
-
-    Examples
-    --------
-    >>> described = build_engine("yoto.fp16.onnx", output="yoto.plan", max_batch=4)  # doctest: +SKIP
-    >>> described.batch.max  # doctest: +SKIP
-    4
-    """
-    from iqa_export.engine import EngineOptions
-    from iqa_export.engine import build_engine as build
-
-    check_given("artefact", artefact)
-    for name, path in {"artefact": artefact, "output": output, "timing_cache": timing_cache, "sign": sign}.items():
-        check_path(name, path)
-    numbers = {"min_batch": min_batch, "opt_batch": opt_batch, "max_batch": max_batch, "workspace": workspace}
-    for name, number in (numbers | {"builder_level": builder_level}).items():
-        check_type(name, number, "a whole number", int)
-    source = Path(artefact)
-    if is_engine(source):
-        raise UsageError(f"{source}: an engine already; give the ONNX artefact that it was built from")
-    options = EngineOptions.choose(
-        min_batch=min_batch,
-        opt_batch=opt_batch,
-        max_batch=max_batch,
-        workspace=workspace,
-        builder_level=builder_level,
-        version_compatible=version_compatible,
-        hardware_compatible=hardware_compatible,
-        strip=strip,
-        refittable=refittable,
-        mark_layers=mark_layers,
-        timing_cache=None if timing_cache is None else Path(timing_cache),
-        sign=None if sign is None else Path(sign),
-        library=library,
-    )
-    return build(
-        source, source.with_suffix(PLAN_SUFFIX) if output is None else Path(output), options, progress=progress
-    )

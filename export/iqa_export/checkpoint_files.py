@@ -32,7 +32,6 @@ _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 """The number that files of `torch.save` before PyTorch 1.6 begin with, behind the protocol."""
 
 SAVE_ARRAYS = "torch.save({name: torch.from_numpy(array), ...}, FILE)"
-SAVE_PARTS = "load all parts, put their entries into one dict and save that: torch.save(entries, FILE)"
 _PICKLED = "load it where you trust it and save its tensors or arrays by name with torch.save"
 _KERAS = (
     "its layers are laid out in another way than PyTorch's: convert it where it was made and save the result: "
@@ -46,7 +45,6 @@ _FORMS = (
     ),
     (rb"\s*(<\?xml[^>]*>\s*)?<net\b", "a graph of OpenVINO; give the checkpoint of PyTorch that it was made from"),
     (rb"\s*<", "an XML answer of a server, not the weights; check the link and download again"),
-    (rb"\s*\{.*\"weight_map\"", f"JSON, the list of a checkpoint in several files and not the weights; {SAVE_PARTS}"),
     (rb"\s*[{\[]", "JSON text, a description or the answer of a server, and no weights; give the file that holds them"),
     (rb"\x1f\x8b", "compressed with gzip; unpack it (gunzip) and give the file inside"),
     (rb"BZh", "compressed with bzip2; unpack it (bunzip2) and give the file inside"),

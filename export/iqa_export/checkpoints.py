@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iqa_export.checkpoint_files import SAVE_PARTS, SAVE_STATE, CheckpointError, read_content
+from iqa_export.checkpoint_files import SAVE_STATE, CheckpointError
+from iqa_export.checkpoint_shards import read_weights
 from iqa_export.state_dicts import find_state, is_extra
-from iqa_runtime.contract import FileDigest
 
 __all__ = [
     "RANDOM_PREFIX",
@@ -76,7 +76,8 @@ class Checkpoint:
     entries
         The tensors.
     file, sha256
-        Name of the file without folders, or ``random:SEED``; digest of its bytes, or of the random values.
+        Name of the file without folders, or ``random:SEED``; digest of its bytes, or of the random values. Of a
+        checkpoint in several files they are those of the index, see `iqa_export.checkpoint_shards.read_weights`.
     trained
         False for random values.
     metadata
@@ -108,8 +109,8 @@ def read_checkpoint(
     Parameters
     ----------
     path
-        A file of safetensors or of `torch.save`, whatever its suffix. Of the latter only tensors and plain values are
-        read: a checkpoint from the network cannot run code.
+        A file of safetensors or of `torch.save`, whatever its suffix, or the index of several of these. Of the latter
+        only tensors and plain values are read: a checkpoint from the network cannot run code.
     weights_key
         Which of several state dicts in the file: `Checkpoint.entry` of it, or the beginning of that.
     expected
@@ -122,9 +123,8 @@ def read_checkpoint(
     CheckpointError
         If it is no checkpoint, damaged, holds more than plain values, or holds none or more than one state dict.
     """
-    content, metadata = read_content(path)
+    content, metadata, digest = read_weights(path)
     state = find_state(content, str(path), weights_key=weights_key, expected=expected)
-    digest = FileDigest.of_file(path)
     return Checkpoint(
         state.entries,
         digest.file,
@@ -224,7 +224,7 @@ def load_into(network: nn.Module, checkpoint: Checkpoint, key_map: KeyMap) -> No
         raise CheckpointError(
             f"{checkpoint.file}: {type(network).__name__} does not take its extra state "
             f"({', '.join(checkpoint.extra)}): "
-            f"{type(error).__name__}: {' '.join(str(error).split())}; check ``model`` and ``variant``"
+            f"{type(error).__name__}: {' '.join(str(error).split())}; check which network the weights are for"
         ) from error
 
 
@@ -234,8 +234,10 @@ def _remedy(checkpoint: Checkpoint, wrong: Mapping[str, Sequence[str]]) -> str:
     part = re.search(r"-\d+-of-0*([1-9]\d*)\.", checkpoint.file)
     if wrong.keys() == {"missing"}:
         if part:
-            return f"the file is one of {part[1]} parts; {SAVE_PARTS}"
-        return "check ``model`` and ``variant``, and whether the file is one part of several"
+            return (
+                f"the file is one of {part[1]} parts; give the index beside them, such as model.safetensors.index.json"
+            )
+        return "check which network the weights are for, and whether the file is one part of several"
     if wrong.keys() == {"not finite"}:
         if all(bool(entries[key].isfinite().all()) for key in wrong["not finite"]):
             return "float32 has no numbers that large; look at these entries, and save the checkpoint in float32"
@@ -249,7 +251,7 @@ def _remedy(checkpoint: Checkpoint, wrong: Mapping[str, Sequence[str]]) -> str:
         return f"weights as whole numbers are quantised; give those that they were made of: {SAVE_STATE}"
     if any(value.layout is not torch.strided for value in forms):
         return "sparse entries: save them as value.to_dense()"
-    return "check ``model`` and ``variant``"
+    return "check which network the weights are for"
 
 
 class _Expected(NamedTuple):

@@ -21,6 +21,7 @@ from iqa_calibration.graphs import finishing
 from iqa_calibration.graphs.reading_back import check_scores, check_signature
 from iqa_calibration.graphs.runner import Runner
 from iqa_calibration.graphs.structure import opset_of
+from iqa_export.adopting import ForeignGraph
 from iqa_export.checkpoints import Checkpoint, load_into
 from iqa_export.onnx_export import OPSET, to_onnx
 from iqa_export.outputs import ExportError, check_built, check_outputs
@@ -35,19 +36,19 @@ from iqa_export.parity import (
     run_otherwise,
 )
 from iqa_export.report import GraphReport, Report
-from iqa_export.samples import crop_items, plain_inputs, sample_inputs
+from iqa_export.samples import Items, crop_items, plain_inputs, sample_inputs
 from iqa_export.systems import GraphChoice, System
 from iqa_runtime import __version__
 from iqa_runtime.artefacts.contract_rules import complaints
 from iqa_runtime.artefacts.files import REFERENCE_ENCODER_SUFFIX
 from iqa_runtime.backends import GraphSpec
-from iqa_runtime.contract import BakedReference, Contract, FileDigest, PatchPlan, Resize, TensorInput, Weights
+from iqa_runtime.contract import OWN_SIZE, BakedReference, Contract, FileDigest, PatchPlan, Resize, TensorInput, Weights
 from iqa_runtime.errors import ArtefactError, UsageError
 from iqa_runtime.files.overwriting import check_output, replaced_at_once, write_at_once
 from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, check_frame
-from iqa_runtime.scoring.patch_plans import positions
-from iqa_runtime.scoring.resizing import load_judged, with_resize
+from iqa_runtime.scoring.patch_plans import example_size, positions
+from iqa_runtime.scoring.resizing import format_resize, load_judged, with_resize
 
 PARITY_BATCHES = (1, 4)
 
@@ -76,6 +77,8 @@ class Request:
         Which image of it is meant, if it is a file of several.
     opset
         ONNX operator set.
+    adopted
+        A graph that is there already, in the place of the one that PyTorch's exporter would write.
     """
 
     system: System
@@ -88,6 +91,12 @@ class Request:
     reference_image: Path | None = None
     frame: Frame | None = None
     opset: int = OPSET
+    adopted: ForeignGraph | None = None
+
+    @property
+    def is_own_oracle(self) -> bool:
+        """Whether an adopted graph can only be compared with itself as it came."""
+        return self.adopted is not None and getattr(self.system, "source", None) is self.adopted
 
 
 def export(request: Request) -> Report:
@@ -148,8 +157,16 @@ def export(request: Request) -> Report:
 
 def _check_plan(request: Request) -> None:
     """Refuse a patch plan whose crops never make whole items; how many a grid gives depends on the image."""
-    plan, per_item = request.patch_plan, request.system.crops_per_item
-    count = len(positions(plan, plan.size, plan.size))
+    plan, per_item, size = request.patch_plan, request.system.crops_per_item, request.system.input_size
+    if (plan.kind == "whole") != (request.system.patch_plan.kind == "whole"):
+        taken = "whole" if request.system.patch_plan.kind == "whole" else f"as crops of {request.system.crop}"
+        raise UsageError(f"``crops``: {request.system.name} takes pictures {taken}; leave it out")
+    if plan.kind == "whole" and size != OWN_SIZE and (request.resize is None or request.resize.size != size):
+        raise UsageError(
+            f"``resize={format_resize(request.resize)}``: {request.system.name} takes whole pictures of {size[1]} x "
+            f"{size[0]} pixels; choose another filter, or leave it out"
+        )
+    count = len(positions(plan, 1, 1))
     if plan.kind != "grid" and count % per_item:
         raise UsageError(
             f"``crops`` gives {count} crops, {request.system.name} takes {per_item} at a time: random:{per_item}, say"
@@ -228,8 +245,11 @@ def _write_artefact(request: Request, module: nn.Module, contract: Contract, pat
             f"{request.system.name}: {where} of its contract: {complaint}; correct what the system declares"
         )
     spec = GraphSpec.of_artefact(contract)
-    check_outputs(module, spec)
-    model = to_onnx(module, contract.inputs, spec.output_names, opset=request.opset)
+    check_outputs(module, spec, example_size(contract))
+    if request.adopted is None:
+        model = to_onnx(module, contract.inputs, spec.output_names, opset=request.opset, patch_plan=contract.patch_plan)
+    else:
+        model = request.adopted.adopted(contract.inputs, spec, opset=request.opset)
     macs = finishing.count_macs(model)
     contract = replace(contract, opset=opset_of(model), gmac=macs / 1e9 if macs else None)
     contract = finishing.embed_contract(model, contract)
@@ -249,7 +269,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
         opset=request.opset,
         inputs=inputs,
         patch_plan=request.patch_plan,
-        pooling="mean",
+        pooling=system.pooling,
         score=system.score_of(choice.variant),
         maps=system.maps_of(choice.variant) if choice.maps else (),
         extras=tuple(output for output in system.extra_outputs if output.name in choice.extras),
@@ -259,7 +279,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
             sha256=checkpoint.sha256,
             trained=checkpoint.trained,
             licence=_licence(request) if checkpoint.trained else "none",
-            trained_on=_stated(checkpoint, "trained_on", "not stated in the checkpoint")
+            trained_on=_stated(checkpoint, "trained_on", system.trained_on or "not stated in the checkpoint")
             if checkpoint.trained
             else "nothing: random weights",
             entry=checkpoint.entry,
@@ -271,7 +291,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
 
 def _licence(request: Request) -> str:
     unstated = f"that of the checkpoint; {request.system.title}'s code: {request.system.licence}"
-    return _stated(request.checkpoint, "licence", unstated)
+    return _stated(request.checkpoint, "licence", request.system.weights_licence or unstated)
 
 
 def _stated(checkpoint: Checkpoint, key: str, unstated: str) -> str:
@@ -294,21 +314,24 @@ def _check(request: Request, network: nn.Module, written: _Written, started: flo
     # An item far off is asked about for each output and batch size, and runs the network four times.
     otherwise, rows = cache(partial(plain.otherwise, as_written, names)), list[OutputParity]()
     graph, scores, plain_scores = _runner(written.artefact), [], []
-    for batch in PARITY_BATCHES:
+    for batch in (1,) if contract.has_own_size else PARITY_BATCHES:
         outputs = run_onnx(graph, samples.feeds, batch)
-        scores.append(outputs[0])
+        scores.append(np.asarray(outputs[0]))
         rows += compare(names, expected, outputs, batch)
         scales = [row.largest if np.isfinite(row.largest) else 0.0 for row in rows[-len(names) :]]
         outputs = run_onnx(graph, plain.feeds, batch)
         rows += compare_plain(names, extremes, outputs, batch, scales, otherwise)
-        plain_scores.append(outputs[0][np.isfinite(outputs[0])])
+        plain_scores.append(np.extract(np.isfinite(outputs[0]), outputs[0]))
     observed = np.concatenate(scores)
     report = Report(
         contract=contract,
         scores=(float(observed.min()), float(observed.max())),
         ignored=request.checkpoint.ignored,
         graphs=tuple(GraphReport.of_file(path, macs) for path, macs in _sizes(written)),
-        gmac_as_written=oracle.gmac * samples.crops_per_item,
+        gmac_as_written=None
+        if request.is_own_oracle or contract.has_own_size
+        else oracle.gmac * samples.crops_per_item,
+        oracle="the graph as it came" if request.is_own_oracle else "PyTorch",
         parity=explain_batches(rows),
         seconds=time.perf_counter() - started,
     )
@@ -333,9 +356,7 @@ class _Samples:
         Inputs of the network as published; where the reference is baked, `crops_per_item` of them make an item.
     """
 
-    def __init__(
-        self, samples: dict[str, NDArray[Any]], request: Request, written: _Written, encoder: Runner | None
-    ) -> None:
+    def __init__(self, samples: dict[str, Items], request: Request, written: _Written, encoder: Runner | None) -> None:
         images = samples["image"]
         self.feeds, self.as_written, self.crops_per_item = samples, list(samples.values()), 1
         self._items, self._baked = len(images), written.baked is not None
@@ -344,16 +365,16 @@ class _Samples:
             self.feeds = {"image": images, "reference_features": features}
         elif written.baked is not None:
             item = [int(size) for size in request.system.crop_input("image").shape[1:]]
-            crops = images.reshape(-1, *item)
+            crops = np.reshape(images, (-1, *item))
             self.feeds = {"image": images}
             self.as_written = [crops, np.tile(written.baked, (self._items, *(1 for _ in item)))]
             self.crops_per_item = len(crops) // self._items
 
-    def per_item(self, outputs: tuple[NDArray[np.float32], ...]) -> tuple[NDArray[np.float32], ...]:
+    def per_item(self, outputs: tuple[Items, ...]) -> tuple[Items, ...]:
         """Return what one item of the graph scores: the mean of its crops where the reference is baked."""
         if not self._baked:
             return outputs
-        return tuple(values.reshape(self._items, -1).mean(1) for values in outputs)
+        return tuple(np.reshape(values, (self._items, -1)).mean(1) for values in outputs)
 
     def otherwise(self, module: nn.Module, names: list[str], index: int) -> list[list[NDArray[np.float64]]]:
         """Run one item of the network as published as `run_otherwise` does."""

@@ -11,7 +11,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from iqa_export.systems import GraphChoice, System, all_systems
+from iqa_runtime.contract import OWN_SIZE
 from iqa_runtime.errors import first_line
+
+_MEASURED_SIZE = (512, 512)
+"""Height and width of a picture whose work is counted where networks take any."""
 
 
 def show_systems(console: Console) -> None:
@@ -20,7 +24,10 @@ def show_systems(console: Console) -> None:
     for heading in ("model", "variant", "task", "input", "parameters", "GMAC", "deployed"):
         sizes.add_column(heading, justify="right" if heading in ("parameters", "GMAC", "deployed") else "left")
     for system in all_systems().values():
-        crop = f"{system.crop} x {system.crop}"
+        height, width = _item_size(system)
+        crop = f"{width} x {height}"
+        if system.patch_plan.kind == "whole":
+            crop = f"picture, {crop}" if system.input_size != OWN_SIZE else f"picture (GMAC of {crop})"
         if system.crops_per_item > 1:
             crop = f"{system.crops_per_item} of {crop}"
         for variant, tasks in system.tasks.items():
@@ -61,8 +68,14 @@ def measure(system: System, choice: GraphChoice) -> tuple[int, float, float]:
 
 
 def _gmac(module: nn.Module, system: System, choice: GraphChoice) -> float:
-    shape = [int(size) for size in system.crop_input("image").shape[1:]]
-    item = torch.empty(1, *shape, device="meta")
+    shape = system.crop_input("image").shape[1:-2]
+    item = torch.empty(1, *map(int, shape), *_item_size(system), device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module.eval()(*([item] if choice.task == "nr" else [item, item]))
     return float(counter.get_total_flops()) / 2e9
+
+
+def _item_size(system: System) -> tuple[int, int]:
+    """Return height and width of an item: those to measure with where pictures come at their own."""
+    height, width = system.input_size
+    return (int(height), int(width)) if system.input_size != OWN_SIZE else _MEASURED_SIZE

@@ -1,4 +1,4 @@
-"""PyTorch to ONNX: one file, the batch the only dynamic axis, nothing of the source tree inside."""
+"""PyTorch to ONNX: one file, batch and a picture's own size the only dynamic axes, no source tree inside."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from torch.onnx import ONNXProgram
 from iqa_calibration.graphs.batch_normalization import fold_batch_normalization
 from iqa_calibration.graphs.finishing import strip_sources
 from iqa_calibration.graphs.folding import fold
+from iqa_export.dynamic_axes import check_traced, dynamic_axes, example_shape
 from iqa_export.exporter_errors import explained
 from iqa_export.outputs import ExportError, as_outputs
-from iqa_runtime.contract import TensorInput
+from iqa_runtime.contract import PatchPlan, TensorInput
 from iqa_runtime.errors import UsageError
 
 OPSET = 20
@@ -32,8 +33,7 @@ _EPSILON_ROUNDING = 1e-7
 _FLOATS = (torch.float32, torch.float64, torch.float16)
 _WITHOUT_EFFECT = (0.0, 1.0)
 """What ONNX Runtime's optimiser compares a number with, rounded to float32, whatever its type."""
-_MAX_BATCH = 1024
-_MOST_BYTES = 2**31 - 2**24
+MOST_BYTES = 2**31 - 2**24
 """Of weights in one ONNX file, which protobuf limits to two gigabytes; some are left to the graph itself."""
 
 
@@ -45,7 +45,12 @@ def check_opset(opset: int) -> int:
 
 
 def to_onnx(
-    module: nn.Module, inputs: Sequence[TensorInput], outputs: Sequence[str], *, opset: int = OPSET
+    module: nn.Module,
+    inputs: Sequence[TensorInput],
+    outputs: Sequence[str],
+    *,
+    opset: int = OPSET,
+    patch_plan: PatchPlan | None = None,
 ) -> ModelProto:
     """Export a network.
 
@@ -60,14 +65,29 @@ def to_onnx(
         Names.
     opset
         ONNX operator set.
+    patch_plan
+        Says of whole pictures at their own size what heights and widths there are; of no use for others.
 
     Raises
     ------
     ExportError
         If the network cannot be traced or has an operator that ONNX has not, is larger than a file may be, computes in
-        bfloat16, or in float64 with numbers that float32 has not, or returns something else.
+        bfloat16, or in float64 with numbers that float32 has not, returns something else, or takes no pictures as small
+        as the patch plan says.
     """
-    model: ModelProto = to_program(module, inputs, outputs, opset=opset).model_proto
+    model: ModelProto = to_program(module, inputs, outputs, opset=opset, patch_plan=patch_plan).model_proto
+    simplify(model)
+    return model
+
+
+def simplify(model: ModelProto) -> None:
+    """Take out of an exported graph, in place, what it computes in vain, and what it tells of its sources.
+
+    Raises
+    ------
+    ExportError
+        If ONNX Runtime would compute something else than the graph says.
+    """
     fold(model)
     fold_batch_normalization(model)
     fold(model)
@@ -75,23 +95,26 @@ def to_onnx(
     strip_sources(model)
     model.producer_name = "iqa-deploy"
     model.producer_version = ""
-    return model
 
 
 def to_program(
-    module: nn.Module, inputs: Sequence[TensorInput], outputs: Sequence[str], *, opset: int = OPSET
+    module: nn.Module,
+    inputs: Sequence[TensorInput],
+    outputs: Sequence[str],
+    *,
+    opset: int = OPSET,
+    patch_plan: PatchPlan | None = None,
 ) -> ONNXProgram:
     """Export a network, and keep what was translated beside the translation; arguments as in `to_onnx`."""
     # With gradients required, attention masks computed from parameters fail to trace for a dynamic batch.
     module.eval().requires_grad_(False)
-    examples = tuple(torch.zeros(_EXAMPLE_BATCH, *(int(size) for size in tensor.shape[1:])) for tensor in inputs)
-    batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
+    examples = tuple(torch.zeros(_EXAMPLE_BATCH, *example_shape(tensor, patch_plan)) for tensor in inputs)
     size = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
-    if size > _MOST_BYTES:
+    if size > MOST_BYTES:
         raise ExportError(
             f"the weights take {size / 1e9:.1f} GB, and an ONNX file holds 2 GB at most; export a smaller variant"
         )
-    shapes = tuple({0: batch} for _ in examples)
+    shapes = dynamic_axes(inputs, patch_plan)
     wrapped = _Positional(module, outputs)
     with _quiet() as said:
         try:
@@ -112,6 +135,7 @@ def to_program(
     if program is None or program.exported_program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     _check_precision(program.exported_program)
+    check_traced(program.exported_program, inputs, patch_plan)
     return program
 
 

@@ -86,8 +86,15 @@ def as_outputs(result: object, names: Sequence[str]) -> tuple[Tensor, ...]:
     return tuple(tensors)
 
 
-def check_outputs(module: nn.Module, spec: GraphSpec) -> None:
-    """Run a network on batches of two crops and of one, and hold what it returns to what its contract will say.
+def check_outputs(module: nn.Module, spec: GraphSpec, size: tuple[int, int] = (0, 0)) -> None:
+    """Run a network on batches of two items and of one, and hold what it returns to what its contract will say.
+
+    Parameters
+    ----------
+    module, spec
+        The network, and what it must take and return.
+    size
+        Height and width of the pictures where it takes them at their own; of no use elsewhere.
 
     Raises
     ------
@@ -95,7 +102,7 @@ def check_outputs(module: nn.Module, spec: GraphSpec) -> None:
         If it fails, or an output has another shape or is not float32.
     """
     for batch in _BATCHES:
-        _check_batch(module, spec, batch)
+        _check_batch(module, spec, batch, size)
 
 
 def check_built(network: nn.Module) -> None:
@@ -120,11 +127,13 @@ def check_built(network: nn.Module) -> None:
             )
 
 
-def _check_batch(module: nn.Module, spec: GraphSpec, batch: int) -> None:
-    examples = [torch.zeros(batch, *tensor.item_shape) for tensor in spec.inputs]
+def _check_batch(module: nn.Module, spec: GraphSpec, batch: int, size: tuple[int, int]) -> None:
+    examples = [torch.zeros(batch, *tensor.shape_for(size)) for tensor in spec.inputs]
     try:
         with torch.no_grad():
             result = module.eval()(*examples)
+    except ExportError:
+        raise
     except Exception as error:  # a network of somebody else may raise anything
         said = first_line(error)
         if _FIXED_SHAPE.search(said):
@@ -139,12 +148,12 @@ def _check_batch(module: nn.Module, spec: GraphSpec, batch: int) -> None:
         ) from error
     outputs = as_outputs(result, spec.output_names)
     for output, value in zip(spec.outputs, outputs, strict=True):
-        _check(output, value, batch)
+        _check(output, value, batch, size)
 
 
-def _check(output: TensorSpec, value: Tensor, batch: int) -> None:
+def _check(output: TensorSpec, value: Tensor, batch: int, size: tuple[int, int]) -> None:
     expected, actual = (batch, *output.item_shape), tuple(value.shape)
-    if actual != expected:
+    if actual[:1] != (batch,) or not output.admits(actual[1:], size):
         remedy = "check the declared shape"
         if not output.item_shape:
             remedy = "return one number for each item of the batch"

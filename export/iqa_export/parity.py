@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from iqa_calibration.graphs.runner import Runner
 from iqa_export.outputs import BATCH_HINT, SQUEEZE_HINT, ExportError, as_outputs
+from iqa_export.samples import Items, together
 from iqa_runtime.errors import ArtefactError, IqaError
 
 TOLERANCE = 1e-4
@@ -81,14 +82,14 @@ class OutputParity:
 class Oracle:
     """What the network as published computes on the samples, and the work it takes."""
 
-    outputs: tuple[NDArray[np.float32], ...]
+    outputs: tuple[Items, ...]
     gmac: float
 
 
-def run_as_written(module: nn.Module, inputs: Sequence[NDArray[Any]], names: Sequence[str]) -> Oracle:
+def run_as_written(module: nn.Module, inputs: Sequence[Items], names: Sequence[str]) -> Oracle:
     """Run the network as published, item by item so that memory stays that of one.
 
-    `Oracle.gmac` counts the products and convolutions of one item, in 10^9 multiply-accumulates.
+    `Oracle.gmac` counts the products and convolutions of the last item, in 10^9 multiply-accumulates.
 
     Raises
     ------
@@ -109,15 +110,15 @@ def run_as_written(module: nn.Module, inputs: Sequence[NDArray[Any]], names: Seq
             "the network computes another score each time it is run; switch off what draws at random in it, such as "
             "dropout outside of nn.Dropout"
         )
-    outputs = tuple(np.concatenate(parts) for parts in zip(*columns, strict=True))
+    outputs = tuple(together([part[0] for part in parts]) for parts in zip(*columns, strict=True))
     return Oracle(outputs=outputs, gmac=flops / 2e9)
 
 
 def run_otherwise(
-    module: nn.Module, inputs: Sequence[NDArray[Any]], index: int, names: Sequence[str]
+    module: nn.Module, inputs: Sequence[Items], index: int, names: Sequence[str]
 ) -> list[list[NDArray[np.float64]]]:
-    """Run one item as the network might as well have been: on crops an ulp away, and in float64 if it can be."""
-    item = [array[index : index + 1] for array in inputs]
+    """Run one item as the network might as well have been: on items an ulp away, and in float64 if it can be."""
+    item = [items[index][None] for items in inputs]
     random = np.random.RandomState(_SEED)
     runs = []
     with torch.no_grad():
@@ -132,11 +133,9 @@ def run_otherwise(
     return [[values.astype(np.float64) for values in run] for run in runs]
 
 
-def _run_item(
-    module: nn.Module, inputs: Sequence[NDArray[Any]], index: int, names: Sequence[str]
-) -> list[NDArray[Any]]:
+def _run_item(module: nn.Module, inputs: Sequence[Items], index: int, names: Sequence[str]) -> list[NDArray[Any]]:
     # Of its own, because a network may change its inputs in place.
-    tensors = [torch.from_numpy(array[index : index + 1].copy()) for array in inputs]
+    tensors = [torch.from_numpy(items[index][None].copy()) for items in inputs]
     outputs = as_outputs(module(*tensors), names)
     for name, output in zip(names, outputs, strict=True):
         if output.shape[:1] != (1,):
@@ -147,8 +146,8 @@ def _run_item(
     return [(output.float() if output.dtype is torch.bfloat16 else output).numpy() for output in outputs]
 
 
-def run_onnx(runner: Runner, inputs: dict[str, NDArray[Any]], batch: int) -> list[NDArray[np.float32]]:
-    """Run a graph on all samples, `batch` of them a run.
+def run_onnx(runner: Runner, inputs: dict[str, Items], batch: int) -> list[Items]:
+    """Run a graph on all samples, `batch` of them a run: one where they differ in shape.
 
     Raises
     ------
@@ -158,34 +157,33 @@ def run_onnx(runner: Runner, inputs: dict[str, NDArray[Any]], batch: int) -> lis
     count = len(next(iter(inputs.values())))
     try:
         runs = [
-            runner.run({name: array[start : start + batch] for name, array in inputs.items()})
+            runner.run({name: np.stack([*items[start : start + batch]]) for name, items in inputs.items()})
             for start in range(0, count, batch)
         ]
     except ArtefactError as error:
         raise ParityError(f"{error}, {batch} at once; {BATCH_HINT}") from error
-    return [np.concatenate([values[name] for values in runs]) for name in runner.outputs]
+    return [together([item for values in runs for item in values[name]]) for name in runner.outputs]
 
 
-def compare(
-    names: Sequence[str], oracle: Sequence[NDArray[np.float32]], outputs: Sequence[NDArray[np.float32]], batch: int
-) -> list[OutputParity]:
+def compare(names: Sequence[str], oracle: Sequence[Items], outputs: Sequence[Items], batch: int) -> list[OutputParity]:
     """Compare the outputs of both sides on photographs and noise, in the order of `names`."""
     rows = []
-    for name, expected, actual in zip(names, oracle, outputs, strict=True):
-        if expected.shape != actual.shape:
-            rows.append(_misshapen(name, expected, actual, batch, "photographs"))
+    for name, wanted, got in zip(names, oracle, outputs, strict=True):
+        if _shapes(wanted) != _shapes(got):
+            rows.append(_misshapen(name, wanted, got, batch, "photographs"))
             continue
+        expected, actual = _values(wanted), _values(got)
         largest = float(np.abs(expected).max())
         with np.errstate(invalid="ignore"):
             spread = float(np.ptp(expected))
             differences = np.abs(expected - actual)
             difference = float(differences.max())
         within = _is_within(differences, largest)
-        broken = int((~np.isfinite(expected)).reshape(len(expected), -1).any(1).sum())
+        broken = sum(not np.isfinite(item).all() for item in wanted)
         fault = None
         if broken:
             fault = (
-                f"the network itself computes NaN or infinity for {broken} of {len(expected)} samples in {name}: its "
+                f"the network itself computes NaN or infinity for {broken} of {len(wanted)} samples in {name}: its "
                 "weights overflow, or something is divided by zero; take another checkpoint"
             )
         elif not spread > TOLERANCE * largest > 0:
@@ -224,8 +222,8 @@ def explain_batches(rows: Sequence[OutputParity]) -> tuple[OutputParity, ...]:
 
 def compare_plain(
     names: Sequence[str],
-    oracle: Sequence[NDArray[np.float32]],
-    outputs: Sequence[NDArray[np.float32]],
+    oracle: Sequence[Items],
+    outputs: Sequence[Items],
     batch: int,
     scales: Sequence[float],
     otherwise: Callable[[int], list[list[NDArray[np.float64]]]] = lambda _: [],
@@ -245,7 +243,7 @@ def compare_plain(
     rows = []
     for place, name in enumerate(names):
         expected, actual = oracle[place], outputs[place]
-        if expected.shape != actual.shape:
+        if _shapes(expected) != _shapes(actual):
             rows.append(_misshapen(name, expected, actual, batch, "plain"))
             continue
         largest = spread = difference = 0.0
@@ -265,8 +263,9 @@ def compare_plain(
             if not _is_rounding(wanted, got, others):
                 failed.append(index)
         with np.errstate(invalid="ignore"):
-            finite = np.isfinite(expected)
-            spread = float(np.ptp(expected[finite])) if finite.any() else 0.0
+            numbers = _values(expected)
+            finite = np.isfinite(numbers)
+            spread = float(np.ptp(numbers[finite])) if finite.any() else 0.0
         fault = None
         if failed:
             fault = (
@@ -289,6 +288,15 @@ def compare_plain(
     return rows
 
 
+def _values(items: Items) -> NDArray[np.float32]:
+    """Return the values of all items in a row."""
+    return np.concatenate([np.ravel(item) for item in items])
+
+
+def _shapes(items: Items) -> list[tuple[int, ...]]:
+    return [np.shape(item) for item in items]
+
+
 def _is_within(differences: NDArray[Any], scale: float) -> bool:
     isolated = np.mean(~(differences <= TOLERANCE * scale)) <= ISOLATED_SHARE
     return bool(isolated) and bool((differences <= ISOLATED_TOLERANCE * scale).all())
@@ -302,7 +310,7 @@ def _is_rounding(wanted: NDArray[Any], got: NDArray[Any], others: Sequence[NDArr
     return own > 0 and float(np.abs(wanted.astype(np.float64) - got).max()) <= ILL_CONDITIONED * own
 
 
-def _misshapen(name: str, expected: NDArray[Any], actual: NDArray[Any], batch: int, samples: str) -> OutputParity:
+def _misshapen(name: str, expected: Items, actual: Items, batch: int, samples: str) -> OutputParity:
     return OutputParity(
         output=name,
         batch=batch,
@@ -312,7 +320,11 @@ def _misshapen(name: str, expected: NDArray[Any], actual: NDArray[Any], batch: i
         difference=float("nan"),
         passed=False,
         fault=(
-            f"the graph gives {list(actual.shape)} for {len(expected)} items in {name} (batch {batch}), the network "
-            f"{list(expected.shape)}: {BATCH_HINT}"
+            f"the graph gives {_shape_in_words(actual)} for {len(expected)} items in {name} (batch {batch}), the "
+            f"network {_shape_in_words(expected)}: {BATCH_HINT}"
         ),
     )
+
+
+def _shape_in_words(items: Items) -> str:
+    return str(list(items.shape) if isinstance(items, np.ndarray) else [list(item.shape) for item in items])

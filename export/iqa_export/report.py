@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from rich.console import Console
@@ -45,7 +45,11 @@ class Report:
     graphs
         The artefact, then the encoder of references where there is one.
     gmac_as_written
-        The work of one item for the network as published, for comparison.
+        The work of one item for the network as published, for comparison; None where there is no such network, or
+        pictures come at their own size.
+    oracle
+        What the artefact was compared with: ``PyTorch``, or ``the graph as it came``, where one was adopted without the
+        network that it was exported from.
     parity
         One row for each output, batch size and kind of samples.
     scores
@@ -58,11 +62,12 @@ class Report:
 
     contract: Contract
     graphs: tuple[GraphReport, ...]
-    gmac_as_written: float
+    gmac_as_written: float | None
     parity: tuple[OutputParity, ...]
     scores: tuple[float, float]
     seconds: float
     ignored: tuple[str, ...] = ()
+    oracle: Literal["PyTorch", "the graph as it came"] = "PyTorch"
 
     @property
     def passed(self) -> bool:
@@ -87,11 +92,13 @@ class Report:
         for heading in ("file", "MB", "GMAC per item", "as written"):
             files.add_column(heading, justify="left" if heading == "file" else "right")
         for index, graph in enumerate(self.graphs):
-            as_written = f"{self.gmac_as_written:.1f}" if index == 0 else ""
+            as_written = "" if index or self.gmac_as_written is None else f"{self.gmac_as_written:.1f}"
             gmac = "not counted" if graph.gmac is None else f"{graph.gmac:.1f}"
             files.add_row(Text(graph.file), f"{graph.bytes / 1e6:.1f}", gmac, as_written)
         console.print(files)
-        parity = Table(title="parity with PyTorch on photographs and noise, and on plain crops", title_justify="left")
+        parity = Table(
+            title=f"parity with {self.oracle} on photographs and noise, and on plain crops", title_justify="left"
+        )
         for heading in (
             "output",
             "crops",
@@ -108,6 +115,8 @@ class Report:
             numbers = (f"{row.largest:.4g}", f"{row.difference:.2e}", f"{share:.2e}")
             parity.add_row(row.output, row.samples, str(row.batch), *numbers, verdict)
         console.print(parity)
+        if self.oracle != "PyTorch":
+            console.print("no parity with PyTorch: no PyTorch module was given")
         weights = contract.weights
         if weights.entry is not None or self.ignored:
             ignored = f"; ignored beside it: {', '.join(self.ignored)}" if self.ignored else ""
@@ -115,4 +124,7 @@ class Report:
         low, high = self.scores
         ends = ("open" if end is None else f"{end:g}" for end in (contract.score.low, contract.score.high))
         console.print(f"photographs and noise score {low:.4g} to {high:.4g}, in a range of {' to '.join(ends)}")
-        console.print(f"one item is {crops} crop{'s' if crops != 1 else ''}; {self.seconds:.0f} s")
+        item = f"{crops} crop{'s' if crops != 1 else ''}"
+        if contract.patch_plan.kind == "whole":
+            item = "a whole picture"
+        console.print(f"one item is {item}; {self.seconds:.0f} s")

@@ -24,7 +24,7 @@ from iqa_export.checkpoints import (
     random_checkpoint,
     read_checkpoint,
 )
-from iqa_export.systems import GraphChoice, System, find_system
+from iqa_export.systems import GraphChoice, System, all_systems, find_system
 from iqa_export.torch_layers import TracedLayers
 from iqa_runtime.artefacts.contract_json import contract_from_json
 from iqa_runtime.artefacts.graph_file import GraphFile
@@ -65,6 +65,11 @@ class PyTorchBackend(Backend):
             raise UsageError(
                 f"{graph.path}: the network as published takes the reference itself, this artefact its features; "
                 "export it without ``cache_reference`` and ``reference_image``"
+            )
+        if self._contract.model not in all_systems():
+            raise UsageError(
+                f"{graph.path}: {self._contract.model!r} is no system that is installed here, and the module of a "
+                "network is not imported because an artefact says so; register a System for it (examples/custom_model)"
             )
         self._network: nn.Module | None = None
         self._traced: TracedLayers | None = None
@@ -133,7 +138,11 @@ class PyTorchBackend(Backend):
             system, network, choice = self._published()
             module = system.deployed(network, choice)
             self._traced = TracedLayers(
-                module, self._contract.inputs, self.spec.output_names, opset=self._contract.opset
+                module,
+                self._contract.inputs,
+                self.spec.output_names,
+                opset=self._contract.opset,
+                patch_plan=self._contract.patch_plan,
             )
         return self._traced
 

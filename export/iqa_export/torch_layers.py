@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from iqa_export.dynamic_axes import example_shape
 from iqa_export.onnx_export import to_program
-from iqa_runtime.contract import TensorInput
+from iqa_runtime.contract import PatchPlan, TensorInput
 
 
 class TracedLayers:
@@ -20,17 +21,25 @@ class TracedLayers:
 
     Parameters
     ----------
-    module, inputs, outputs, opset
+    module, inputs, outputs, opset, patch_plan
         As in `iqa_export.onnx_export.to_onnx`.
 
     Attributes
     ----------
     shapes
-        The float32 tensors there are: name to shape for one item.
+        The float32 tensors there are: name to shape for one item, of pictures at their own size an example.
     """
 
-    def __init__(self, module: nn.Module, inputs: Sequence[TensorInput], outputs: Sequence[str], *, opset: int) -> None:
-        program = to_program(module, inputs, outputs, opset=opset).exported_program
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Sequence[TensorInput],
+        outputs: Sequence[str],
+        *,
+        opset: int,
+        patch_plan: PatchPlan | None = None,
+    ) -> None:
+        program = to_program(module, inputs, outputs, opset=opset, patch_plan=patch_plan).exported_program
         if program is None:
             raise RuntimeError("torch.onnx.export kept no program")
         # Without checks of its inputs, whose shapes the backend has checked.
@@ -39,7 +48,7 @@ class TracedLayers:
         results = next(node for node in nodes if node.op == "output").args[0]
         self._nodes = {node.name: node.name for node in nodes if node.op == "call_function"}
         self._nodes |= {name: node.name for name, node in zip(outputs, results, strict=True)}
-        item = [torch.zeros(1, *(int(size) for size in tensor.shape[1:])) for tensor in inputs]
+        item = [torch.zeros(1, *example_shape(tensor, patch_plan)) for tensor in inputs]
         self.shapes = {name: tuple(value.shape) for name, value in self.run(item, self._nodes).items()}
 
     def run(self, inputs: Sequence[Tensor], names: Collection[str]) -> dict[str, Tensor]:

@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 SCHEMA_VERSION = 2
 METADATA_KEY = "iqa.contract"
+OWN_SIZE = ("height", "width")
+"""Names of the last two axes of inputs that take pictures whole at their own size."""
 
 Task = Literal["nr", "fr", "nar"]
-Pooling = Literal["mean", "median", "minimum", "maximum"]
+Pooling = Literal["mean", "median", "min", "max", "p05"]
 Range = tuple[float | None, float | None]
 """Least and largest score; None where there is no end."""
 ColorSpace = Literal["sRGB", "stored"]
@@ -24,7 +26,7 @@ Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-weights"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resize:
-    """How a picture is resized before crops are cut, in the meaning of Pillow's ``Image.resize``.
+    """How a picture is resized before crops are cut or it is taken whole, as by Pillow's ``Image.resize``.
 
     Attributes
     ----------
@@ -58,8 +60,9 @@ class TensorInput:
         ``image``, ``reference`` or ``reference_features``.
     shape
         Sizes in order; dynamic axes are strings. The batch axis, ``"batch"``, always is; ``"height"`` and ``"width"``
-        are where the patch plan takes whole pictures at their own size. Crops are ``("batch", 3, h, w)``, or
-        ``("batch", P, 3, h, w)`` where one item is P crops of one image.
+        are where the patch plan takes whole pictures at their own size: ``("batch", 3, "height", "width")``. Crops, and
+        whole pictures of a fixed size, are ``("batch", 3, h, w)``; ``("batch", P, 3, h, w)`` where one item is P crops
+        of one image.
     dtype
         ``float32`` or ``float16``.
     layout
@@ -71,7 +74,7 @@ class TensorInput:
     color_space
         What pixels mean to the network: ``sRGB``, or ``stored``, whatever the file holds.
     resize
-        What is done to a picture before its crops are cut; None for nothing.
+        What is done to a picture before its crops are cut or it is taken whole; None for nothing.
     """
 
     name: str
@@ -94,7 +97,8 @@ class PatchPlan:
     kind
         ``five``, ``grid``, ``random``, ``center``, ``uniform``; or ``whole``, the picture as one item.
     size
-        Side of the square crop in pixels; 0 for ``whole``, which has none.
+        Side of the square crop in pixels; 0 for ``whole``, which has none: the picture has the size of the input, to
+        which it was resized, or where that is ``"height"`` and ``"width"``, its own.
     count
         Number of crops, for ``random`` and ``uniform`` only.
     seed
@@ -102,18 +106,23 @@ class PatchPlan:
     stride
         Distance of neighbouring crops in pixels, for ``grid`` only.
     multiple
-        Of what height and width of a whole picture are made multiples, in pixels; for ``whole`` at its own size only.
+        Of what height and width of a whole picture are made multiples, in pixels; for ``whole`` at its own size only,
+        None if they may be any.
     fit
         How: by reflection at the lower and right edge, or by cropping there; with `multiple` only.
+    smallest
+        Least height and width that the network takes, in pixels, after the fit; for ``whole`` at its own size only,
+        None if any will do.
     """
 
     kind: Literal["five", "grid", "random", "center", "uniform", "whole"]
-    size: int
+    size: int = 0
     count: int | None = None
     seed: int | None = None
     stride: int | None = None
     multiple: int | None = None
     fit: Literal["reflect", "crop"] | None = None
+    smallest: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +196,7 @@ def range_in_words(ends: Range) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapOutput:
-    """An optional output: one value per cell of a regular grid over the crop, shape ``("batch", rows, columns)``.
+    """An optional output: one value per cell of a regular grid over the item, shape ``("batch", rows, columns)``.
 
     Attributes
     ----------
@@ -196,7 +205,8 @@ class MapOutput:
     rows, columns
         Cells; 0 where they follow from a picture's own size.
     cell
-        Side of a cell in pixels, where they do; else 0.
+        Side of a cell in pixels, where they do: height and width of the picture divided by it, rounded up or down as
+        the network does, are rows and columns. Else 0.
     """
 
     name: Literal["quality_map", "weight_map"]
@@ -297,7 +307,8 @@ class Contract:
         10^9 multiply-accumulates in the matrix products and convolutions of the graph for one item of the batch; the
         encoder of a cached reference is not in it. None where nobody counted them.
     inputs, patch_plan, pooling
-        How crops are made and how their scores become one: their mean, median, least or largest.
+        How crops are made and how their scores become one: their mean, median, least, largest, or 5th
+        percentile (``p05``).
     score, maps, extras
         The outputs.
     faithful
@@ -352,6 +363,12 @@ class Contract:
         """Crops in one item of the batch: P for ``N x P x 3 x H x W`` inputs, else 1."""
         shape = self.inputs[0].shape
         return int(shape[1]) if len(shape) == 5 else 1
+
+    @property
+    def has_own_size(self) -> bool:
+        """Whether pictures are taken whole at their own size, so that height and width of the inputs are dynamic."""
+        image = self.input("image")
+        return image is not None and tuple(image.shape[-2:]) == OWN_SIZE
 
     @property
     def image_size(self) -> tuple[int, int] | None:

@@ -48,7 +48,7 @@ class Scorer:
     ----------
     artefact
         An ``.onnx`` or ``.plan`` file written by ``iqa-export``, or the name of a bundled one: ``edge-nr`` (also
-        ``edge``), ``edge-fr``; or what `iqa_runtime.artefacts.opening.open_artefact` has opened.
+        ``edge``), ``edge-fr``, ``lpips``; or what `iqa_runtime.artefacts.opening.open_artefact` has opened.
     backend
         Name of the backend, or a subclass of `iqa_runtime.backends.Backend`; None for the best one here, by the rule of
         `iqa_runtime.backends.choose_backend`.
@@ -65,19 +65,21 @@ class Scorer:
         At most `MAX_THREADS`.
     batch_size
         Items handed to the backend at a time, gathered across images; None for as many as it works on at once. At most
-        `MAX_BATCH_SIZE`.
+        `MAX_BATCH_SIZE`. Whole pictures at their own size are handed over one at a time, whatever it is.
     crops
         Patch plan instead of the contract's: a `PatchPlan`, or its text as in
         `iqa_runtime.scoring.patch_plans.parse_patch_plan`.
     resize
-        How pictures and references are resized before crops are cut, instead of the contract's way: a `Resize`, or its
-        text as in `iqa_runtime.scoring.resizing.parse_resize`, where ``none`` leaves them as they are.
+        How pictures and references are resized before crops are cut or they are taken whole, instead of the contract's
+        way: a `Resize`, or its text as in `iqa_runtime.scoring.resizing.parse_resize`, where ``none`` leaves them as
+        they are. What takes whole pictures of a fixed size takes another filter alone.
     maps
         Whether results have a quality map.
     restored
         Whether results have the restored image.
     pixel_limit
-        Most pixels an image may have; checked before decoding.
+        Most pixels an image may have; checked before decoding. Of whole pictures at their own size, the model works on
+        so many pixels at once, over all threads.
     frame
         ``first``: of files of several images, such as animations, the first is scored. None: they are errors.
     timeout
@@ -178,7 +180,8 @@ class Scorer:
         if artefact.encoder is not None:
             spec = GraphSpec.of_reference_encoder(self._contract)
             self._encoder = choice.create(artefact.encoder, spec, threads=self._threads)
-        self._batch_size = batch_size or self._backend.items_per_run * self._backend.concurrent_runs
+        at_once = self._backend.items_per_run * self._backend.concurrent_runs
+        self._batch_size = 1 if self._contract.has_own_size else batch_size or at_once
         self._resize, self._frame = choose_resize(self._contract, resize), frame
         resized = with_resize(self._contract, self._resize)
         self._preparer = Preparer(resized, self._patch_plan, pixel_limit=pixel_limit, timeout=timeout, frame=frame)
@@ -187,6 +190,7 @@ class Scorer:
             self._backend,
             self._encoder,
             batch_size=self._batch_size,
+            pixel_limit=pixel_limit,
             artefact=self.artefact_key,
             maps=maps,
             restored=restored,

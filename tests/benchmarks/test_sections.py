@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from speed import colors, decoding, edge, growth, jobs, networks, patches, phone, products, resizing
+from speed import colors, decoding, edge, growth, jobs, lpips, networks, patches, phone, products, resizing
 from speed.commands import command
 from speed.document import SAME_SCORE
-from speed.packages import import_rival
+from speed.packages import FOLDER, import_rival
 from speed.photographs import link_photographs, make_photographs, make_pixels
 from speed.turns import Contender, Limits, prepare, take_turns
 
@@ -201,3 +201,21 @@ def test_curves_are_drawn_the_same_every_time(tmp_path: Path) -> None:
 def test_a_rival_that_is_missing_says_how_to_install_it() -> None:
     with pytest.raises(ModuleNotFoundError, match="pip install --target build/packages -r "):
         import_rival("no_such_library")
+
+
+def test_lpips_scores_its_pairs_and_weighs_what_it_needs() -> None:
+    pytest.importorskip("onnxruntime")
+    work = lpips.ours({"threads": 1, "backend": "onnxruntime"})
+    assert len(work.check) == len(lpips.PAIRS)
+    assert all(value > 0 for value in work.check)
+    assert work.facts[lpips.SIZE] > lpips.installed_megabytes(["numpy"]) > 10
+
+
+@pytest.mark.slow  # PyTorch is loaded
+def test_the_authors_package_gives_our_distances() -> None:
+    pytest.importorskip("torch")
+    if not (FOLDER / "lpips").is_dir():
+        pytest.skip("the package of the authors is not there; make bench installs it")
+    outcomes = take_turns([one for one in lpips.contenders(1) if one.name in (lpips.OURS, lpips.RIVAL)], ONCE)
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    np.testing.assert_allclose(outcomes[0].check, outcomes[1].check, rtol=0, atol=lpips.SAME_DISTANCE)

@@ -111,8 +111,10 @@ def test_errors_speak_of_parameters(model, options, message):
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        ("model", None),
         ("model", 3),
+        ("module", 3),
+        ("contract", 3),
+        ("adopt", "a\0b.onnx"),
         ("weights", 3),
         ("variant", ["edge"]),
         ("task", 3),

@@ -103,7 +103,6 @@ def test_the_name_does_not_matter(tmp_path, data, name):
         (lambda: b"\n<!DOCTYPE html><html>quota</html>", "web page"),
         (lambda: b"<HTML><body>sign in</body></HTML>", "web page"),
         (lambda: b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "XML"),
-        (lambda: b'{"metadata": {}, "weight_map": {"weight": "model-00001-of-00002.safetensors"}}', "load all parts"),
         (lambda: b'{"message": "Not Found"}', "JSON text"),
         (lambda: b"<?xml version='1.0'?>\n<net name='Model0' version='11'>", "a graph of OpenVINO"),
         (lambda: b"\xef\xbb\xbfversion https://git-lfs.github.com/spec/v1\r\noid sha256:00\r\n", "git lfs pull"),

@@ -183,12 +183,12 @@ def test_state_that_does_not_fit_is_refused(name, value, message):
         ("net.pth", lambda value: value.to_sparse(), r"value\.to_dense\(\)"),
         ("net.pth", lambda value: value.double() + 1e300, "float32 has no numbers that large"),
         ("net.pth", lambda value: value.double() * torch.nan, "diverged"),
-        ("net.pth", lambda value: value[:, None], "check ``model`` and ``variant``$"),
+        ("net.pth", lambda value: value[:, None], "check which network the weights are for$"),
         ("net.pth", lambda value: value if value.ndim == 2 else None, "whether the file is one part of several"),
         (
             "net-00002-of-00003.safetensors",
             lambda value: value if value.ndim == 2 else None,
-            r"one of 3 parts; load all parts, put their entries into one dict",
+            r"one of 3 parts; give the index beside them",
         ),
     ],
 )

@@ -139,7 +139,7 @@ def test_every_constant_of_a_system_is_in_its_graph(name, variant, task):
     segment = "joint" if "joint" in system.segments and task != "nr" and variant != "edge" else None
     choice = GraphChoice(variant=variant, task=task, segment=segment)
     inputs = [system.crop_input("image")] + ([system.crop_input("reference")] if task != "nr" else [])
-    program = to_program(system.deployed(network, choice), inputs, ["score"])
+    program = to_program(system.deployed(network, choice), inputs, ["score"], patch_plan=system.patch_plan)
     assert program.exported_program is not None
     expected = constants_that_inputs_meet(program.exported_program.graph)
     model = program.model_proto

@@ -29,6 +29,8 @@ def test_photographs_are_found_whatever_the_working_directory(tmp_path, monkeypa
 
 
 class FakeContract:
+    patch_plan = PatchPlan(kind="five", size=224)
+
     def __init__(self, task, tensor):
         self.task, self._tensor = task, tensor
 
@@ -98,7 +100,7 @@ def test_crops_that_make_no_whole_item_are_refused():
 
 
 def test_plain_pictures():
-    black, white, gray, saturated, point = plain_pictures(6)
+    black, white, gray, saturated, point = plain_pictures(6, 8)
     assert (black == 0).all()
     assert (white == 255).all()
     assert (gray == gray[0, 0]).all()

@@ -152,6 +152,8 @@ class IExecutionContext:
             return self._shapes[name]
         declared = self.engine.get_tensor_shape(name)
         batch = next((shape[0] for shape in self._shapes.values()), -1)
+        if fake.shape is not None and -1 in declared[1:]:
+            return fake.shape(next(iter(self._shapes.values())))
         return (batch if declared[:1] == (-1,) else declared[0], *declared[1:])
 
     def set_tensor_address(self, name: str, memory: int) -> bool:

@@ -12,25 +12,32 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from iqa_calibration.graphs.finishing import embed_contract
-from iqa_runtime.contract import FileDigest, TensorInput
+from iqa_runtime.contract import OWN_SIZE, FileDigest, TensorInput
 from tiny_contract import tiny_contract
 
 SIDE = 8
 _CROPS = [3, SIDE, SIDE]
 _FEATURES = [1, SIDE, SIDE]
 
-Shapes = dict[str, Sequence[int]]
+Shapes = dict[str, Sequence[int | str]]
 
 
 def write_artefact(path: Path, *, weight: float = 1.0, batch: int | str = "batch", **changes: Any) -> Path:
-    """Write the mean of crops times a weight; `changes` are those of its contract, a number as `batch` fixes it."""
+    """Write the mean of crops times a weight; `changes` are those of its contract, a number as `batch` fixes it.
+
+    Of pictures at their own size it takes all sizes and has the maps of its contract.
+    """
+    contract = tiny_contract(SIDE, **changes)
+    own = contract.has_own_size
     nodes = [
         helper.make_node("Mul", ["image", "weight"], ["scaled"], name="scale"),
         helper.make_node("ReduceMean", ["scaled", "axes"], ["score"], name="mean", keepdims=0),
     ]
     constants = {"weight": np.float32(weight), "axes": np.array([1, 2, 3])}
-    model = _model(nodes, {"image": _CROPS}, {"score": []}, constants, batch)
-    embed_contract(model, tiny_contract(SIDE, **changes))
+    outputs: Shapes = {"score": []} | {output.name: ["rows", "columns"] for output in contract.maps if own}
+    nodes += [helper.make_node("Identity", ["scaled"], [name]) for name in outputs if name != "score"]
+    model = _model(nodes, {"image": [3, *OWN_SIZE] if own else _CROPS}, outputs, constants, batch)
+    embed_contract(model, contract)
     onnx.save(model, path)
     return path
 

@@ -37,6 +37,8 @@ class Fake:
     compute
         Takes the name of an output and the inputs of a run, and returns its values; None for the mean of each item of
         the first input, less those of the others.
+    shape
+        Takes the shape of the first input and returns that of an output whose sizes are open; None to leave them so.
     builds, deserialised, contexts, executions
         How often.
     """
@@ -46,6 +48,7 @@ class Fake:
     unsupported: set[str] = field(default_factory=lambda: {"Col2Im", "DeformConv"})
     enqueue: Callable[[int, Callable[[], None]], None] | None = None
     compute: Callable[[str, list[Any]], Any] | None = None
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]] | None = None
     builds: int = 0
     deserialised: int = 0
     contexts: int = 0

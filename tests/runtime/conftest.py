@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from iqa_calibration.graphs.finishing import embed_contract
 from iqa_runtime.contract import (
+    OWN_SIZE,
     BakedReference,
     Contract,
     ExtraOutput,
@@ -235,6 +236,51 @@ class ArtefactFactory:
         }
         return Contract(**{**settings, **changes})
 
+    def whole(
+        self,
+        name: str = "whole",
+        *,
+        size: tuple[int, int] | None = None,
+        task: str = "nr",
+        cell: int = 0,
+        multiple: int | None = None,
+        fit: str | None = None,
+        smallest: int | None = None,
+        **changes: Any,
+    ) -> Path:
+        """NR or FR, whole pictures at a fixed size or their own: a mean through a convolution, a map if `cell` > 0.
+
+        The convolution has random weights, as large as a cell (or 4), and steps as long; the reference is subtracted.
+        Fields of the input (such as `resize`, `mean`) may be among the changes.
+        """
+        step = cell or 4
+        weights = np.random.default_rng(0).standard_normal((5, 3, step, step), dtype=np.float32)
+        nodes = [helper.make_node("Sub", ["image", "reference"], ["pixels"])] if task == "fr" else []
+        nodes += [
+            helper.make_node("Conv", ["pixels" if nodes else "image", "weights"], ["maps"], strides=[step, step]),
+            helper.make_node("Tanh", ["maps"], ["bent"]),
+            helper.make_node("ReduceMean", ["bent", "channel"], ["quality_map"], keepdims=0),
+            helper.make_node("ReduceMean", ["quality_map", "axes"], ["score"], keepdims=0),
+        ]
+        constants = [_axes(1, 2), numpy_helper.from_array(weights, "weights")]
+        constants.append(numpy_helper.from_array(np.array([1], np.int64), "channel"))
+        fields = {key: changes.pop(key) for key in ("mean", "std", "color", "resize", "dtype") if key in changes}
+        names = ("image", "reference") if task == "fr" else ("image",)
+        if size is not None:
+            fields["resize"] = fields.get("resize") or Resize(to="exact", size=size, filter="bilinear")
+        settings: dict[str, Any] = {
+            "task": task,
+            "inputs": tuple(_crops(key, shape=("batch", 3, *(size or OWN_SIZE)), **fields) for key in names),
+            "patch_plan": PatchPlan(kind="whole", multiple=multiple, fit=fit, smallest=smallest),  # type: ignore[arg-type]
+            "score": ScoreOutput(low=-1, high=1, higher_is_better=True, bounded=True, scale="none"),
+        }
+        if cell:
+            rows, columns = (0, 0) if size is None else (size[0] // cell, size[1] // cell)
+            settings["maps"] = (
+                MapOutput(name="quality_map", rows=rows, columns=columns, cell=cell if size is None else 0),
+            )
+        return self.write(name, nodes, constants, self.contract(**{**settings, **changes}))
+
     def untrained(self, name: str = "untrained") -> Path:
         """As `mean`, with random weights by its contract."""
         weights = Weights(file="random:0", sha256="0" * 64, trained=False, licence="none", trained_on="nothing")
@@ -253,7 +299,9 @@ class ArtefactFactory:
         inputs = [_value(item.name, item.shape, item.dtype) for item in graph_inputs or contract.inputs]
         dtype = contract.inputs[0].dtype
         outputs = [_value(contract.score.name, ("batch",), dtype)]
-        outputs += [_value(item.name, ("batch", item.rows, item.columns), dtype) for item in contract.maps]
+        for item in contract.maps:
+            cells = ("rows", "columns") if item.cell else (item.rows, item.columns)
+            outputs.append(_value(item.name, ("batch", *cells), dtype))
         outputs += [_value(item.name, ("batch", *item.shape), dtype) for item in contract.extras]
         graph = helper.make_graph(list(nodes), name, inputs, outputs, list(constants))
         path = self.folder / f"{name}.onnx"

@@ -41,7 +41,7 @@ class LayerRow:
     largest
         Largest absolute difference.
     shape
-        For one item.
+        For one item; the last one where pictures have their own size.
     """
 
     tensor: str
@@ -117,7 +117,7 @@ def compare_layers(
             opened.enter_context(tensor_source(artefact, graph, backend=backend, device=device, threads=threads))
             for artefact, graph, backend, device in zip(artefacts, graphs, backends, devices, strict=True)
         ]
-        common = _partners(graph, sources)
+        common = _partners(graph, sources, own_size=first.contract.has_own_size)
         sums = {name: np.zeros(2) for name in common}
         largest = dict.fromkeys(common, 0.0)
         groups = list(_groups(common))
@@ -130,6 +130,7 @@ def compare_layers(
                     left, right = (np.asarray(value[name], np.float64) for value in values)
                     with np.errstate(invalid="ignore"):  # infinities of the same sign
                         apart_by = right - left
+                    common[name] = left.shape
                     sums[name] += (np.square(apart_by).sum(), np.square(left).sum())
                     largest[name] = max(largest[name], float(np.abs(apart_by).max(initial=0.0)))
             tell(done)
@@ -137,13 +138,15 @@ def compare_layers(
     return tuple(sorted(rows, key=lambda row: -row.relative)), len(graph.floats) - len(common)
 
 
-def _partners(graph: Graph, sources: Sequence[TensorSource]) -> dict[str, tuple[int, ...]]:
-    """Return the tensors of the graph that both sides give, with their shapes."""
+def _partners(graph: Graph, sources: Sequence[TensorSource], *, own_size: bool) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of the graph that both sides give, and shapes; examples where pictures have their own size."""
     first, second = (source.shapes for source in sources)
     common = {
         name: tuple(first[name])
         for name in graph.floats
-        if name in first and name in second and tuple(first[name]) == tuple(second[name])
+        if name in first
+        and name in second
+        and (len(first[name]) == len(second[name]) if own_size else tuple(first[name]) == tuple(second[name]))
     }
     if not common:
         raise ArtefactError("the two have no tensor of the same name and shape; compare their scores alone")

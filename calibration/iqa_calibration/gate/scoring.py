@@ -92,7 +92,8 @@ def score_extremes(backend: Backend, contract: Contract) -> NDArray[np.float64]:
 
 def _item_scores(backend: Backend, items: Iterator[Feed], name: str) -> Iterator[float]:
     """Yield the scores of items, as many handed over at once as keep the backend busy."""
-    while feeds := list(islice(items, backend.items_per_run * backend.concurrent_runs)):
+    at_once = 1 if backend.spec.has_own_size else backend.items_per_run * backend.concurrent_runs
+    while feeds := list(islice(items, at_once)):
         batch = {tensor: np.concatenate([feed[tensor] for feed in feeds]) for tensor in feeds[0]}
         yield from backend.infer(batch, [name])[name].tolist()
 

@@ -12,7 +12,7 @@ import msgspec
 import onnx
 from onnx import ModelProto, NodeProto
 
-from iqa_calibration.graphs.structure import attribute, item_shapes
+from iqa_calibration.graphs.structure import attribute, item_shapes, takes_own_size
 from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.artefacts.onnx_metadata import artefact_digest
 from iqa_runtime.contract import METADATA_KEY, SCHEMA_VERSION, Contract
@@ -85,9 +85,11 @@ def count_macs(model: ModelProto) -> int | None:
     Returns
     -------
     int or None
-        None where it cannot be told: the shape of a product cannot be inferred, or an operator holds products that are
-        not counted, such as those of recurrent layers.
+        None where it cannot be told: items have no one size, the shape of a product cannot be inferred, or an operator
+        holds products that are not counted, such as those of recurrent layers.
     """
+    if takes_own_size(model):
+        return None
     shapes = {weight.name: tuple(weight.dims) for weight in model.graph.initializer} | item_shapes(model)
     counts = [_node_macs(node, shapes) for node in model.graph.node]
     return None if None in counts else sum(count for count in counts if count is not None)

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_calibration.images.items import Cropper
-from iqa_calibration.photographs import packaged_photographs
+from iqa_calibration.photographs import packaged_photographs, repeated
 from iqa_runtime.artefacts.opening import Artefact, open_artefact
 from iqa_runtime.backends import Backend, GraphSpec
 from iqa_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import ArtefactError
 from iqa_runtime.images.loading import load_image
+from iqa_runtime.scoring.patch_plans import example_size
 
 ROUNDING = 1e-5
 """Share of the range by which a bounded score may leave it: some float32 roundings of a scaled sigmoid."""
@@ -95,14 +96,20 @@ def check_scores(path: Path, contract: Contract, scores: NDArray[np.floating]) -
 
 
 def _pictures(contract: Contract) -> list[NDArray[np.uint8]]:
-    """Return the photographs of the package, repeated or cut to the size of a baked reference where there is one."""
+    """Return the photographs of the package, repeated or cut to the size of a baked reference where there is one.
+
+    So are those too small for a network that takes pictures at their own size.
+    """
     pictures = [load_image(photograph) for photograph in packaged_photographs()]
     baked = contract.baked_reference
-    if baked is None or not (baked.width and baked.height):
-        return pictures
-    width, height = baked.width, baked.height
-    tiles = [(-(-height // pixels.shape[0]), -(-width // pixels.shape[1]), 1) for pixels in pictures]
-    return [np.tile(pixels, tile)[:height, :width] for pixels, tile in zip(pictures, tiles, strict=True)]
+    if baked is not None and baked.width and baked.height:
+        return [repeated(pixels, baked.height, baked.width) for pixels in pictures]
+    if contract.has_own_size:
+        least = example_size(contract)
+        return [
+            repeated(pixels, *(max(pair) for pair in zip(least, pixels.shape, strict=False))) for pixels in pictures
+        ]
+    return pictures
 
 
 def _backend(opened: Artefact) -> Backend:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
+from iqa_calibration.graphs.structure import takes_own_size
 from iqa_runtime.backends.onnx_runtime import import_onnxruntime, session_options
 from iqa_runtime.errors import ArtefactError, one_line
 from iqa_runtime.scoring.preparation import prefetch
@@ -39,9 +40,10 @@ class Runner:
             model = _with_outputs(model, extra_outputs)
         source = model.SerializeToString() if isinstance(model, ModelProto) else str(model)
         onnxruntime = import_onnxruntime()
+        options = session_options(onnxruntime, own_size=isinstance(model, ModelProto) and takes_own_size(model))
         try:
             self._session = onnxruntime.InferenceSession(
-                source, session_options(onnxruntime), providers=["CPUExecutionProvider"], enable_fallback=0
+                source, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         except Exception as error:  # the library's exceptions have no public common base
             where = "the graph" if isinstance(model, ModelProto) else model.name

@@ -17,6 +17,9 @@ from iqa_runtime.errors import ArtefactError
 _SHAPE_DATA = 1024
 """Bytes above which a constant is no shape."""
 
+NOMINAL_SIDE = 512
+"""Of a picture where graphs take any, in pixels: what tensors are weighed by; a multiple of what networks want."""
+
 
 class Structure:
     """An index of a graph, which must not change while it is in use.
@@ -74,12 +77,15 @@ class Structure:
 
     @cached_property
     def item_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the tensors for one item of the batch; tensors of unknown shape are missing."""
+        """Shapes as `item_shapes` returns them."""
         return item_shapes(self._model)
 
 
 def item_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
-    """Infer the shapes of a graph's tensors for one item of the batch; tensors of unknown shape are missing."""
+    """Infer the shapes of a graph's tensors for one item of the batch; tensors of unknown shape are missing.
+
+    Where whole pictures come at their own size, they are those for one of `NOMINAL_SIDE` pixels a side.
+    """
     shaped = ModelProto()
     shaped.CopyFrom(model)
     del shaped.graph.value_info[:]
@@ -87,7 +93,13 @@ def item_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
         # Shape inference reads what may be a shape; without the weights it is fast on any model.
         if len(weight.raw_data) > _SHAPE_DATA:
             weight.ClearField("raw_data")
-    for tensor in (*shaped.graph.input, *shaped.graph.output):
+    for tensor in shaped.graph.input:
+        for axis, dimension in enumerate(tensor.type.tensor_type.shape.dim):
+            if dimension.HasField("dim_param"):
+                dimension.dim_value = NOMINAL_SIDE if axis else 1
+    for tensor in shaped.graph.output:
+        if takes_own_size(model):
+            tensor.type.tensor_type.ClearField("shape")
         for dimension in tensor.type.tensor_type.shape.dim:
             if dimension.HasField("dim_param"):
                 dimension.dim_value = 1
@@ -98,6 +110,12 @@ def item_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
         if all(dimension.HasField("dim_value") for dimension in dimensions):
             shapes[entry.name] = tuple(dimension.dim_value for dimension in dimensions)
     return shapes
+
+
+def takes_own_size(model: ModelProto) -> bool:
+    """Tell whether a graph takes whole pictures at their own size: whether more than the batch is dynamic."""
+    sizes = [tensor.type.tensor_type.shape.dim[1:] for tensor in model.graph.input]
+    return any(dimension.HasField("dim_param") for dimensions in sizes for dimension in dimensions)
 
 
 def opset_of(model: ModelProto) -> int:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from iqa_calibration.images.items import Cropper
 from iqa_runtime.contract import Contract
+from iqa_runtime.scoring.patch_plans import example_size
 
 _FLAT = {
     "a black picture": (0, 0, 0),
@@ -23,7 +24,12 @@ EXTREMES = (*_FLAT, _BRIGHT_PIXEL)
 
 
 def extreme_shape(contract: Contract) -> tuple[int, int, int]:
-    """Return the shape of such a picture: that of a baked aligned reference, which prescribes it, or two crops wide."""
+    """Return the shape of such a picture: that of a baked aligned reference, which prescribes it, or two crops wide.
+
+    Where pictures are taken whole, it is `iqa_runtime.scoring.patch_plans.example_size`.
+    """
+    if contract.patch_plan.kind == "whole":
+        return (*example_size(contract), 3)
     # Crops then lie inside as well as at the edge.
     side = 2 * contract.patch_plan.size
     return (*(contract.image_size or (side, side)), 3)
@@ -37,7 +43,7 @@ def extreme_items(contract: Contract) -> list[dict[str, NDArray[np.float32]]]:
     cropper = Cropper(contract)
     black = np.zeros(extreme_shape(contract), np.uint8)
     pictures = [np.full_like(black, color) for color in _FLAT.values()]
-    top, left = cropper.subject(black, black).positions[0, 0].tolist()
-    middle = contract.patch_plan.size // 2
-    black[top + middle, left + middle] = 255
+    subject = cropper.subject(black, black)
+    top, left = subject.positions[0, 0].tolist()
+    black[top + subject.item_size[0] // 2, left + subject.item_size[1] // 2] = 255
     return [cropper.item(cropper.subject(picture, picture), 0) for picture in (*pictures, black)]

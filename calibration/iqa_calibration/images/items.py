@@ -1,4 +1,4 @@
-"""Items of a graph, cut out of images by the preparation and the kernels of the runtime."""
+"""Items of a graph, crops or whole pictures, made of images by the preparation and the kernels of the runtime."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Cropper:
         """Cut one item: every input of the graph, batch axis first."""
         feed = {}
         for name, crops in self._crops.items():
-            feed[name] = crops.buffer(1)
+            feed[name] = crops.buffer(1, subject.item_size)
             if name == "reference" and subject.reference is not None:
                 crops.fill(feed[name], subject.reference.image, subject.reference_positions[index : index + 1])
             else:

@@ -16,6 +16,7 @@ from iqa_export.commands.engine import EngineChoice, check_engine, write_engine
 from iqa_export.commands.options import EngineBuildOptions, EngineSwitch, GraphOptions, NetworkOptions
 from iqa_runtime.artefacts.files import PLAN_SUFFIX, is_engine
 from iqa_runtime.commands.shared import in_flags, make_app, progress, run_app, say, with_groups
+from iqa_runtime.commands.showing import printable
 from iqa_runtime.errors import FileError, UsageError, needing
 from iqa_runtime.files.overwriting import check_output
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from iqa_export.report import Report
 
 _NAME = "iqa-export"
+_OWN = NetworkOptions.PANEL
 
 app = make_app()
 
@@ -41,6 +43,14 @@ def export_command(
         typer.Option(metavar="FILE", help="Artefact to write, .onnx or .plan. Default: MODEL-VARIANT-TASK.onnx."),
     ] = None,
     list_systems: Annotated[bool, typer.Option("--list", help="Show systems, variants and tasks, and stop.")] = False,
+    new_contract: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a contract file (TOML) to fill in, and stop.", rich_help_panel=_OWN),
+    ] = None,
+    check_contract: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Tell what is wrong with a contract file, and stop.", rich_help_panel=_OWN),
+    ] = None,
     images: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,8 +68,16 @@ def export_command(
     if list_systems:
         _list()
         return
-    if network.model is None:
-        raise UsageError("--model is missing; --list shows the systems")
+    if new_contract is not None:
+        _write_contract(new_contract)
+        return
+    if check_contract is not None:
+        _check_contract(check_contract)
+        return
+    if not (network.model or network.module or network.contract or network.adopt):
+        raise UsageError(
+            "--model is missing; --list shows the systems, and --module with --contract brings a network of your own"
+        )
     if output is not None and output.suffix not in (".onnx", PLAN_SUFFIX):
         raise UsageError(f"--output {output}: the name must end in .onnx or {PLAN_SUFFIX}")
     choice = EngineChoice.of(engine.engine, output, precision.target, engine.library)
@@ -148,7 +166,7 @@ def _exported(network: NetworkOptions, graph: GraphOptions, output: Path | None)
     from iqa_export import export
 
     with progress() as tell:
-        tell(f"exporting {network.model}", 0, None)
+        tell(f"exporting {network.model or network.module or network.adopt}", 0, None)
         report = export(**asdict(network), **asdict(graph), output=output)
     report.show(Console())
     return report
@@ -160,6 +178,31 @@ def _list() -> None:
     with needing("the exporter", extras="cpu,export"):
         from iqa_export.listing import show_systems
     show_systems(Console())
+
+
+def _write_contract(path: Path) -> None:
+    """Write the file to fill in, where there is none yet."""
+    from iqa_export.systems.contract_template import TEMPLATE
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(TEMPLATE)
+    except FileExistsError as error:
+        raise UsageError(f"--new-contract {path}: is there already; choose another name, or remove it") from error
+    except OSError as error:
+        raise FileError(f"{path}: cannot write it ({error.strerror or error}); check folder and disk") from error
+    say(_NAME, f"wrote {path}; fill it in, then iqa-export --check-contract {shlex.quote(str(path))}")
+
+
+def _check_contract(path: Path) -> None:
+    """Say what a contract file says, in a line for each part; raise what is wrong with it."""
+    with needing("the exporter", extras="cpu,export"):
+        from iqa_export.systems.contract_file import read_contract_file
+        from iqa_export.systems.described import described_system
+    system = described_system(path, read_contract_file(path), None)
+    print(printable(f"{path}: sound"))
+    for part, said in system.summary():
+        print(printable(f"  {part}: {said}"))
 
 
 def _instead(

@@ -20,6 +20,24 @@ class NetworkOptions:
     PANEL: ClassVar[str] = "Network"
 
     model: Annotated[str | None, typer.Option(metavar="NAME", help="System to export; --list shows all.")] = None
+    module: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FACTORY",
+            help="What builds a network of your own, such as package.module:create; its code runs. Goes with "
+            "--contract.",
+        ),
+    ] = None
+    contract: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What your network eats and what its score means (TOML); see --new-contract."
+        ),
+    ] = None
+    adopt: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="An ONNX file of another exporter, to get the contract of --contract."),
+    ] = None
     variant: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its variant. Default: told by the weights, or by the task.")
     ] = None
@@ -116,6 +134,19 @@ class EngineBuildOptions:
     ] = None
     max_batch: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Largest batch it takes. Default: --opt-batch.")
+    ] = None
+    min_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help="Of pictures at their own size: least height and width it takes. Default: the network's, or 32x32.",
+        ),
+    ] = None
+    opt_size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Height and width it is optimised for. Default: 768x1024.")
+    ] = None
+    max_size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Largest height and width it takes. Default: 2048x2048.")
     ] = None
     workspace: Annotated[
         int | None,

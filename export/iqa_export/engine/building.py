@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -10,13 +10,13 @@ from typing import Any
 
 from iqa_export.engine.checking import check_build, why_no_plan
 from iqa_export.engine.logs import last_error, make_log
-from iqa_export.engine.options import EngineOptions
+from iqa_export.engine.options import EngineOptions, options_for
 from iqa_export.engine.parsing import check_network, parse
 from iqa_export.engine.progress import Progress, make_monitor
 from iqa_export.engine.timing_cache import cache_path, prepare_cache, save_cache, use_cache
 from iqa_export.engine.writing import Package, write_packages
 from iqa_runtime import __version__
-from iqa_runtime.artefacts.engine_file import BatchRange, EngineFile
+from iqa_runtime.artefacts.engine_file import BatchRange, EngineFile, SizeRange
 from iqa_runtime.artefacts.files import description_path, encoder_plan
 from iqa_runtime.artefacts.graph_file import GraphFile
 from iqa_runtime.artefacts.host_key import TITLES, HostKey, import_tensorrt
@@ -64,6 +64,7 @@ def build_engine(onnx: Path, output: Path, options: EngineOptions, *, progress: 
     artefact = open_artefact(onnx)
     contract = artefact.contract
     check_contract(onnx, contract)
+    options = options_for(options, contract)
     if contract.reference_encoder is not None and options.mark_layers:
         raise UsageError(
             f"{onnx}: ``mark_layers`` shows the layers of a whole graph, and a reference encoder has some of its own; "
@@ -117,6 +118,7 @@ def _build(
         portability="ampere_or_later" if options.hardware_compatible or host.library == "tensorrt_rtx" else "same_gpu",
         version_compatible=options.version_compatible,
         batch=BatchRange(min=options.min_batch, opt=options.opt_batch, max=options.max_batch),
+        sizes=_sizes(options),
         level=options.builder_level,
         workspace=options.workspace,
         stripped=options.strip,
@@ -182,19 +184,30 @@ def _mark(trt: ModuleType, network: Any, parser: Any, source: bytes) -> dict[str
 
 
 def _profile(builder: Any, network: Any, onnx: Path, options: EngineOptions) -> Any:
-    """Return the one profile: the batch sizes, for every input."""
+    """Return the one profile: the batch sizes, for every input, and the sizes of pictures where they have their own."""
+    range_of_sizes = _sizes(options)
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         batch, *sizes = tensor.shape
-        if batch != -1 or -1 in sizes:
+        dynamic = () if range_of_sizes is None else (-1, -1)
+        fixed = sizes[: len(sizes) - len(dynamic)]
+        if batch != -1 or -1 in fixed or tuple(sizes[len(fixed) :]) != dynamic:
             raise BackendError(
-                f"{onnx}: input {tensor.name!r} is {list(tensor.shape)}; the batch axis, and no other one, must be "
-                "dynamic: export the model again"
+                f"{onnx}: input {tensor.name!r} is {list(tensor.shape)}; the batch axis and, of pictures at their own "
+                "size, height and width must be dynamic, and no other one: export the model again"
             )
-        shapes = [(items, *sizes) for items in (options.min_batch, options.opt_batch, options.max_batch)]
+        batches = (options.min_batch, options.opt_batch, options.max_batch)
+        ends = ((), (), ()) if range_of_sizes is None else astuple(range_of_sizes)
+        shapes = [(items, *fixed, *end) for items, end in zip(batches, ends, strict=True)]
         profile.set_shape(tensor.name, *shapes)
     return profile
+
+
+def _sizes(options: EngineOptions) -> SizeRange | None:
+    if options.min_size is None or options.opt_size is None or options.max_size is None:
+        return None
+    return SizeRange(min=options.min_size, opt=options.opt_size, max=options.max_size)
 
 
 def _configure(trt: ModuleType, config: Any, options: EngineOptions) -> None:

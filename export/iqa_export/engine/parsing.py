@@ -70,7 +70,7 @@ def check_network(trt: ModuleType, network: Any, onnx: Path, spec: GraphSpec) ->
             shape = tuple(tensors[each.name].shape)
             # An output may leave sizes open until it is run.
             fits = len(shape) == 1 + len(each.item_shape) and all(
-                size in (-1, expected) for size, expected in zip(shape[1:], each.item_shape, strict=True)
+                size == expected or size == -1 for size, expected in zip(shape[1:], each.item_shape, strict=True)
             )
             if not fits or tensors[each.name].dtype not in floats:
                 raise ArtefactError(

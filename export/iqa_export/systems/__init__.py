@@ -15,14 +15,16 @@ from importlib.metadata import EntryPoint, entry_points
 from iqa_export.systems.base import GraphChoice, System
 from iqa_export.systems.cvrkd import CvrkdSystem
 from iqa_export.systems.declarations import contract_faults, faults
+from iqa_export.systems.dists import DistsSystem
 from iqa_export.systems.dri import DriSystem
+from iqa_export.systems.lpips import LpipsSystem
 from iqa_export.systems.mfe import MfeSystem
 from iqa_export.systems.yoto import YotoSystem
 from iqa_runtime.errors import IqaError, UsageError, first_line
 
 __all__ = ["BUILT_IN", "ENTRY_POINT_GROUP", "GraphChoice", "System", "all_systems", "blamed", "find_system"]
 
-BUILT_IN: tuple[type[System], ...] = (YotoSystem, CvrkdSystem, DriSystem, MfeSystem)
+BUILT_IN: tuple[type[System], ...] = (YotoSystem, CvrkdSystem, DriSystem, MfeSystem, LpipsSystem, DistsSystem)
 ENTRY_POINT_GROUP = "iqa_deploy.models"
 
 
@@ -81,8 +83,7 @@ def blamed(system: System) -> Iterator[None]:
             raise
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise UsageError(
-            f"``model={system.name}``: the package of {type(system).__module__}.{type(system).__qualname__} fails: "
-            f"{first_line(error)} ({place.filename}:{place.lineno}); mend it"
+            f"{system.origin} fails: {first_line(error)} ({place.filename}:{place.lineno}); mend it"
         ) from error
 
 

@@ -9,12 +9,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from iqa_export.checkpoints import KeyMap
-from iqa_runtime.contract import ExtraOutput, MapOutput, PatchPlan, Resize, ScoreOutput, Task, TensorInput
+from iqa_runtime.contract import (
+    OWN_SIZE,
+    ColorSpace,
+    ExtraOutput,
+    MapOutput,
+    PatchPlan,
+    Pooling,
+    Resize,
+    ScoreOutput,
+    Task,
+    TensorInput,
+)
 from iqa_runtime.errors import UsageError
 
 UNIT_SCORE = ScoreOutput(
@@ -63,16 +74,24 @@ class System(ABC):
         How close our network is to the authors', in a phrase; `faithful_of` tells variants apart.
     weights_source
         Which checkpoint file to get, and where.
+    weights_licence, trained_on
+        Of the weights, for checkpoints that don't say it; None where that cannot be said.
     tasks
         Tasks of each variant, the default first; the variants' order is that of preference.
     segments
         What ``--segment`` may be in tasks with a reference; empty for systems without segment embedding.
+    color, color_space
+        Order of the channels; what pixels mean to the network, as in `iqa_runtime.contract.TensorInput`.
     mean, std
-        Input normalisation, RGB, on x / 255.
+        Input normalisation on x / 255, in the order of `color`: 0 and 1/255 give 0 to 255, 0.5 and 0.5 give -1 to 1.
     crop, crops_per_item
-        Side of a crop in pixels; how many make one item of the batch.
-    patch_plan, score, map_outputs, extra_outputs
-        The contract's parts; `score_of` and `maps_of` tell variants apart.
+        Side of a crop in pixels, 0 for whole pictures; how many make one item of the batch.
+    patch_plan, pooling, score, map_outputs, extra_outputs
+        The contract's parts; `score_of` and `maps_of` tell variants apart. ``PatchPlan(kind="whole")`` takes pictures
+        as they are: at the size that `resize` makes of them where that is ``exact``, else at their own.
+    resize
+        How pictures, references too, are resized before crops are cut or they are taken whole, unless one asks for
+        another size; None if they stay as they are. `resize_of` tells variants and tasks apart.
     feature_shape
         Shape of ``reference_features`` without the batch; None for systems without a reference. `features_of` tells
         variants apart.
@@ -87,18 +106,29 @@ class System(ABC):
     licence: ClassVar[str]
     faithful: ClassVar[str]
     weights_source: ClassVar[str]
+    weights_licence: ClassVar[str | None] = None
+    trained_on: ClassVar[str | None] = None
     tasks: ClassVar[dict[str, tuple[Task, ...]]]
     segments: ClassVar[tuple[str, ...]] = ()
+    color: ClassVar[Literal["RGB", "BGR"]] = "RGB"
+    color_space: ClassVar[ColorSpace] = "sRGB"
     mean: ClassVar[tuple[float, float, float]]
     std: ClassVar[tuple[float, float, float]]
-    crop: ClassVar[int]
+    crop: ClassVar[int] = 0
     crops_per_item: ClassVar[int] = 1
     patch_plan: ClassVar[PatchPlan]
+    pooling: ClassVar[Pooling] = "mean"
+    resize: ClassVar[Resize | None] = None
     score: ClassVar[ScoreOutput]
     map_outputs: ClassVar[tuple[MapOutput, ...]] = ()
     extra_outputs: ClassVar[tuple[ExtraOutput, ...]] = ()
     feature_shape: ClassVar[tuple[int, ...] | None] = None
     bundled: ClassVar[dict[str, Path]] = {}
+
+    @property
+    def origin(self) -> str:
+        """Whose code the network is, for messages about what that code raises."""
+        return f"``model={self.name}``: the package of {type(self).__module__}.{type(self).__qualname__}"
 
     @abstractmethod
     def build(self, variant: str) -> nn.Module:
@@ -136,9 +166,9 @@ class System(ABC):
         return self.map_outputs
 
     def resize_of(self, choice: GraphChoice) -> Resize | None:
-        """Return how pictures are resized before crops are cut, unless one asks for another size."""
+        """Return how pictures are resized, unless one asks for another size."""
         del choice
-        return None
+        return self.resize
 
     def features_of(self, variant: str) -> tuple[int, ...] | None:
         """Return the shape of a variant's ``reference_features`` without the batch."""
@@ -166,17 +196,25 @@ class System(ABC):
         del task, plan_count
         return self.crops_per_item
 
+    @property
+    def input_size(self) -> tuple[int, int] | tuple[str, str]:
+        """Height and width of an input: those of a crop or, of whole pictures, of `resize` or each picture's own."""
+        if self.patch_plan.kind != "whole":
+            return self.crop, self.crop
+        return self.resize.size if self.resize is not None and isinstance(self.resize.size, tuple) else OWN_SIZE
+
     def crop_input(self, name: str, crops: int | None = None) -> TensorInput:
-        """Describe an input of crops; `crops`, where given, is the number stacked in one item, be it one."""
+        """Describe an input of pixels; `crops`, where given, is the number stacked in one item, be it one."""
         count = self.crops_per_item if crops is None else crops
         stacked = crops is not None or self.crops_per_item > 1
         return TensorInput(
             name=name,
-            shape=("batch", *((count,) if stacked else ()), 3, self.crop, self.crop),
+            shape=("batch", *((count,) if stacked else ()), 3, *self.input_size),
             layout="NPCHW" if stacked else "NCHW",
-            color="RGB",
+            color=self.color,
             mean=self.mean,
             std=self.std,
+            color_space=self.color_space,
         )
 
     def feature_input(self, variant: str) -> TensorInput:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 
 from iqa_export.systems.base import System
-from iqa_runtime.artefacts.contract_rules import complaints
-from iqa_runtime.contract import Contract, ExtraOutput, MapOutput, PatchPlan, ScoreOutput, Task, Weights
+from iqa_runtime.artefacts.contract_rules import Complaint, complaints
+from iqa_runtime.contract import Contract, ExtraOutput, MapOutput, PatchPlan, Resize, ScoreOutput, Task, Weights
 from iqa_runtime.errors import one_line
 
 _TEXTS = ("title", "paper", "code", "licence", "faithful", "weights_source")
 _TYPES: dict[str, type] = {"crop": int, "crops_per_item": int, "patch_plan": PatchPlan, "score": ScoreOutput}
+_COLORS = ("RGB", "BGR")
 _TUPLES: dict[str, type] = {"map_outputs": MapOutput, "extra_outputs": ExtraOutput, "segments": str}
 
 
@@ -43,7 +45,11 @@ def faults(system: System) -> Iterator[str]:
         values: Any = getattr(system, name)
         if not isinstance(values, tuple) or not all(isinstance(value, kind) for value in values):
             yield f"{name} is no tuple of {kind.__name__}"
-    yield from _about_outputs(system)
+    yield from _about_records(system)
+    if not system.crop and system.patch_plan.kind != "whole":
+        yield "it declares no crop, the side of one in pixels"
+    if system.color not in _COLORS:
+        yield f"color is {system.color!r}, not one of {', '.join(_COLORS)}"
     for name in ("mean", "std"):
         values = getattr(system, name)
         if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
@@ -55,18 +61,24 @@ def faults(system: System) -> Iterator[str]:
 
 def contract_faults(system: System) -> Iterator[str]:
     """Yield why declarations that are sound by themselves make no contract together."""
-    for variant in system.tasks:
+    yield from (f"{where.removeprefix('$.')}: {what}" for where, what in contract_complaints(system))
+
+
+def contract_complaints(system: System) -> Iterator[Complaint]:
+    """Yield the same with the places in a contract."""
+    for variant, task in ((variant, task) for variant, tasks in system.tasks.items() for task in tasks):
+        names = ("image",) if task == "nr" else ("image", "reference")
         contract = Contract(
             model=system.name,
             variant=variant,
-            task="nr",
+            task=task,
             options={},
             precision="fp32",
             target="any",
             opset=1,
-            inputs=(system.crop_input("image"),),
+            inputs=tuple(replace(system.crop_input(name), resize=system.resize) for name in names),
             patch_plan=system.patch_plan,
-            pooling="mean",
+            pooling=system.pooling,
             score=system.score_of(variant),
             maps=system.maps_of(variant),
             extras=system.extra_outputs,
@@ -74,12 +86,16 @@ def contract_faults(system: System) -> Iterator[str]:
             weights=Weights(file="w", sha256="", trained=False, licence="", trained_on=""),
             exporter="",
         )
-        yield from (f"{where.removeprefix('$.')}: {what}" for where, what in complaints(contract))
+        yield from complaints(contract)
 
 
-def _about_outputs(system: System) -> Iterator[str]:
-    """Hold what is declared of outputs to the types of a contract, which a dataclass does not ask about."""
-    for name in ("score", "patch_plan", "map_outputs", "extra_outputs"):
+def _about_records(system: System) -> Iterator[str]:
+    """Hold records that are declared to the types of a contract, which a dataclass does not ask about."""
+    resize = () if system.resize is None else ("resize",)
+    if resize and not isinstance(system.resize, Resize):
+        yield "resize is no Resize"
+        return
+    for name in ("score", "patch_plan", *resize, "map_outputs", "extra_outputs"):
         declared: Any = getattr(system, name)
         for value in declared if isinstance(declared, tuple) else (declared,):
             try:

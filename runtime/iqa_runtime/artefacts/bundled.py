@@ -7,8 +7,8 @@ from pathlib import Path
 
 from iqa_runtime.errors import UsageError
 
-BUNDLED = ("edge-nr", "edge-fr")
-"""Names of the artefacts in the package: the edge variant of YOTO without and with a reference."""
+BUNDLED = ("edge-nr", "edge-fr", "lpips")
+"""Names of the artefacts in the package: the edge variant of YOTO without and with a reference, LPIPS with AlexNet."""
 
 _FAMILIES = {"edge": ("edge-nr", "edge-fr")}
 _FOLDER = Path(__file__).parents[1] / "models"

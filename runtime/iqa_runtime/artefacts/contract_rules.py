@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 
-from iqa_runtime.contract import Contract, PatchPlan, Quantiles, Resize, ScoreOutput, TensorInput
+from iqa_runtime.contract import OWN_SIZE, Contract, PatchPlan, Quantiles, Resize, ScoreOutput, TensorInput
 
 Complaint = tuple[str, str]
 """Where (a path of fields, as in ``$.score.low``) and what."""
@@ -14,7 +14,6 @@ Complaint = tuple[str, str]
 _INPUTS = ("image", "reference", "reference_features")
 _RANKS = {"NCHW": 4, "NPCHW": 5}
 _MAX_RANK = 8
-_DYNAMIC = ("height", "width")
 _MAX_SIDE, _MAX_PIXELS = 2**20, 2**30  # of an image that OpenCV decodes
 _MAX_SIZE = 2**24  # of one axis: no tensor of ours comes near
 _MAX_ITEM = 2**31  # elements of one item: 8 GiB in float32
@@ -50,7 +49,7 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
     if contract.gmac is not None and not _GMAC_RANGE[0] <= contract.gmac <= _GMAC_RANGE[1]:
         yield "$.gmac", f"{contract.gmac:g} is no number of multiply-accumulates"
     for index, output in enumerate(contract.maps):
-        follows = contract.patch_plan.kind == "whole" and output.cell > 0
+        follows = contract.has_own_size and output.cell > 0
         if not (output.rows == output.columns == 0 if follows else min(output.rows, output.columns) >= 1):
             yield f"$.maps[{index}]", f"{output.rows} x {output.columns} cells"
         elif max(output.rows, output.columns, output.cell) > _MAX_SIDE or (output.cell and not follows):
@@ -65,17 +64,21 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
     sizes = {output.name: (output.rows, output.columns, output.cell) for output in contract.maps}
     if "weight_map" in sizes and sizes["weight_map"] != sizes.get("quality_map"):
         yield "$.maps", "a weight_map goes with a quality_map of its size"
-    side = contract.patch_plan.size
+    image = contract.input("image")
     for index, extra in enumerate(contract.extras):
-        if extra.name == "restored" and side and extra.shape != (3, side, side):
-            yield f"$.extras[{index}].shape", f"restored crops are [3, {side}, {side}]"
+        if extra.name != "restored" or image is None:
+            continue
+        if contract.has_own_size:
+            yield f"$.extras[{index}]", "whole pictures at their own size cannot be restored: their shape is not fixed"
+        elif extra.shape != tuple(image.shape[-3:]):
+            yield f"$.extras[{index}].shape", f"restored crops are {list(image.shape[-3:])}"
     names = [
         contract.score.name,
         *(output.name for output in contract.maps),
         *(extra.name for extra in contract.extras),
     ]
-    if len(set(names)) < len(names) or not all(names):
-        yield "$", f"outputs need names of their own: {names}"
+    if len({*names, *_INPUTS}) < len(names) + len(_INPUTS) or not all(names):
+        yield "$", f"outputs need names of their own, other than those of inputs: {names}"
     files = {"weights": contract.weights.file}
     files |= {} if contract.reference_encoder is None else {"reference_encoder": contract.reference_encoder.file}
     files |= {} if contract.baked_reference is None else {"baked_reference": contract.baked_reference.file}
@@ -87,7 +90,7 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
 def _about_input(place: str, tensor: TensorInput, plan: PatchPlan) -> Iterator[Complaint]:
     batch, *sizes = tensor.shape or (0,)
     fixed = sizes
-    if plan.kind == "whole" and tuple(sizes[-2:]) == _DYNAMIC:
+    if plan.kind == "whole" and tuple(sizes[-2:]) == OWN_SIZE:
         fixed = sizes[:-2]
     sound = all(isinstance(size, int) and 0 < size <= _MAX_SIZE for size in fixed)
     if len(sizes) >= _MAX_RANK:
@@ -139,6 +142,11 @@ def _about_reference(contract: Contract) -> Iterator[Complaint]:
         yield "$.inputs", "image and reference are resized alike, or neither is"
     if image is not None and reference is not None and image.color_space != reference.color_space:
         yield "$.inputs", f"image is in {image.color_space}, reference in {reference.color_space}"
+    if contract.has_own_size and contract.task != "nr":
+        if baked is not None or contract.reference_encoder is not None:
+            yield "$.inputs", "whole pictures at their own size are compared with a picture, not with features of one"
+        elif contract.task == "nar":
+            yield "$.inputs", "pictures of a pair that differ in size have no common height and width; fix the size"
     if baked is None:
         return
     unknown = baked.width == baked.height == 0 and contract.task == "nar"
@@ -158,15 +166,20 @@ def _about_patch_plan(contract: Contract) -> Iterator[Complaint]:
         if image.layout in _RANKS and tuple(image.shape[-2:]) != (plan.size, plan.size):
             yield "$.patch_plan.size", f"crops of {plan.size} x {plan.size} pixels for an input of {list(image.shape)}"
         return
-    own_size = tuple(image.shape[-2:]) == _DYNAMIC
-    if plan.size or plan.count or plan.seed or plan.stride:
+    if plan.size or (plan.count, plan.seed, plan.stride) != (None, None, None):
         yield "$.patch_plan", "whole pictures have no size, count, seed and stride of crops"
-    if (plan.multiple is not None) != own_size or (plan.fit is not None) != own_size:
-        yield "$.patch_plan", "multiple and fit go with dynamic height and width, and only with them"
-    elif plan.multiple is not None and not 1 <= plan.multiple <= _MAX_SIDE:
-        yield "$.patch_plan.multiple", f"{plan.multiple} is no number of pixels"
+    if image.layout != "NCHW":
+        yield "$.inputs", "whole pictures are NCHW, one an item"
+    if (plan.multiple is None) != (plan.fit is None):
+        yield "$.patch_plan", "multiple and fit go together"
+    sides = {"multiple": plan.multiple, "smallest": plan.smallest}
+    for field, side in sides.items():
+        if side is not None and not 1 <= side <= _MAX_SIDE:
+            yield f"$.patch_plan.{field}", f"{side} is no number of pixels"
+        elif side is not None and not contract.has_own_size:
+            yield f"$.patch_plan.{field}", "goes with dynamic height and width, and only with them"
     resize = image.resize
-    if not own_size and (resize is None or resize.to != "exact" or resize.size != tuple(image.shape[-2:])):
+    if not contract.has_own_size and (resize is None or resize.to != "exact" or resize.size != tuple(image.shape[-2:])):
         yield "$.inputs", "whole pictures of a fixed size need a resize to exactly that size"
 
 

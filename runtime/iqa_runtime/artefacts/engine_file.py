@@ -8,7 +8,7 @@ that the bytes are those the JSON speaks of, not who made them; a signature (`iq
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,6 +37,28 @@ class BatchRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SizeRange:
+    """Heights and widths, as the network takes them, of a plan of whole pictures at their own size.
+
+    Attributes
+    ----------
+    min, opt, max
+        Height and width in pixels: the least, those it was optimised for, and the most.
+    """
+
+    min: tuple[int, int]
+    opt: tuple[int, int]
+    max: tuple[int, int]
+
+    def takes(self, height: int, width: int) -> bool:
+        """Tell whether a picture is within the range."""
+        return self.min[0] <= height <= self.max[0] and self.min[1] <= width <= self.max[1]
+
+    def __str__(self) -> str:
+        return f"{self.min[1]} x {self.min[0]} to {self.max[1]} x {self.max[0]} pixels"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFile:
     """What ``x.plan.json`` says of ``x.plan``.
 
@@ -52,6 +74,8 @@ class EngineFile:
         Which GPUs and which versions of the library run it beside those of `host`.
     batch
         Batch sizes it takes, the same for every input.
+    sizes
+        Heights and widths it takes; None where the contract fixes them.
     level
         Builder optimisation level, 0 to 5.
     workspace
@@ -76,6 +100,7 @@ class EngineFile:
     portability: Portability
     version_compatible: bool
     batch: BatchRange
+    sizes: SizeRange | None = None
     level: int
     workspace: int | None
     stripped: bool
@@ -100,6 +125,9 @@ class EngineFile:
         words = ["iqa-engine", "build", self.artefact, "--output", output, "--library", self.host.library]
         words += ["--min-batch", str(self.batch.min), "--opt-batch", str(self.batch.opt)]
         words += ["--max-batch", str(self.batch.max), "--builder-level", str(self.level)]
+        if self.sizes is not None:
+            for name, size in (("min", self.sizes.min), ("opt", self.sizes.opt), ("max", self.sizes.max)):
+                words += [f"--{name}-size", f"{size[0]}x{size[1]}"]
         if self.workspace is not None:
             words += ["--workspace", str(-(-self.workspace // _MIB))]
         flags = {
@@ -266,6 +294,13 @@ def _parsed(text: bytes, plan: Path) -> EngineFile:
     batch = described.batch
     if not 1 <= batch.min <= batch.opt <= batch.max:
         raise ArtefactError(f"{source}: batch sizes {batch.min}, {batch.opt}, {batch.max} are no range; {remedy}")
+    sizes = described.sizes
+    if (sizes is not None) != (contract is not None and contract.has_own_size):
+        raise ArtefactError(f"{source}: sizes go with pictures at their own size, and only with them; {remedy}")
+    if sizes is not None and not all(1 <= low <= opt <= high for low, opt, high in zip(*astuple(sizes), strict=True)):
+        raise ArtefactError(f"{source}: {sizes.min}, {sizes.opt}, {sizes.max} are no range of sizes; {remedy}")
+    if sizes is not None and batch.max != 1:
+        raise ArtefactError(f"{source}: pictures at their own size are run one at a time; {remedy}")
     if contract is None and not plan.name.endswith(PLAN_ENCODER_SUFFIX):
         raise ArtefactError(f"{source}: a plan without a contract, and no reference encoder by its name; {remedy}")
     return replace(described, contract=contract)

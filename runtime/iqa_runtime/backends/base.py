@@ -35,7 +35,8 @@ class Backend(ABC):
     Kernels of an inference library may round differently for another batch shape, and a score must not depend on
     which images share a batch. So every call of the library runs exactly `items_per_run` items, the last run of a batch
     filled up with copies of its last item; the caller's batch size is only how many items are handed over at a time.
-    For the same reason threads work on different runs, up to `concurrent_runs` at once, and never share one.
+    For the same reason threads work on different runs, up to `concurrent_runs` at once, and never share one. Whole
+    pictures at their own size go one a run: nothing is added to a picture so that others fit beside it.
 
     `infer` and `begin` may be called from several threads at once.
 
@@ -81,7 +82,7 @@ class Backend(ABC):
     @property
     @abstractmethod
     def items_per_run(self) -> int:
-        """Items in every run, whatever the caller's batch."""
+        """Items in every run, whatever the caller's batch; one where pictures come at their own size."""
 
     @property
     def concurrent_runs(self) -> int:
@@ -163,7 +164,8 @@ class Backend(ABC):
         Parameters
         ----------
         inputs
-            Every input of the spec: C-contiguous, shape (items, ...), of the spec's dtype.
+            Every input of the spec: C-contiguous, shape (items, ...), of the spec's dtype. Pictures at their own size
+            are one item.
         outputs
             Names of the outputs wanted; others are not fetched.
 
@@ -207,11 +209,17 @@ class Backend(ABC):
         """Return room for the outputs of a batch, and the runs that fill it, each of which returns its seconds."""
         self._check_active()
         items = self._check_inputs(inputs)
-        shapes = {spec.name: spec.item_shape for spec in self.spec.outputs}
-        unknown = [name for name in outputs if name not in shapes]
+        specs = {spec.name: spec for spec in self.spec.outputs}
+        unknown = [name for name in outputs if name not in specs]
         if unknown:
-            raise UsageError(f"{self.path}: no output {unknown[0]!r}; there are: {', '.join(shapes)}")
-        results = {name: np.empty((items, *shapes[name]), dtype=np.float32) for name in outputs}
+            raise UsageError(f"{self.path}: no output {unknown[0]!r}; there are: {', '.join(specs)}")
+        picture = _picture_size(self.spec, inputs)
+        # What follows from the size of a picture, the graph says: it is one item.
+        results = {
+            name: np.empty((items, *specs[name].shape_for(picture)), dtype=np.float32)
+            for name in outputs
+            if specs[name].is_fixed
+        }
         size = self.items_per_run
 
         def run_from(start: int) -> float:
@@ -219,12 +227,17 @@ class Backend(ABC):
             used = min(size, items - start)
             run = {name: _padded(tensor[start : start + used], size) for name, tensor in inputs.items()}
             for name, values in zip(outputs, self._run(run, list(outputs)), strict=True):
-                if values.shape != (size, *shapes[name]) or values.dtype.name not in _FLOATS:
+                spec = specs[name]
+                fits = values.shape[:1] == (size,) and spec.admits(values.shape[1:], picture)
+                if not fits or values.dtype.name not in _FLOATS:
                     raise BackendError(
                         f"{self.path}: output {name!r} came as {values.dtype} {values.shape}, promised is float "
-                        f"{(size, *shapes[name])}; export the model again"
+                        f"{(size, *spec.item_shape)}; export the model again"
                     )
-                results[name][start : start + used] = values[:used]
+                if spec.is_fixed:
+                    results[name][start : start + used] = values[:used]
+                else:
+                    results[name] = values.astype(np.float32, copy=False)
             return perf_counter() - began
 
         return results, [partial(run_from, start) for start in range(0, items, size)]
@@ -255,8 +268,8 @@ class Backend(ABC):
         Returns
         -------
         dict
-            Name to shape for one item, the first axis included, which is not the batch in every tensor. The graph's
-            outputs are among them.
+            Name to shape for one item, the first axis included, which is not the batch in every tensor; where pictures
+            come at their own size, for some example. The graph's outputs are among them.
 
         Raises
         ------
@@ -278,7 +291,8 @@ class Backend(ABC):
         Returns
         -------
         dict
-            The tensors, float32 or float16, each of its shape in `layer_tensors`.
+            The tensors, float32 or float16, each of its shape in `layer_tensors`, or where pictures come at their own
+            size of as many axes.
 
         Raises
         ------
@@ -297,7 +311,8 @@ class Backend(ABC):
             raise UsageError(f"{self.path}: {items} items; tensors inside a graph are shown of one at a time")
         values = dict(zip(names, self._run_layers(dict(inputs), list(names)), strict=True))
         for name, value in values.items():
-            if value.shape != tuple(shapes[name]) or value.dtype.name not in _FLOATS:
+            same = value.ndim == len(shapes[name]) if self.spec.has_own_size else value.shape == tuple(shapes[name])
+            if not same or value.dtype.name not in _FLOATS:
                 raise BackendError(
                     f"{self.path}: tensor {name!r} came as {value.dtype} {value.shape}, promised is float "
                     f"{tuple(shapes[name])}; export the model again, or build the engine again"
@@ -319,14 +334,23 @@ class Backend(ABC):
         if set(inputs) != expected:
             raise UsageError(f"{self.path}: inputs are {sorted(inputs)}, must be {sorted(expected)}")
         items = len(inputs[self.spec.inputs[0].name])
+        size = _picture_size(self.spec, inputs)
+        if self.spec.has_own_size and (items != 1 or min(size) < 1):
+            raise UsageError(f"{self.path}: {items} items; pictures at their own size are run one at a time")
         for spec in self.spec.inputs:
             tensor = inputs[spec.name]
-            if tensor.shape != (items, *spec.item_shape) or tensor.dtype.name != spec.dtype or items == 0:
+            if tensor.shape != (items, *spec.shape_for(size)) or tensor.dtype.name != spec.dtype or items == 0:
                 raise UsageError(
                     f"{self.path}: input {spec.name!r} is {tensor.dtype} {tensor.shape}, must be {spec.dtype} "
                     f"{(items or 'items', *spec.item_shape)}"
                 )
         return items
+
+
+def _picture_size(spec: GraphSpec, inputs: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
+    """Return height and width of what the first input is given; of no use where shapes are fixed."""
+    first = inputs[spec.inputs[0].name]
+    return (first.shape[-2], first.shape[-1]) if first.ndim > 1 else (0, 0)
 
 
 def _padded(tensor: NDArray[Any], size: int) -> NDArray[Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,17 @@ class BatchRun:
     def has_ended(self) -> bool:
         """Whether there is nothing to wait for."""
         return all(run.done() for run in self._runs)
+
+    def when_ended(self, function: Callable[[], None]) -> None:
+        """Call a function once no run goes on and none will begin, in the thread that ends the last."""
+        ended = count(1)
+
+        def run_ended(_: object) -> None:
+            if next(ended) == len(self._runs):
+                function()
+
+        for run in self._runs:
+            run.add_done_callback(run_ended)
 
     def cancel(self) -> None:
         """Leave out the runs that have not begun; those that have go on, and nobody is waited for."""

@@ -43,9 +43,9 @@ _SETTINGS = {
 class OpenVinoBackend(Backend):
     """An ONNX graph compiled by OpenVINO's CPU plugin.
 
-    The graph is compiled for one item, and each thread has a stream of its own that computes one item at a time on one
-    thread, so neither the batch nor the number of threads can change a sum's order. Streams beyond the processors of
-    the host wait for one another.
+    The graph is compiled for one item, of pictures at their own size for any height and width, and each thread has a
+    stream of its own that computes one item at a time on one thread, so neither the batch nor the number of threads can
+    change a sum's order. Streams beyond the processors of the host wait for one another.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class OpenVinoBackend(Backend):
             "NUM_STREAMS": self.threads,
         }
         try:
-            model.reshape({spec.name: [1, *spec.item_shape] for spec in self.spec.inputs})
+            model.reshape({spec.name: [1, *_sizes(spec)] for spec in self.spec.inputs})
             sidestep_errors(openvino, model)
             compiled = core.compile_model(model, "CPU", settings)
             requests: SimpleQueue[Any] = SimpleQueue()
@@ -205,7 +205,7 @@ def _check_ports(
     for spec in specs:
         shape = found[spec.name].partial_shape
         dtype = _ELEMENT_TYPES.get(found[spec.name].element_type.to_string())
-        wanted = openvino.PartialShape([-1, *spec.item_shape])
+        wanted = openvino.PartialShape([-1, *_sizes(spec)])
         # Outputs may leave sizes open.
         fits = shape == wanted if exact else shape.compatible(wanted)
         has_batch = shape.rank.is_dynamic or shape[0].is_dynamic
@@ -214,6 +214,11 @@ def _check_ports(
                 f"{path}: {kind} {spec.name!r} of the graph is {found[spec.name].element_type.to_string()} {shape}, "
                 f"its contract says {spec.dtype or 'float'} {['batch', *spec.item_shape]}; export the model again"
             )
+
+
+def _sizes(spec: TensorSpec) -> list[int]:
+    """Return the shape of an item in OpenVINO's words, where -1 stands for any size."""
+    return [size if isinstance(size, int) else -1 for size in spec.item_shape]
 
 
 def _reason(error: BaseException) -> str:

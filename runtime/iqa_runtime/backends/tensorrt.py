@@ -32,7 +32,7 @@ _KEPT_MESSAGES = 4
 
 
 class TensorRtBackend(Backend):
-    """An engine built by ``iqa-engine``, run in the batch it was optimised for.
+    """An engine built by ``iqa-engine``, run in the batch it was optimised for, or one whole picture at a time.
 
     Two workers share the engine; each has an execution context, a stream, pinned host buffers and, where engine and
     CUDA library allow, a CUDA graph of its own. The copies of one go on while the other computes.
@@ -114,6 +114,7 @@ class TensorRtBackend(Backend):
         """
         if self._check_inputs(inputs) != self.items_per_run:
             raise UsageError(f"{self.path}: give {self.items_per_run} items, those of one run")
+        self._check_size(inputs)
         with self._worker() as worker:
             return worker.run_timed(inputs)
 
@@ -135,7 +136,7 @@ class TensorRtBackend(Backend):
             _check_layers(self.path, self._layer_tensors, engine)
             workers: SimpleQueue[Worker | None] = SimpleQueue()
             for _ in range(self._workers):
-                worker = Worker(self.path, self.spec, self._items, engine, cuda, messages)
+                worker = Worker(self.path, self.spec, self._items, described.sizes, engine, cuda, messages)
                 freeing.callback(worker.close)
                 worker.open()
                 workers.put(worker)
@@ -166,8 +167,20 @@ class TensorRtBackend(Backend):
         return engine
 
     def _run(self, inputs: dict[str, NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
+        self._check_size(inputs)
         with self._worker() as worker:
             return worker.run(inputs, outputs)
+
+    def _check_size(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        sizes = self._described.sizes
+        if sizes is None:
+            return
+        height, width = next(iter(inputs.values())).shape[-2:]
+        if not sizes.takes(height, width):
+            raise BackendError(
+                f"{self.path}: a picture of {width} x {height} pixels, as the network takes it; the engine was built "
+                f"for {sizes}: give another ``resize``, or build it for more: {self._described.rebuild_command}"
+            )
 
     @contextmanager
     def _worker(self) -> Iterator[Worker]:
@@ -234,7 +247,7 @@ def _check_tensors(path: Path, promised: GraphSpec, engine: Any, items: int) -> 
         dtype = element_type(engine, spec.name)
         # Outputs may leave sizes open; the worker sees them once the inputs are set.
         fits = len(sizes) == len(spec.item_shape) and all(
-            size == expected or (size == -1 and spec.name not in wanted)
+            size == expected or (size == -1 and (isinstance(expected, str) or spec.name not in wanted))
             for size, expected in zip(sizes, spec.item_shape, strict=True)
         )
         if not fits or batch not in (-1, items) or dtype is None or spec.dtype not in (None, dtype):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_runtime.artefacts.engine_file import SizeRange
 from iqa_runtime.backends.tensor_spec import GraphSpec
 from iqa_runtime.cuda import Cuda
 from iqa_runtime.errors import BackendError
@@ -32,7 +33,7 @@ class StageTimes:
 
 
 class Worker:
-    """Runs an engine at one fixed batch; one thread at a time may use it, with the GPU current.
+    """Runs an engine at one fixed batch, or one picture of any size; one thread at a time may use it, the GPU current.
 
     Parameters
     ----------
@@ -42,6 +43,8 @@ class Worker:
         Inputs and outputs, which the engine must have.
     items
         The batch.
+    sizes
+        Heights and widths it takes; None where they are fixed. Memory is taken for the largest once.
     engine
         As deserialised.
     cuda
@@ -51,14 +54,22 @@ class Worker:
     """
 
     def __init__(
-        self, path: Path, spec: GraphSpec, items: int, engine: Any, cuda: Cuda, messages: Sequence[str]
+        self,
+        path: Path,
+        spec: GraphSpec,
+        items: int,
+        sizes: SizeRange | None,
+        engine: Any,
+        cuda: Cuda,
+        messages: Sequence[str],
     ) -> None:
-        self._path, self._spec, self._items = path, spec, items
+        self._path, self._spec, self._items, self._sizes = path, spec, items, sizes
         self._engine, self._cuda, self._messages = engine, cuda, messages
         self._freeing = ExitStack()
         self._context: Any = None
         self._stream = 0
         self._graph: int | None = None
+        self._pinned: dict[str, NDArray[np.uint8]] = {}
         self._host: dict[str, NDArray[Any]] = {}
         self._device: dict[str, int] = {}
 
@@ -84,15 +95,13 @@ class Worker:
         self._stream = self._cuda.create_stream()
         self._freeing.callback(self._cuda.destroy_stream, self._stream)
         self._require(self._context.set_optimization_profile_async(_PROFILE, self._stream), "its batch sizes")
-        for spec in self._spec.inputs:
-            shape = (self._items, *spec.item_shape)
-            self._require(self._context.set_input_shape(spec.name, shape), f"input {spec.name!r} of {shape}")
-        self._require(not self._context.infer_shapes(), "the shapes of the contract")
+        self._set_size((0, 0) if self._sizes is None else self._sizes.max)
         for index in range(self._engine.num_io_tensors):
             self._bind(self._engine.get_tensor_name(index))
         # Also outside a capture, in which lazy set-up would fail.
         self.run({spec.name: np.zeros_like(self._host[spec.name]) for spec in self._spec.inputs}, [])
-        self._graph = self._cuda.capture(self._stream, self._enqueue)
+        # A graph holds the shapes it was recorded with.
+        self._graph = None if self._sizes is not None else self._cuda.capture(self._stream, self._enqueue)
         if self._graph is not None:
             self._freeing.callback(self._cuda.destroy_graph, self._graph)
 
@@ -100,7 +109,7 @@ class Worker:
         """Free everything; nothing happens if nothing was taken."""
         # First the context, which still knows the buffers.
         self._context = self._graph = self._engine = None
-        self._host, self._device = {}, {}
+        self._host, self._pinned, self._device = {}, {}, {}
         self._freeing.close()
 
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:
@@ -139,16 +148,30 @@ class Worker:
             times = [cuda.milliseconds(start, end) for start, end in pairwise(marks)]
         return StageTimes(*times)
 
-    def _bind(self, name: str) -> None:
-        """Give a tensor of the engine its memory; those of a type that no artefact has get only the device's."""
+    def _set_size(self, size: tuple[int, int]) -> None:
+        """Tell the engine the shapes of its inputs."""
+        for spec in self._spec.inputs:
+            shape = (self._items, *spec.shape_for(size))
+            self._require(self._context.set_input_shape(spec.name, shape), f"input {spec.name!r} of {shape}")
+        self._require(not self._context.infer_shapes(), "the shapes of the contract")
+        self._size = size
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape that a tensor has now; hold it to what was promised."""
         shape = tuple(self._context.get_tensor_shape(name))
-        promised = {spec.name: spec.item_shape for spec in (*self._spec.inputs, *self._spec.outputs)}
-        dtype = element_type(self._engine, name)
-        if name in promised and shape != (self._items, *promised[name]):
+        promised = {spec.name: spec for spec in (*self._spec.inputs, *self._spec.outputs)}
+        fits = name not in promised or (shape[:1] == (self._items,) and promised[name].admits(shape[1:], self._size))
+        if not fits:
             raise BackendError(
                 f"{self._path}: tensor {name!r} of the engine has shape {shape}, promised is "
-                f"{(self._items, *promised[name])}; build it again"
+                f"{(self._items, *promised[name].item_shape)}; build it again"
             )
+        return shape
+
+    def _bind(self, name: str) -> None:
+        """Give a tensor of the engine its memory; those of a type that no artefact has get only the device's."""
+        shape = self._shape(name)
+        dtype = element_type(self._engine, name)
         # No type of ours takes more than eight bytes.
         size = prod(shape) * (_LARGEST_TYPE if dtype is None else np.dtype(dtype).itemsize)
         self._device[name] = self._cuda.allocate(size)
@@ -157,9 +180,26 @@ class Worker:
         if dtype is not None:
             pinned = self._cuda.allocate_pinned(size)
             self._freeing.callback(self._cuda.free_pinned, pinned)
+            self._pinned[name] = pinned
             self._host[name] = pinned.view(dtype).reshape(shape)
 
+    def _fit(self, size: tuple[int, int]) -> None:
+        """Use as much of the memory as a picture of this size takes."""
+        if size == self._size:
+            return
+        self._set_size(size)
+        for name, pinned in self._pinned.items():
+            shape, dtype = self._shape(name), np.dtype(element_type(self._engine, name))
+            taken = prod(shape) * dtype.itemsize
+            if taken > pinned.nbytes:
+                raise BackendError(
+                    f"{self._path}: tensor {name!r} is larger for a small picture than for the largest; build it again"
+                )
+            self._host[name] = pinned[:taken].view(dtype).reshape(shape)
+
     def _stage(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        if self._sizes is not None:
+            self._fit(next(iter(inputs.values())).shape[-2:])
         for name, values in inputs.items():
             np.copyto(self._host[name], values)
 

@@ -75,7 +75,8 @@ def measure_artefact(
     reference
         What it is compared with; needed with an image of one's own if the artefact takes a reference.
     batch_sizes
-        In items. None for `BATCH_SIZES` on a CPU; on a GPU for 1, and for `RUNS_A_BATCH` of the backend's runs.
+        In items. None for `BATCH_SIZES` on a CPU; on a GPU for 1, and for `RUNS_A_BATCH` of the backend's runs. Whole
+        pictures at their own size are always one item, as large as the image makes it.
     seconds
         How long each row is repeated; at least five rounds.
     gmac
@@ -115,9 +116,11 @@ def measure_artefact(
     machine = _machine(device, threads, contract.precision, bandwidth=bandwidth, peak=peak)
     choice = choose_backend(opened, backend, device=device, precision=precision)
     with choice.create(opened.graph, GraphSpec.of_artefact(contract), threads=threads) as model:
-        bench = _Bench(contract, preparer, model, machine, seconds=seconds, gmac=gmac, weights=opened.graph.size)
+        size = prepared.subject.item_size
+        bench = _Bench(contract, preparer, model, machine, size, seconds=seconds, gmac=gmac, weights=opened.graph.size)
         stages = (whole, *bench.stages(prepared.subject, sources[0]))
-        batches = tuple(bench.batch(items) for items in batch_sizes or _batch_sizes(model))
+        batches = tuple(bench.batch(items) for items in _batch_sizes(model, batch_sizes))
+        whole_size = f" ({size[1]} x {size[0]})" if plan.kind == "whole" else ""
         return BenchReport(
             artefact=scorer.file,
             model=f"{contract.model} {contract.variant} {contract.task}",
@@ -128,7 +131,7 @@ def measure_artefact(
             device=device,
             threads=threads,
             image=f"{prepared.width} x {prepared.height}, " + (str(image) if image else "synthetic JPEG"),
-            crops=format_patch_plan(plan),
+            crops=format_patch_plan(plan) + whole_size,
             resize=format_resize(scorer.resize),
             crops_per_image=prepared.subject.positions.size // 2,
             items_per_run=model.items_per_run,
@@ -149,12 +152,14 @@ class _Bench:
         preparer: Preparer,
         model: Backend,
         machine: Machine,
+        size: tuple[int, int],
         *,
         seconds: float,
         gmac: float | None,
         weights: int,
     ) -> None:
         self._contract, self._preparer, self._model, self._machine = contract, preparer, model, machine
+        self._size = size
         self._seconds, self._gmac, self._weights = seconds, gmac, weights
         self._random = np.random.default_rng(0)
 
@@ -174,7 +179,7 @@ class _Bench:
             if tensor.layout != "features"
         ]
         items = len(subject.positions)
-        buffers = [crop.buffer(items) for crop in crops]
+        buffers = [crop.buffer(items, self._size) for crop in crops]
 
         def fill() -> None:
             for crop, buffer in zip(crops, buffers, strict=True):
@@ -182,7 +187,9 @@ class _Bench:
 
         # Every value is read as one byte and written in the type of the buffer.
         traffic = sum(buffer.size + buffer.nbytes for buffer in buffers)
-        what = f"{subject.positions.size // 2} crops, normalised"
+        count = subject.positions.size // 2
+        whole = self._contract.patch_plan.kind == "whole"
+        what = f"{self._size[1]} x {self._size[0]}, normalised" if whole else f"{count} crops, normalised"
         patches = self._stage("patches", what, self._repeat(fill), traffic)
         # They are cut on the CPU, so that the bandwidth of a GPU says nothing of them.
         yield patches if self._model.device == "cpu" else replace(patches, bandwidth_share=None)
@@ -239,7 +246,7 @@ class _Bench:
 
     def _feed(self, items: int) -> dict[str, NDArray[Any]]:
         return {
-            spec.name: self._random.standard_normal((items, *spec.item_shape), dtype=np.float32).astype(spec.dtype)
+            spec.name: self._random.standard_normal((items, *spec.shape_for(self._size)), np.float32).astype(spec.dtype)
             for spec in self._model.spec.inputs
         }
 
@@ -255,7 +262,15 @@ class _Bench:
         return _share(traffic / times.p50 / 1e6, self._machine.bandwidth)
 
 
-def _batch_sizes(model: Backend) -> list[int]:
+def _batch_sizes(model: Backend, wanted: Sequence[int] | None) -> Sequence[int]:
+    if model.spec.has_own_size:
+        if wanted is not None and max(wanted) > 1:
+            raise UsageError(
+                f"``batch_sizes={','.join(map(str, wanted))}``: pictures at their own size are run one at a time"
+            )
+        return [1]
+    if wanted is not None:
+        return wanted
     if model.device == "cpu":
         return list(BATCH_SIZES)
     sizes = (1, *(runs * model.items_per_run for runs in RUNS_A_BATCH))

@@ -23,6 +23,7 @@ from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.backends import BACKEND_PACKAGES, choose_backend
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import IqaError
+from iqa_runtime.scoring.patch_plans import example_size
 
 _EXCLUSIVE = {"onnxruntime", "onnxruntime-gpu"}
 _TIMED_RUNS = 3
@@ -155,7 +156,8 @@ def _steps(artefact: str | Path, options: dict[str, Any]) -> Iterator[Check]:
             + ("" if same else "; the same pixels must give the same bits: reinstall NumPy, OpenCV and the backend"),
         )
         runs = [scorer.score(image, reference) for _ in range(_TIMED_RUNS)]
-        yield Check("speed", True, f"{min(run.milliseconds / run.patches for run in runs):.1f} ms a crop")
+        what = "a crop" if contract.patch_plan.kind != "whole" else f"a picture of {runs[0].width} x {runs[0].height}"
+        yield Check("speed", True, f"{min(run.milliseconds / run.patches for run in runs):.1f} ms {what}")
 
 
 def _open_elsewhere(artefact: str | Path, options: dict[str, Any]) -> Check:
@@ -187,13 +189,12 @@ def _backend_packages() -> Check:
 
 def _fewest_crops(contract: Contract) -> str | None:
     """Choose a plan of one item; None where the plan is part of the graph."""
-    if contract.baked_reference:
+    if contract.baked_reference or contract.patch_plan.kind == "whole":
         return None
     return "center" if contract.crops_per_item == 1 else f"random:{contract.crops_per_item}"
 
 
 def _synthetic_image(contract: Contract, seed: int) -> NDArray[np.uint8]:
-    """Make noise of two crops by one and a half, or of the one size an artefact with a baked reference takes."""
-    size = contract.patch_plan.size
-    height, width = contract.image_size or (size + size // 2, 2 * size)
+    """Make noise of a size that an artefact takes."""
+    height, width = example_size(contract)
     return np.random.RandomState(seed).randint(0, 256, (height, width, 3)).astype(np.uint8)

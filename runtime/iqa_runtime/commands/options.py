@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-ARTEFACT_HELP = "File written by iqa-export (.onnx or .plan), or a bundled model: edge, edge-nr or edge-fr."
+ARTEFACT_HELP = "File written by iqa-export (.onnx or .plan), or a bundled model: edge, edge-nr, edge-fr or lpips."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ def _show_version(wanted: bool) -> None:
 @with_groups
 def run(
     artefact: Annotated[
-        str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or edge: the bundled model.")
+        str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or a bundled model: edge or lpips.")
     ],
     scoring: ScoringOptions,
     backend: BackendOptions,
@@ -329,8 +329,10 @@ def _writer(job: _Job, title: str) -> AbstractContextManager[RowWriter]:
 def _title(scorer: Scorer) -> str:
     contract = scorer.contract
     untrained = "" if contract.weights.trained else " - UNTRAINED"
-    resized = "" if scorer.resize is None else f" of pictures resized to {format_resize(scorer.resize)}"
-    what = f"{contract.model} {contract.variant} {contract.task}, crops {format_patch_plan(scorer.patch_plan)}{resized}"
+    resized = "" if scorer.resize is None else f"resized to {format_resize(scorer.resize)}, "
+    plan = format_patch_plan(scorer.patch_plan)
+    items = "whole pictures" if plan == "whole" else f"crops {plan}"
+    what = f"{contract.model} {contract.variant} {contract.task}, {resized}{items}"
     return f"{what}; {contract.score}{untrained}"
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend
 from iqa_runtime.backends.batch_run import BatchRun
-from iqa_runtime.errors import UsageError
+from iqa_runtime.errors import ImageError, UsageError
 from iqa_runtime.kernels import aligned_empty
+from iqa_runtime.scoring.room import Room
 
 Owner = TypeVar("Owner")
 
@@ -21,7 +24,7 @@ class Batch(Generic[Owner]):
     Attributes
     ----------
     tensors
-        By the name of the input.
+        By the name of the input; none yet where whole pictures come at their own size.
     owners
         Item by item, whose it is.
 
@@ -33,16 +36,44 @@ class Batch(Generic[Owner]):
 
     def __init__(self, size: int, backend: Backend) -> None:
         self.size = size
-        try:
-            self.tensors = {
-                spec.name: aligned_empty((size, *spec.item_shape), np.dtype(spec.dtype)) for spec in backend.spec.inputs
-            }
-        except (MemoryError, ValueError) as error:  # the latter beyond what an address can count
-            raise UsageError(
-                f"a batch of {size} items does not fit into memory; choose a smaller ``batch_size``, or fewer "
-                "``threads``, which it follows by default"
-            ) from error
         self.owners: list[Owner] = []
+        self.tensors: dict[str, NDArray[Any]] = {}
+        self._spec = backend.spec
+        if not self._spec.has_own_size:
+            try:
+                self._allocate((0, 0))
+            except (MemoryError, ValueError) as error:  # the latter beyond what an address can count
+                raise UsageError(
+                    f"a batch of {size} items does not fit into memory; choose a smaller ``batch_size``, or fewer "
+                    "``threads``, which it follows by default"
+                ) from error
+
+    def fit(self, height: int, width: int) -> None:
+        """Take memory for a picture of this size, where pictures come at their own.
+
+        Raises
+        ------
+        ImageError
+            If there is not so much.
+        """
+        if self._spec.has_own_size:
+            try:
+                self._allocate((height, width))
+            except (MemoryError, ValueError) as error:
+                raise ImageError(
+                    f"{width} x {height} pixels do not fit into memory; make them fewer with ``resize``"
+                ) from error
+
+    def release(self) -> None:
+        """Let go of the memory of a picture, which may be large and of no use for the next one."""
+        if self._spec.has_own_size:
+            self.tensors = {}
+
+    def _allocate(self, size: tuple[int, int]) -> None:
+        self.tensors = {
+            spec.name: aligned_empty((self.size, *spec.shape_for(size)), np.dtype(spec.dtype))
+            for spec in self._spec.inputs
+        }
 
 
 class Batches(Generic[Owner]):
@@ -79,14 +110,28 @@ class Batches(Generic[Owner]):
         """Whether the oldest of those has ended."""
         return bool(self._under_way) and self._under_way[0][1].has_ended
 
-    def begin(self, outputs: list[str]) -> None:
-        """Give the backend what has been filled, if anything has been; raises as `Backend.begin`."""
+    def begin(self, outputs: list[str], room: Room | None = None) -> None:
+        """Give the backend what has been filled, if anything has been, once there is room for it.
+
+        Raises as `Backend.begin`.
+        """
         batch = self._filling
         if batch is None or not batch.owners:
             return
         items = len(batch.owners)
         inputs = {name: tensor[:items] for name, tensor in batch.tensors.items()}
-        self._under_way.append((batch, self._backend.begin(inputs, outputs)))
+        if room is None:
+            running = self._backend.begin(inputs, outputs)
+        else:
+            height, width = next(iter(inputs.values())).shape[-2:]
+            room.take(height * width)
+            try:
+                running = self._backend.begin(inputs, outputs)
+            except BaseException:
+                room.give_back(height * width)
+                raise
+            running.when_ended(partial(room.give_back, height * width))
+        self._under_way.append((batch, running))
         self._filling = None
 
     def oldest(self) -> tuple[list[Owner], BatchRun]:
@@ -96,6 +141,7 @@ class Batches(Generic[Owner]):
         """
         batch, running = self._under_way.popleft()
         owners, batch.owners = batch.owners, []
+        batch.release()
         self._idle.append(batch)
         return owners, running
 

@@ -1,4 +1,4 @@
-"""Outputs of single crops put together over the image: quality maps, restored pictures."""
+"""Outputs of single crops, or of a whole picture, put together over the image: quality maps, restored pictures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class CropMean:
     ----------
     shape
         Of the result: (height, width), or (height, width, channels).
-    side
-        Of the square crops, in pixels.
+    size
+        Height and width of the crops, in pixels.
     """
 
-    def __init__(self, shape: tuple[int, ...], side: int) -> None:
-        self._side = side
+    def __init__(self, shape: tuple[int, ...], size: tuple[int, int]) -> None:
+        self._size = size
         self._sum = np.zeros(shape, dtype=np.float32)
         self._weight = np.zeros(shape[:2] + (1,) * (len(shape) - 2), dtype=np.float32)
 
@@ -32,13 +32,13 @@ class CropMean:
         top, left
             Position of the crop.
         values
-            (side, side), or (side, side, channels).
+            (h, w), or (h, w, channels), of the crop's size.
         weight
-            (side, side), not negative; or one number for all.
+            (h, w), not negative; or one number for all.
         """
         height, width = self._sum.shape[:2]
-        rows = slice(max(top, 0), min(top + self._side, height))
-        columns = slice(max(left, 0), min(left + self._side, width))
+        rows = slice(max(top, 0), min(top + self._size[0], height))
+        columns = slice(max(left, 0), min(left + self._size[1], width))
         inside = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
         weights = weight if isinstance(weight, float) else weight[inside]
         self._sum[rows, columns] += values[inside] * weights
@@ -60,13 +60,13 @@ class MapAccumulator:
     ----------
     height, width
         Of the image, in pixels.
-    side
-        Of the square crops, in pixels.
+    size
+        Height and width of the crops, in pixels.
     """
 
-    def __init__(self, height: int, width: int, side: int) -> None:
-        self._side = side
-        self._mean = CropMean((height, width), side)
+    def __init__(self, height: int, width: int, size: tuple[int, int]) -> None:
+        self._size = size
+        self._mean = CropMean((height, width), size)
 
     def add(self, top: int, left: int, quality: NDArray[np.float32], weight: NDArray[np.float32] | None) -> None:
         """Add the map of the crop at (top, left).
@@ -89,7 +89,7 @@ class MapAccumulator:
     def _enlarged(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
         import cv2
 
-        enlarged = cv2.resize(cells, (self._side, self._side), interpolation=cv2.INTER_LINEAR)
+        enlarged = cv2.resize(cells, self._size[::-1], interpolation=cv2.INTER_LINEAR)
         return np.asarray(enlarged, dtype=np.float32)
 
 
@@ -100,16 +100,16 @@ class RestoredAccumulator:
     ----------
     image
         uint8, H x W x 3, RGB.
-    side
-        Of the square crops, in pixels.
+    size
+        Height and width of the crops, in pixels.
     """
 
-    def __init__(self, image: NDArray[np.uint8], side: int) -> None:
+    def __init__(self, image: NDArray[np.uint8], size: tuple[int, int]) -> None:
         self._image = image
-        self._mean = CropMean(image.shape, side)
+        self._mean = CropMean(image.shape, size)
 
     def add(self, top: int, left: int, crop: NDArray[np.float32]) -> None:
-        """Add the crop at (top, left): (3, side, side), RGB, x / 255; values outside 0 to 1 are clipped."""
+        """Add the crop at (top, left): (3, h, w), RGB, x / 255; values outside 0 to 1 are clipped."""
         self._mean.add(top, left, np.moveaxis(np.clip(crop, 0, 1), 0, -1) * np.float32(255), 1.0)
 
     def result(self) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Patch plans: where the crops of an image lie.
+"""Patch plans: where the crops of an image lie, and how large a picture is that is taken whole.
 
 Positions depend on the plan and the size of the image alone, so that the same file always gets the same crops. A side
 shorter than the crop has one offset, ``-((size - side) // 2)``: the crop hangs over both edges alike and
@@ -13,6 +13,7 @@ shorter than the crop has one offset, ``-((size - side) // 2)``: the crop hangs 
 ``uniform`` `count` crops in even rows and columns from edge to edge; of all grids of so many crops the one whose shape
             is nearest to the image's (our choice).
 ``center``  One crop in the middle.
+``whole``   No crop: the picture is the item, at the size of the input or at its own, `fitted_size`.
 =========== =========================================================================================================
 """
 
@@ -26,11 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.contract import Contract, PatchPlan
-from iqa_runtime.errors import ArtefactError, UsageError
+from iqa_runtime.errors import ArtefactError, ImageError, UsageError
+from iqa_runtime.kernels import MAX_SIDE
 
 MAX_CROPS = 1_000_000
 """Most crops of one image: what a mistyped stride or count would ask beyond this could neither be held nor awaited."""
 
+_EXAMPLE_MORE = (64, 100)  # pixels
 _MAX_SEED = 2**32 - 1
 _SPELLING = re.compile(
     r"(?P<kind>five|center|grid|random|uniform)(?::(?P<first>[0-9]{1,10}))?(?::(?P<second>[0-9]{1,10}))?"
@@ -45,12 +48,13 @@ def check_patch_plan(plan: PatchPlan) -> PatchPlan:
     UsageError
         If a field its kind needs is missing or out of range, or one of another kind is set.
     """
-    if plan.kind == "whole":
-        raise UsageError("patch plan 'whole': this version cuts crops; give another plan, or install a newer version")
-    if plan.size < 1:
-        raise UsageError(f"patch plan {plan.kind!r}: size is {plan.size}; it must be at least 1 pixel")
+    whole = plan.kind == "whole"
+    if whole != (plan.size == 0) or plan.size < 0:
+        least = "is 0: it has none" if whole else "must be at least 1 pixel"
+        raise UsageError(f"patch plan {plan.kind!r}: size is {plan.size}; it {least}")
     needed = {"grid": {"stride"}, "random": {"count", "seed"}, "uniform": {"count"}}.get(plan.kind, set())
-    for field in ("count", "seed", "stride", "multiple", "fit"):
+    others = () if whole else ("multiple", "fit", "smallest")
+    for field in ("count", "seed", "stride", *others):
         if (getattr(plan, field) is not None) != (field in needed):
             raise UsageError(f"patch plan {plan.kind!r}: {field} is {'missing' if field in needed else 'of no use'}")
     if plan.stride is not None and not 1 <= plan.stride <= plan.size:
@@ -79,8 +83,10 @@ def parse_patch_plan(text: str, base: PatchPlan) -> PatchPlan:
     Raises
     ------
     UsageError
-        If the text is none of these or a number is out of range.
+        If the text is none of these, a number is out of range, or `base` takes pictures whole.
     """
+    if base.kind == "whole":
+        raise UsageError(f"``crops={text}``: pictures are taken whole here, and no crops are cut; leave it out")
     match = _SPELLING.fullmatch(text)
     kind, first, second = match.group("kind", "first", "second") if match else (None, None, None)
     size = base.size
@@ -122,6 +128,8 @@ def choose_patch_plan(path: Path, contract: Contract, crops: str | PatchPlan | N
             raise ArtefactError(f"{path}: contract, plan: {error}; export the model again") from error
     if contract.baked_reference is not None and contract.task == "fr":
         raise UsageError("``crops``: those of the reference inside this artefact are fixed; leave it out")
+    if contract.patch_plan.kind == "whole":
+        raise UsageError("``crops``: this artefact takes pictures whole and cuts no crops; leave it out")
     plan = parse_patch_plan(crops, contract.patch_plan) if isinstance(crops, str) else check_patch_plan(crops)
     if plan.size != contract.patch_plan.size:
         raise UsageError(f"``crops``: of {plan.size} pixels; this artefact takes {contract.patch_plan.size}")
@@ -136,7 +144,7 @@ def format_patch_plan(plan: PatchPlan) -> str:
 
 
 def positions(plan: PatchPlan, height: int, width: int) -> NDArray[np.int64]:
-    """Return the top left corners of all crops of an image.
+    """Return the top left corners of all crops of an image; of one that is taken whole, its own.
 
     Parameters
     ----------
@@ -158,6 +166,8 @@ def positions(plan: PatchPlan, height: int, width: int) -> NDArray[np.int64]:
     check_patch_plan(plan)
     if height < 1 or width < 1:
         raise UsageError(f"an image of {width} x {height} pixels has no crops")
+    if plan.kind == "whole":
+        return np.zeros((1, 2), dtype=np.int64)
     if plan.kind == "grid" and plan.stride is not None:
         tops, lefts = (_grid_offsets(side, plan.size, plan.stride) for side in (height, width))
         if len(tops) * len(lefts) > MAX_CROPS:
@@ -179,6 +189,62 @@ def positions(plan: PatchPlan, height: int, width: int) -> NDArray[np.int64]:
     if plan.kind == "center":
         return np.array([(middle, centre)], dtype=np.int64)
     return np.array([(top, left), (top, right), (bottom, left), (bottom, right), (middle, centre)], dtype=np.int64)
+
+
+def fitted_size(plan: PatchPlan, height: int, width: int) -> tuple[int, int]:
+    """Return height and width of an item: of a crop or, of a picture taken whole, as the network takes it.
+
+    Parameters
+    ----------
+    plan
+        Where crops lie, or how pictures are fitted.
+    height, width
+        Of the picture at the size it is judged at, in pixels.
+
+    Raises
+    ------
+    ImageError
+        If a picture taken whole is too small for the network, or a side of it too long.
+    """
+    if plan.kind != "whole":
+        return plan.size, plan.size
+    multiple = plan.multiple or 1
+    if plan.fit == "crop":
+        fitted = height // multiple * multiple, width // multiple * multiple
+    else:
+        fitted = -(-height // multiple) * multiple, -(-width // multiple) * multiple
+    units = -(-(plan.smallest or 1) // multiple)
+    least = units * multiple if plan.fit == "crop" else (units - 1) * multiple + 1
+    if min(height, width) < least:
+        raise ImageError(
+            f"{width} x {height} pixels: too small for this network, which takes {least} x {least} and more; give a "
+            f"larger picture, or enlarge it: ``resize=shorter:{least}``"
+        )
+    if max(fitted) > MAX_SIDE:
+        raise ImageError(f"{width} x {height} pixels: sides of up to {MAX_SIDE} pixels can be taken whole; crop it")
+    return fitted
+
+
+def example_size(contract: Contract) -> tuple[int, int]:
+    """Return height and width of a picture to try an artefact with: more than a crop, and not square if it need not be.
+
+    Parameters
+    ----------
+    contract
+        Of the artefact.
+    """
+    plan, shape = contract.patch_plan, contract.inputs[0].shape
+    if contract.image_size is not None:
+        return contract.image_size
+    if plan.kind != "whole":
+        return plan.size + plan.size // 2, 2 * plan.size
+    return own_size_example(plan) if contract.has_own_size else (int(shape[-2]), int(shape[-1]))
+
+
+def own_size_example(plan: PatchPlan) -> tuple[int, int]:
+    """Return height and width of a picture to try a network with that takes pictures at their own size, as fitted."""
+    least = max(plan.smallest or 1, plan.multiple or 1)
+    return fitted_size(plan, least + _EXAMPLE_MORE[0], least + _EXAMPLE_MORE[1])
 
 
 def _overhang(side: int, size: int) -> int:

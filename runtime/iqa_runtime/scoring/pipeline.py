@@ -20,6 +20,7 @@ from iqa_runtime.scoring.maps import MapAccumulator, RestoredAccumulator
 from iqa_runtime.scoring.pooling import pooled
 from iqa_runtime.scoring.preparation import Prepared, Subject, without_frames
 from iqa_runtime.scoring.references import FeatureStore
+from iqa_runtime.scoring.room import Room
 
 _UNDER_WAY = 2
 """Batches that the backend has while the next is filled: one it works on, one to go on with."""
@@ -64,6 +65,8 @@ class Pipeline:
         That of the reference encoder, for artefacts with cached reference features.
     batch_size
         Items handed to the backend at a time.
+    pixel_limit
+        Most pixels of whole pictures at their own size that the backend works on at once; a larger one goes alone.
     artefact
         What results call the artefact with its patch plan, see `iqa_runtime.Score`.
     maps
@@ -89,6 +92,7 @@ class Pipeline:
         encoder: Backend | None,
         *,
         batch_size: int,
+        pixel_limit: int,
         artefact: str,
         maps: bool,
         restored: bool,
@@ -117,6 +121,10 @@ class Pipeline:
         # Maps and restored images are as large as their images and wait with them; and an encoder runs on the same
         # threads as the network.
         self._under_way = 0 if self._maps or self._restored or encoder is not None else _UNDER_WAY
+        self._room = None
+        if contract.has_own_size:  # each picture is a batch, and every thread may have one
+            self._room = Room(pixel_limit)
+            self._under_way = backend.concurrent_runs
         # Memory is taken page by page as it is written to, so this costs nothing and finds out before any work is done.
         _ = [Batch[_Owner](batch_size, backend) for _ in range(1 + self._under_way)]
 
@@ -150,8 +158,8 @@ class Pipeline:
         subject = prepared.subject
         if subject is None:
             return _Tally(prepared, 0, None, None)
-        area = MapAccumulator(subject.height, subject.width, self._image.side) if self._maps else None
-        picture = RestoredAccumulator(subject.image, self._image.side) if self._restored else None
+        area = MapAccumulator(subject.height, subject.width, subject.item_size) if self._maps else None
+        picture = RestoredAccumulator(subject.image, subject.item_size) if self._restored else None
         tally = _Tally(prepared, len(subject.positions), area, picture)
         placed = 0
         over = perf_counter() + self._timeout - prepared.seconds
@@ -181,6 +189,7 @@ class Pipeline:
 
     def _fill(self, batch: Batch[_Owner], subject: Subject, items: slice) -> None:
         """Write items of one image, and what they are compared with, behind those already in the batch."""
+        batch.fit(*subject.item_size)
         used = len(batch.owners)
         slots = slice(used, used + items.stop - items.start)
         self._image.fill(batch.tensors["image"][slots], subject.image, subject.cuts[items])
@@ -193,7 +202,7 @@ class Pipeline:
             self._reference.fill(batch.tensors["reference"][slots], subject.reference.image, placed)
 
     def _begin(self, batches: Batches[_Owner]) -> None:
-        batches.begin([self._contract.score.name, *self._maps, *self._restored])
+        batches.begin([self._contract.score.name, *self._maps, *self._restored], self._room)
 
     def _collect(self, batches: Batches[_Owner], under_way: int) -> None:
         """Hand the values of batches that have ended to their images; wait for some if more are under way."""
@@ -217,9 +226,10 @@ class Pipeline:
             return
         wrong = [name for name, value in values.items() if not np.isfinite(value).all()]
         if wrong:
+            crop = "" if self._contract.patch_plan.kind == "whole" else f" of crop {len(tally.scores) + 1}"
             tally.error = BackendError(
-                f"output {wrong[0]!r} of crop {len(tally.scores) + 1} is not finite; the artefact or its precision is "
-                "unsound, export it again as fp32"
+                f"output {wrong[0]!r}{crop} is not finite; the artefact or its precision is unsound, export it again "
+                "as fp32"
             )
             return
         tally.scores.append(float(values[self._contract.score.name]))

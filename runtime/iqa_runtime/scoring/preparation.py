@@ -6,7 +6,7 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,17 +23,14 @@ from iqa_runtime.images.header import Band, Frame
 from iqa_runtime.images.loading import LoadedImage, Source, load_with_color
 from iqa_runtime.kernels import resize
 from iqa_runtime.kernels.patches_numpy import cut
-from iqa_runtime.kernels.resizing import Region
-from iqa_runtime.scoring.patch_plans import format_patch_plan, positions
+from iqa_runtime.scoring.parts import bands_of, region_of, within_bands
+from iqa_runtime.scoring.patch_plans import fitted_size, format_patch_plan, positions
 from iqa_runtime.scoring.references import Reference, ReferenceStore
 from iqa_runtime.scoring.resizing import judged_size, target_of
 from iqa_runtime.scoring.time_limits import TimeLimit
 
 _SMALL_BYTES = 4 * 2**20
 """Of the crops of one image, as bytes of pixels: 27 crops of 224 x 224."""
-
-_MOST_ROWS = 0.75
-"""Of a picture, that are decoded without the others: leaving out fewer gains too little."""
 
 _THREADS = "iqa-decode"
 
@@ -110,6 +107,8 @@ class Subject:
         the other, or nothing but its crops.
     height, width
         Of the picture at the size it is judged at.
+    item_size
+        Height and width of a crop or, of a picture taken whole, as the network takes it.
     positions
         Top left corners of the crops in the picture, shape (items, crops per item, 2).
     cuts
@@ -123,22 +122,23 @@ class Subject:
     image: NDArray[np.uint8]
     height: int
     width: int
+    item_size: tuple[int, int]
     positions: NDArray[np.int64]
     cuts: NDArray[np.int64]
     reference: Reference | None
     reference_positions: NDArray[np.int64]
 
-    def crops_alone(self, side: int) -> Subject:
-        """Return the same crops, of `side` pixels, without the rest of the picture.
+    def crops_alone(self) -> Subject:
+        """Return the same crops without the rest of the picture.
 
         What waits for the model is then small. Nothing changes where the crops together are larger than the picture.
         """
-        corners = self.cuts.reshape(-1, 2)
-        if len(corners) * side * side * self.image.shape[2] >= self.image.nbytes:
+        corners, (height, width) = self.cuts.reshape(-1, 2), self.item_size
+        if len(corners) * height * width * self.image.shape[2] >= self.image.nbytes:
             return self
-        image = np.concatenate([cut(self.image, top, left, side, side) for top, left in corners.tolist()])
+        image = np.concatenate([cut(self.image, top, left, height, width) for top, left in corners.tolist()])
         cuts = np.zeros_like(corners)
-        cuts[:, 0] = side * np.arange(len(corners))
+        cuts[:, 0] = height * np.arange(len(corners))
         return replace(self, image=image, cuts=cuts.reshape(self.cuts.shape))
 
 
@@ -202,14 +202,16 @@ class Preparer:
         self._target = target_of(self._resize, pixel_limit)
         self._references = ReferenceStore(pixel_limit, self._resize, self._color_space, frame)
         if patch_plan.kind != "grid":  # the other kinds give the same number of crops for every image
-            self._place(patch_plan.size, patch_plan.size)
+            self._place(1, 1)
 
     @property
     def crops_are_small(self) -> bool:
         """Whether the crops of an image, whatever its size, are small enough for many images to wait for the model."""
-        plan = self._patch_plan
-        count = {"five": 5, "center": 1, "random": plan.count, "uniform": plan.count}.get(plan.kind)
-        return not self._contract.needs_reference and count is not None and 3 * count * plan.size**2 <= _SMALL_BYTES
+        plan, shape = self._patch_plan, self._contract.inputs[0].shape
+        count = {"five": 5, "center": 1, "whole": 1, "random": plan.count, "uniform": plan.count}.get(plan.kind)
+        if self._contract.needs_reference or self._contract.has_own_size or count is None:
+            return False
+        return 3 * count * int(shape[-2]) * int(shape[-1]) <= _SMALL_BYTES
 
     @property
     def overdue(self) -> int:
@@ -271,7 +273,7 @@ class Preparer:
             prepared.height, prepared.width, prepared.color = loaded.height, loaded.width, loaded.color
             prepared.subject = self._subject(loaded, reference, crops_alone=crops_alone)
             if crops_alone:
-                prepared.subject = prepared.subject.crops_alone(self._patch_plan.size)
+                prepared.subject = prepared.subject.crops_alone()
         except IqaError as error:
             prepared.error = without_frames(error)
         except MemoryError:
@@ -292,17 +294,19 @@ class Preparer:
         image, height, width = loaded.pixels, loaded.height, loaded.width
         self._check_baked_size(height, width)
         size = judged_size(self._resize, height, width, self._pixel_limit)
+        item_size = fitted_size(self._patch_plan, *size)
         placed = cuts = self._place(*size)
         if loaded.bands is not None:
-            cuts = _within(loaded.bands, placed)
+            cuts = within_bands(loaded.bands, placed)
         elif self._resize is not None and size != image.shape[:2]:
-            region = _region_of(placed, self._patch_plan.size, size) if crops_alone else (0, 0, *size)
+            region = region_of(placed, item_size, size) if crops_alone else (0, 0, *size)
             image = resize(image, size, self._resize.filter, region=region)
             cuts = placed - np.array(region[:2])
         subject = Subject(
             image=image,
             height=size[0],
             width=size[1],
+            item_size=item_size,
             positions=placed,
             cuts=cuts,
             reference=None,
@@ -325,18 +329,13 @@ class Preparer:
         return replace(subject, reference=reference, reference_positions=other_placed)
 
     def _bands(self, height: int, width: int) -> list[Band] | None:
-        """Return the rows that crops are cut from; None where they hang over an edge, or most rows are wanted."""
+        """Return the rows that crops are cut from; None where the rest of the picture is decoded, too."""
+        if self._patch_plan.kind == "whole":
+            return None
         try:
-            tops = np.unique(self._place(height, width)[..., 0])
+            return bands_of(self._place(height, width), self._patch_plan.size, height)
         except UsageError:
             return None  # it is said of the image once it is loaded
-        bottoms = tops + self._patch_plan.size
-        if tops[0] < 0 or bottoms[-1] > height:
-            return None
-        begins = np.concatenate([[True], tops[1:] > bottoms[:-1]])
-        ends = np.concatenate([begins[1:], [True]])
-        bands = list(zip(tops[begins].tolist(), bottoms[ends].tolist(), strict=True))
-        return bands if sum(bottom - top for top, bottom in bands) <= _MOST_ROWS * height else None
 
     def _place(self, height: int, width: int) -> NDArray[np.int64]:
         """Return positions by item: (items, crops per item, 2)."""
@@ -355,25 +354,6 @@ class Preparer:
             baked_height, baked_width = self._contract.image_size
             baked = f"{baked_width} x {baked_height}"
             _check_equal_sizes(f"{width} x {height}", baked, "the reference in this artefact")
-
-
-def _within(bands: Sequence[Band], placed: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return where crops at `placed` lie in the bands that they are in, one below the other."""
-    rows = np.array(bands, np.int64)
-    left_out = rows[:, 0] - np.concatenate([[0], np.cumsum(rows[:-1, 1] - rows[:-1, 0])])
-    cuts = placed.copy()
-    cuts[..., 0] -= left_out[np.searchsorted(rows[:, 0], placed[..., 0], side="right") - 1]
-    return cuts
-
-
-def _region_of(placed: NDArray[np.int64], side: int, size: tuple[int, int]) -> Region:
-    """Return the part of a picture that all its crops are in: all of a side over whose end a crop hangs."""
-    corners = placed.reshape(-1, 2)
-    begins, ends = corners.min(axis=0), corners.max(axis=0) + side
-    inside = (begins >= 0) & (ends <= size)
-    top, left = np.where(inside, begins, 0).tolist()
-    bottom, right = np.where(inside, ends, size).tolist()
-    return top, left, bottom - top, right - left
 
 
 def _unprepared(source: Source) -> Prepared:

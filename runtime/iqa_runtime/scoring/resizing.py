@@ -187,4 +187,12 @@ def choose_resize(contract: Contract, resize: str | Resize | None) -> Resize | N
         return None if image is None else image.resize
     if contract.baked_reference is not None:
         raise UsageError("``resize``: the reference inside this artefact has its size; leave it out")
-    return given_resize(resize)
+    how = given_resize(resize)
+    if image is not None and contract.patch_plan.kind == "whole" and not contract.has_own_size:
+        height, width = image.shape[-2:]
+        if how is None or how.size != (height, width):
+            raise UsageError(
+                f"``resize={format_resize(how)}``: this artefact takes whole pictures of {width} x {height} pixels; "
+                f"choose another filter, as in exact:{width}x{height}:lanczos, or leave it out"
+            )
+    return how

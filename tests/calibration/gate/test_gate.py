@@ -254,6 +254,7 @@ def test_images_with_many_crops_are_scored_a_few_at_a_time(photographs):
     class Watched:
         def __init__(self, backend):
             self.items_per_run, self.concurrent_runs, self._backend = 1, backend.concurrent_runs, backend
+            self.spec = backend.spec
 
         def infer(self, batch, outputs):
             handed.append(len(batch["image"]))

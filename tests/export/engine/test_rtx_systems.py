@@ -20,12 +20,15 @@ from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.engine_file import load_engine
 from iqa_runtime.artefacts.files import encoder_plan
 from iqa_runtime.artefacts.opening import read_contract
-from iqa_runtime.contract import FileDigest, PatchPlan
+from iqa_runtime.contract import OWN_SIZE, FileDigest, PatchPlan
 
 pytest.importorskip("tensorrt_rtx")
 
 QUICKEST = EngineOptions(library="tensorrt_rtx", opt_batch=1, max_batch=2, builder_level=0)
 """What is asked here is whether there is an engine, not how fast it is."""
+LEAST = 31
+OWN_SIZES = replace(QUICKEST, max_batch=1, min_size=(LEAST, LEAST), opt_size=(48, 64), max_size=(96, 128))
+"""The same for whole pictures at their own size."""
 
 EVERY = ("fp32", "fp16", "bf16", "int8", "int8-weights")
 FLOAT = ("fp32",)
@@ -67,7 +70,12 @@ GRAPHS = [
     graph("dri", "base", "nr", extras=("restored",)),
     graph("mfe", "van_b2", "nr", precisions=FLOAT),
     graph("mfe", "van_b2", "nr", extras=("distortion_feature",)),
+    graph("lpips", "alex", "fr"),
+    graph("lpips", "vgg", "fr"),
+    graph("dists", "vgg16", "fr"),
 ]
+
+LARGE = ("swin_t", "resnet50", "base", "vgg", "vgg16")
 
 CACHED = [graph("yoto", "edge", "fr", precisions=FLOAT), graph("cvrkd", "student", "nar", precisions=FLOAT)]
 """In float32, as `iqa-export` makes them."""
@@ -104,7 +112,8 @@ def exported(row):
     system, network = network_of(row)
     names = ["image"] if row.choice.task == "nr" else ["image", "reference"]
     inputs = tuple(system.crop_input(name) for name in names)
-    return to_onnx(system.deployed(network, row.choice), inputs, ["score", *row.outputs]), inputs
+    module, outputs = system.deployed(network, row.choice), ["score", *row.outputs]
+    return to_onnx(module, inputs, outputs, patch_plan=system.patch_plan), inputs
 
 
 def in_half(model, kind):
@@ -134,7 +143,9 @@ def write(model, path, inputs, **changes):
         read_contract(find_artefact("edge-nr")),
         inputs=inputs,
         task="nr" if len(inputs) == 1 else "fr",
-        patch_plan=PatchPlan(kind="five", size=int(inputs[0].shape[-1])),
+        patch_plan=PatchPlan(kind="whole", smallest=LEAST)
+        if inputs[0].shape[-2:] == OWN_SIZE
+        else PatchPlan(kind="five", size=int(inputs[0].shape[-1])),
         maps=(),
         **changes,
     )
@@ -147,7 +158,10 @@ def write(model, path, inputs, **changes):
 @pytest.mark.parametrize(
     "row",
     [
-        pytest.param(row, marks=[pytest.mark.long] if row.choice.variant in ("swin_t", "resnet50", "base") else [])
+        pytest.param(
+            row,
+            marks=[pytest.mark.long] if row.choice.variant in ("swin_t", "resnet50", "base", "vgg", "vgg16") else [],
+        )
         for row in GRAPHS
     ],
     ids=str,
@@ -157,7 +171,7 @@ def test_every_graph_builds(tmp_path, row):
     sizes = {}
     for precision in row.precisions:
         source = write(FORMS[precision](model), tmp_path / f"{precision}.onnx", inputs=inputs, precision=precision)
-        build_engine(source, tmp_path / "x.plan", QUICKEST)
+        build_engine(source, tmp_path / "x.plan", OWN_SIZES if inputs[0].shape[-2:] == OWN_SIZE else QUICKEST)
         sizes[precision] = len(load_engine(tmp_path / "x.plan")[1])
         source.unlink()
     float32 = sizes.pop("fp32")

@@ -313,6 +313,14 @@ def test_a_tensor_may_be_called_location(artefacts: Any) -> None:
 
 WHOLE = {"kind": "whole", "size": 0}
 SQUARE = {"to": "exact", "size": [32, 32], "filter": "bicubic"}
+OWN = ["batch", 3, "height", "width"]
+
+
+def _pair(fields: dict[str, Any], **reference: Any) -> None:
+    """Turn a contract into one of pictures at their own size that are compared with a reference."""
+    fields.update(task="fr", patch_plan=WHOLE)
+    fields["inputs"][0].update(shape=OWN)
+    fields["inputs"].append({**fields["inputs"][0], "name": "reference"} | reference)
 
 
 @pytest.mark.parametrize(
@@ -326,6 +334,17 @@ SQUARE = {"to": "exact", "size": [32, 32], "filter": "bicubic"}
             fields["inputs"][0].update(shape=["batch", 3, "height", "width"]),
             fields.update(maps=[{"name": "quality_map", "rows": 0, "columns": 0, "cell": 8}]),
         ),
+        lambda fields: (
+            fields.update(patch_plan={"kind": "whole"}),
+            fields["inputs"][0].update(shape=["batch", 3, 24, 32], resize={**SQUARE, "size": [24, 32]}),
+            fields.update(extras=[{"name": "restored", "shape": [3, 24, 32]}]),
+        ),
+        lambda fields: (
+            fields.update(patch_plan=WHOLE | {"smallest": 63}),
+            fields["inputs"][0].update(shape=OWN, resize={"to": "shorter", "size": 512, "filter": "bicubic"}),
+            fields.update(maps=[{"name": "quality_map", "rows": 7, "columns": 7}]),
+        ),
+        _pair,
         lambda fields: fields.update(patch_plan={"kind": "uniform", "size": 32, "count": 20}),
         lambda fields: fields["score"].update(low=0, high=None, bounded=False),
         lambda fields: fields["score"].update(low=None, high=None, bounded=False),
@@ -395,6 +414,54 @@ def test_what_schema_2_can_say(artefacts: Any, change: Any) -> None:
         (lambda fields: fields["inputs"][0].update(resize={**SQUARE, "when": "shrink"}), r"resize\.when"),
         (lambda fields: fields.update(patch_plan=WHOLE), "resize to exactly that size"),
         (lambda fields: fields["inputs"][0].update(shape=["batch", 3, "height", "width"]), r"\.shape`"),
+        (
+            lambda fields: (
+                fields.update(patch_plan=WHOLE),
+                fields["inputs"][0].update(shape=["batch", 3, 32, 48], resize=SQUARE),
+            ),
+            "resize to exactly that size",
+        ),
+        (
+            lambda fields: (
+                fields.update(patch_plan=WHOLE | {"smallest": 8}),
+                fields["inputs"][0].update(resize=SQUARE),
+            ),
+            r"only with them - at `\$\.patch_plan\.smallest`",
+        ),
+        (lambda fields: fields.update(patch_plan=WHOLE | {"seed": 0}), "no size, count, seed and stride"),
+        (lambda fields: _whole(fields, multiple=8), "multiple and fit go together"),
+        (lambda fields: _whole(fields, fit="crop"), "multiple and fit go together"),
+        (lambda fields: _whole(fields, multiple=0, fit="crop"), r"\$\.patch_plan\.multiple"),
+        (lambda fields: _whole(fields, smallest=0), r"\$\.patch_plan\.smallest"),
+        (
+            lambda fields: (_whole(fields), fields.update(extras=[{"name": "restored", "shape": [3, 32, 32]}])),
+            "their own size cannot be restored",
+        ),
+        (
+            lambda fields: (
+                fields.update(patch_plan=WHOLE),
+                fields["inputs"][0].update(resize=SQUARE),
+                fields.update(maps=[{"name": "quality_map", "rows": 0, "columns": 0, "cell": 8}]),
+            ),
+            "0 x 0 cells",
+        ),
+        (
+            lambda fields: (
+                fields.update(patch_plan=WHOLE),
+                fields["inputs"][0].update(shape=["batch", 1, 3, 32, 32], layout="NPCHW", resize=SQUARE),
+            ),
+            "whole pictures are NCHW",
+        ),
+        (lambda fields: (_pair(fields), fields.update(task="nar")), "no common height and width"),
+        (lambda fields: _pair(fields, resize=SQUARE), "resized alike"),
+        (lambda fields: _pair(fields, shape=["batch", 3, 32, 32]), r"reference \['batch', 3, 32, 32\]"),
+        (
+            lambda fields: (
+                _whole(fields),
+                fields.update(task="fr", baked_reference={"file": "a", "sha256": "", "width": 8, "height": 8}),
+            ),
+            "not with features of one",
+        ),
         (lambda fields: fields.update(extras=[{"name": "score", "shape": [2]}]), "names of their own"),
         (lambda fields: fields.update(extras=[{"name": "d", "shape": [2], "labels": ["one"]}]), r"labels`"),
         (
@@ -419,6 +486,11 @@ def test_half_a_surrogate_pair_is_an_error_of_ours(artefacts: Any) -> None:
     text = contract_to_json(artefacts.contract())
     with pytest.raises(ArtefactError, match="surrogate"):
         contract_from_json(text.replace("tiny", "\ud800", 1))
+
+
+def _whole(fields: dict[str, Any], **plan: Any) -> None:
+    fields.update(patch_plan=WHOLE | plan)
+    fields["inputs"][0].update(shape=OWN)
 
 
 def _nested(depth: int) -> Any:

@@ -298,3 +298,38 @@ def test_the_library_is_missing_or_broken(
     monkeypatch.setitem(sys.modules, "openvino", module)
     with pytest.raises(DependencyError, match=complaint):
         infer(artefacts.mean())
+
+
+@pytest.mark.parametrize("task", ["nr", "fr"])
+def test_whole_pictures_at_their_own_size(artefacts: Any, noise: Noise, task: str) -> None:
+    path = artefacts.whole(task=task, cell=4, multiple=4, fit="reflect")
+    pictures = [noise(*size, seed) for seed, size in enumerate([(40, 64), (37, 53), (5, 90), (64, 40), (37, 53)])]
+    references = [255 - picture for picture in pictures] if task == "fr" else None
+    with Scorer(path, backend="onnxruntime", maps=True) as scorer:
+        expected = list(scorer.score_many(pictures, references))
+    runs = []
+    for threads, order in ((1, 1), (3, 1), (2, -1)):
+        with Scorer(path, backend="openvino", threads=threads, maps=True) as scorer:
+            others = None if references is None else references[::order]
+            runs.append(list(scorer.score_many(pictures[::order], others))[::order])
+    for ours, *same in zip(expected, *runs, strict=True):
+        assert ours.error is None
+        assert same[0].value == pytest.approx(ours.value, abs=FLOAT32_SUM)
+        assert {other.value for other in same} == {same[0].value}
+        np.testing.assert_allclose(same[0].map, ours.map, atol=FLOAT32_SUM)
+
+
+def test_whole_pictures_of_a_fixed_size(artefacts: Any, noise: Noise) -> None:
+    path = artefacts.whole(size=(24, 40))
+    pictures = [noise(30, 50, seed) for seed in range(4)]
+    values = []
+    for backend in ("onnxruntime", "openvino"):
+        with Scorer(path, backend=backend, threads=2) as scorer:
+            values.append([score.value for score in scorer.score_many(pictures)])
+    np.testing.assert_allclose(*values, rtol=0, atol=FLOAT32_SUM)
+
+
+def test_a_picture_that_is_too_small_costs_no_other_its_score(artefacts: Any, noise: Noise) -> None:
+    with Scorer(artefacts.whole(), backend="openvino", threads=2) as scorer:
+        results = list(scorer.score_many([noise(8, 8), noise(3, 3), noise(9, 9)]))
+    assert [type(result.error) for result in results] == [type(None), BackendError, type(None)]

@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iqa_runtime.contract import PatchPlan
-from iqa_runtime.errors import UsageError
-from iqa_runtime.scoring.patch_plans import MAX_CROPS, check_patch_plan, format_patch_plan, parse_patch_plan, positions
+from iqa_runtime.errors import ImageError, UsageError
+from iqa_runtime.kernels import MAX_SIDE
+from iqa_runtime.scoring.patch_plans import (
+    MAX_CROPS,
+    check_patch_plan,
+    fitted_size,
+    format_patch_plan,
+    parse_patch_plan,
+    positions,
+)
 
 BASE = PatchPlan(kind="five", size=224)
 
@@ -187,12 +195,54 @@ def test_numbers_out_of_range(text: str, complaint: str) -> None:
         (PatchPlan(kind="random", size=8, count=3), "seed is missing"),
         (PatchPlan(kind="center", size=8, count=3), "count is of no use"),
         (PatchPlan(kind="uniform", size=8), "count is missing"),
-        (PatchPlan(kind="whole", size=0), "this version cuts crops"),
+        (PatchPlan(kind="whole", size=8), "size is 8; it is 0"),
+        (PatchPlan(kind="whole", stride=8), "stride is of no use"),
+        (PatchPlan(kind="five", size=8, smallest=8), "smallest is of no use"),
     ],
 )
 def test_plans_that_cannot_be_followed(plan: PatchPlan, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         check_patch_plan(plan)
+
+
+@pytest.mark.parametrize("text", ["five", "grid", "whole"])
+def test_whole_pictures_have_no_other_plan(text: str) -> None:
+    with pytest.raises(UsageError, match="taken whole here"):
+        parse_patch_plan(text, PatchPlan(kind="whole"))
+
+
+def test_whole_pictures_lie_at_the_corner() -> None:
+    assert positions(PatchPlan(kind="whole"), 40, 30).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("plan", "size", "fitted"),
+    [
+        (PatchPlan(kind="five", size=224), (10, 20), (224, 224)),
+        (PatchPlan(kind="whole"), (10, 20), (10, 20)),
+        (PatchPlan(kind="whole", multiple=8, fit="reflect"), (8, 17), (8, 24)),
+        (PatchPlan(kind="whole", multiple=8, fit="crop"), (8, 17), (8, 16)),
+        (PatchPlan(kind="whole", smallest=17, multiple=8, fit="reflect"), (17, 18), (24, 24)),
+    ],
+)
+def test_what_a_picture_is_fitted_to(plan: PatchPlan, size: tuple[int, int], fitted: tuple[int, int]) -> None:
+    assert fitted_size(plan, *size) == fitted
+
+
+@pytest.mark.parametrize(
+    ("plan", "size", "complaint"),
+    [
+        (PatchPlan(kind="whole", smallest=17), (16, 99), "takes 17 x 17 and more"),
+        (PatchPlan(kind="whole", multiple=8, fit="crop"), (7, 99), "takes 8 x 8 and more"),
+        (PatchPlan(kind="whole", smallest=17, multiple=8, fit="crop"), (23, 99), "takes 24 x 24 and more"),
+        (PatchPlan(kind="whole", smallest=17, multiple=8, fit="reflect"), (16, 99), "takes 17 x 17 and more"),
+        (PatchPlan(kind="whole"), (1, MAX_SIDE + 1), "sides of up to 65536 pixels"),
+        (PatchPlan(kind="whole", multiple=3, fit="reflect"), (1, MAX_SIDE), "sides of up to 65536 pixels"),
+    ],
+)
+def test_pictures_that_cannot_be_taken_whole(plan: PatchPlan, size: tuple[int, int], complaint: str) -> None:
+    with pytest.raises(ImageError, match=complaint):
+        fitted_size(plan, *size)
 
 
 def test_a_grid_of_too_many_crops_is_refused_before_it_is_made() -> None:
