@@ -67,6 +67,7 @@ GRAPHS = [
     graph("dri", "base", "nr", extras=("restored",)),
     graph("mfe", "van_b2", "nr", precisions=FLOAT),
     graph("mfe", "van_b2", "nr", extras=("distortion_feature",)),
+    graph("mfe", "edge", "nr", extras=("distortion_feature", "distortions")),
 ]
 
 CACHED = [graph("yoto", "edge", "fr", precisions=FLOAT), graph("cvrkd", "student", "nar", precisions=FLOAT)]
@@ -82,7 +83,10 @@ def test_the_table_names_every_graph_and_builds_every_network_in_every_precision
     }
     assert {(row.system, row.choice.variant, row.choice.task) for row in GRAPHS} == tasks
     optional = {
-        (system.name, output.name) for system in systems for output in (*system.map_outputs, *system.extra_outputs)
+        (system.name, output.name)
+        for system in systems
+        for variant in system.tasks
+        for output in (*system.map_outputs, *system.extras_of(variant))
     }
     assert {(row.system, output) for row in GRAPHS for output in row.outputs} == optional
     built = {(row.system, row.choice.variant, precision) for row in GRAPHS for precision in row.precisions}
