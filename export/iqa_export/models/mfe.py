@@ -116,7 +116,7 @@ class MfeConfig:
         return PYRAMID_CHANNELS if self.trunks == "mobilenet_v2" else van.SIZES[self.van].channels
 
     @property
-    def distortion_channels(self) -> tuple[int, int, int, int]:
+    def distortion_channels(self) -> tuple[int, ...]:
         """Channels of the four maps of the distortion branch."""
         return PYRAMID_CHANNELS if self.trunks == "mobilenet_v2" else STAGE_CHANNELS
 
