@@ -169,6 +169,7 @@ def test_edge_stages(named, tmp_path, mobilenet):
     for name, tensor in first.network.encoder.named_parameters():
         assert torch.equal(second.network.distortion.get_parameter(name), tensor)
     assert torch.equal(second.network.naming.weight, first.network.naming.weight)
+    assert second.export_options == " --distortions"
     frozen = {f"quality.features.{index}.": 0.0 for index in range(4)}
     rates = {"distortion.": 0.0, **frozen, "quality.": 1e-4, "": 1e-3}
     run = run_of(second, named, tmp_path / "2", epochs=1, learning_rate=1e-3, encoder_learning_rate=1e-4)

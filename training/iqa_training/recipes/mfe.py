@@ -261,6 +261,7 @@ class MfeQualityRecipe(Recipe):
             )
         self._settings = settings
         self.variant = settings.variant
+        self.export_options = " --distortions" if settings.naming else ""
         self.smallest = self.system.crop
         config = self.system.configs[settings.variant]
         if settings.naming and not config.named:
