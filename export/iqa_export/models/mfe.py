@@ -7,6 +7,7 @@ forms and numbers that it leaves open come from the public blocks it cites, or o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -269,6 +270,19 @@ def distortion_branch(config: MfeConfig) -> ResNet50 | MobileNetV2Pyramid:
     return MobileNetV2Pyramid() if config.trunks == "mobilenet_v2" else ResNet50()
 
 
+def naming_layer(config: MfeConfig) -> nn.Linear | None:
+    """Return what names distortions, if anything does.
+
+    At the start each name has a probability of about one in their number, as RetinaNet's classes have theirs (Lin et
+    al., arXiv 1708.02002, section 4.1): most names don't fit most pictures, and a bias has far to go from a half.
+    """
+    if not config.named:
+        return None
+    layer = nn.Linear(config.features, len(DISTORTIONS))
+    nn.init.constant_(layer.bias, -math.log(len(DISTORTIONS) - 1))
+    return layer
+
+
 class Mfe(nn.Module):
     """The whole network."""
 
@@ -292,7 +306,7 @@ class Mfe(nn.Module):
         self.aware = Layers[AttentionalFusion](AttentionalFusion(dim, config.aff_reduction) for dim in config.channels)
         self.inception = Layers[Inception](Inception(dim) for dim in config.channels)
         self.regressor = Regressor(config)
-        self.naming = nn.Linear(config.features, len(DISTORTIONS)) if config.named else None
+        self.naming = naming_layer(config)
         if config.zero_start:
             for level, guide in zip(self.high_frequency.levels, self.guide, strict=True):
                 nn.init.zeros_(level.tap_norm.weight)

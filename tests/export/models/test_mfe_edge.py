@@ -91,6 +91,14 @@ def test_starts_as_the_quality_branch_alone(crops):
         torch.testing.assert_close(guided, stage, rtol=0, atol=10 * ROUNDING)
 
 
+def test_names_start_at_one_in_eight(crops):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        logits = Mfe(CONFIGS["edge"]).eval()(crops).distortion_logits
+    # Far from a half: the trunk starts at random, too, and moves the logits by less than one.
+    assert logits.sigmoid().mean().item() == pytest.approx(1 / len(DISTORTIONS), abs=0.05)
+
+
 def test_gradient_reaches_every_tensor(network, crops):
     output = network(crops)
     (output.score.sum() + output.distortion_logits.sum()).backward()

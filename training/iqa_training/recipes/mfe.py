@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from iqa_export.backbones import BACKBONES, load_backbone, load_encoder
 from iqa_export.checkpoints import KeyMap, load_into, read_checkpoint
-from iqa_export.models.mfe import CONFIGS, DISTORTIONS, Mfe, MfeConfig, MfeOutput, distortion_branch
+from iqa_export.models.mfe import CONFIGS, Mfe, MfeConfig, MfeOutput, distortion_branch, naming_layer
 from iqa_export.models.mobilenet import MobileNetV2
 from iqa_export.systems.mfe import MfeSystem
 from iqa_runtime.errors import UsageError
@@ -116,7 +116,7 @@ class ContrastiveNetwork(nn.Module):
             nn.Linear(config.features, _PROJECTION, bias=False),
             nn.BatchNorm1d(_PROJECTION),
         )
-        self.naming = nn.Linear(config.features, len(DISTORTIONS)) if config.named else None
+        self.naming = naming_layer(config)
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map (N, 3, H, W) in [0, 1] to projections of all cells and logits of names.
