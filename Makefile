@@ -7,16 +7,18 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 READY := .venv/.ready
 OPENVINO := build/openvino
+UV := build/uv/bin/uv
 KERNELS := $(filter-out csrc/_kernels.c,$(wildcard csrc/*.c csrc/*.h csrc/*.pyx csrc/*.pxd))
 JPEG := $(filter-out csrc/jpeg/_jpeg_bands.c,$(wildcard csrc/jpeg/*))
 FOLDERS := runtime export calibration training tools tests benchmarks examples docs
 
-.PHONY: help demo test lint bench bench-long soak fuzz sanitize sbom audit clean
+.PHONY: help demo test test-long test-oldest test-newest lint bench bench-long soak fuzz sanitize sbom audit clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   export the edge model and score examples/photographs with it"
 	@echo "make test   linters, then every test that needs no GPU, but for those of make test-long"
+	@echo "make test-oldest, make test-newest  the quick tests with the oldest and newest releases that are supported"
 	@echo "make lint   linters alone"
 	@echo "make bench  measure speed beside what people use instead (bench-long: memory and cost over 5000 images, too)"
 	@echo "make soak   score 20,000 images in each of four ways; memory, file descriptors and threads must stay"
@@ -38,6 +40,19 @@ test: lint $(OPENVINO)/.ready
 # Full-size networks in forms that smaller ones have shown already: minutes each.
 test-long: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "long and not gpu" --numprocesses 2 --dist worksteal
+
+# The quick suite with the oldest and with the newest releases that pyproject.toml admits, each in an environment of its
+# own. Of these PyTorch versions no CPU build is asked for: each environment takes six gigabytes.
+test-oldest: RESOLUTION := lowest-direct
+test-newest: RESOLUTION := highest
+test-oldest test-newest: test-%: $(UV)
+	$(UV) venv --clear --quiet --python $(PYTHON) build/$*
+	$(UV) pip install --quiet --python build/$*/bin/python --resolution $(RESOLUTION) --editable ".[cpu,export,train,dev]"
+	$(UV) pip list --quiet --python build/$*/bin/python
+	OMP_NUM_THREADS=1 build/$*/bin/pytest --numprocesses 2 --dist worksteal
+
+$(UV): | $(READY)
+	$(BIN)/pip install --quiet --target build/uv "uv>=0.9"
 
 # Apart from the environment: which backend runs depends on what is installed. docs/openvino.md, Crashes, has more.
 $(OPENVINO)/.ready: $(READY)

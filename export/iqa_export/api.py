@@ -38,6 +38,7 @@ def export(
     maps: bool = False,
     restored: bool = False,
     distortion_feature: bool = False,
+    distortions: bool = False,
     opset: int | None = None,
 ) -> Report:
     """Export a trained network to a float32 artefact, and prove that it computes the same.
@@ -82,9 +83,9 @@ def export(
     frame
         ``first``: of a `reference_image` of several images, such as an animation, the first is taken. None: it is an
         error.
-    maps, restored, distortion_feature
+    maps, restored, distortion_feature, distortions
         Whether the artefact has quality and weight maps, the restored crop (DRI-IQA), the distortion-aware feature
-        (MFE-Net) as outputs, too.
+        (MFE-Net), the probabilities of what was done to the picture (MFE-Net, ``edge``) as outputs, too.
     opset
         ONNX operator set, 20 to 23; None for 20.
 
@@ -141,8 +142,8 @@ def export(
         "reference_image": reference_image,
     }.items():
         check_path(name, path)
-    switches = {"cache_reference": cache_reference, "maps": maps, "restored": restored}
-    for name, switch in (switches | {"distortion_feature": distortion_feature}).items():
+    wanted = {"restored": restored, "distortion_feature": distortion_feature, "distortions": distortions}
+    for name, switch in ({"cache_reference": cache_reference, "maps": maps} | wanted).items():
         check_type(name, switch, "True or False", bool)
     check_type("crops", crops, "a PatchPlan or its text", str, PatchPlan)
     check_type("resize", resize, "a Resize or its text", str, Resize)
@@ -166,11 +167,11 @@ def export(
                 variant, weights = _bundled(system, variant)
             checkpoint = load_checkpoint(system, os.fspath(weights), variant, weights_key=weights_key)
         chosen = variant or choose_variant(system, checkpoint.entries.keys(), task)
-        wanted = {"restored": restored, "distortion_feature": distortion_feature}
         extras = tuple(name for name, is_wanted in wanted.items() if is_wanted)
         if contract is not None:  # it lists what there is, and says it all
             maps = maps or bool(system.map_outputs)
-            extras = tuple(dict.fromkeys([*(output.name for output in system.extra_outputs), *extras]))
+            extras = tuple(dict.fromkeys([*(output.name for output in system.extras_of(chosen)), *extras]))
+        plan = system.patch_plan_of(chosen)
         choice = GraphChoice(
             variant=chosen,
             task=system.tasks[chosen][0] if task is None else task,
@@ -186,9 +187,7 @@ def export(
             choice=choice,
             checkpoint=checkpoint,
             output=target,
-            patch_plan=parse_patch_plan(crops, system.patch_plan)
-            if isinstance(crops, str)
-            else crops or system.patch_plan,
+            patch_plan=parse_patch_plan(crops, plan) if isinstance(crops, str) else crops or plan,
             resize=system.resize_of(choice) if resize is None else given_resize(resize),
             cache_reference=cache_reference,
             reference_image=None if reference_image is None else Path(reference_image),

@@ -272,7 +272,7 @@ def _contract(request: Request, inputs: tuple[TensorInput, ...]) -> Contract:
         pooling=system.pooling,
         score=system.score_of(choice.variant),
         maps=system.maps_of(choice.variant) if choice.maps else (),
-        extras=tuple(output for output in system.extra_outputs if output.name in choice.extras),
+        extras=tuple(output for output in system.extras_of(choice.variant) if output.name in choice.extras),
         faithful=system.faithful_of(choice.variant),
         weights=Weights(
             file=checkpoint.file,

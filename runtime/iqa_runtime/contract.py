@@ -215,16 +215,21 @@ class MapOutput:
     cell: int = 0
 
 
+DISTORTIONS = "distortions"
+"""Name of the output that says what was done to a picture."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtraOutput:
-    """An optional output that is no score and no map: ``restored`` crops, a ``distortion_feature``, or another.
+    """An optional output that is no score and no map: ``restored`` crops, ``distortions``, or another.
 
     Attributes
     ----------
     name
         Of the output tensor.
     shape
-        Without the batch axis: ``(3, h, w)`` of restored crops, RGB, as x / 255; ``(C,)`` of a feature.
+        Without the batch axis: ``(3, h, w)`` of restored crops, RGB, as x / 255; ``(C,)`` of a feature; ``(K,)`` of
+        distortions, the probability of each of K labels.
     labels
         What the values along the last axis are called; empty if they have no names.
     """

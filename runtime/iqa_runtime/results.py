@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from iqa_runtime.contract import Range, range_in_words
 from iqa_runtime.errors import IqaError
 
+REASON = 0.5
+"""Probability from which on something is a reason for a score: it is more likely than not that it was done."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
@@ -54,6 +57,9 @@ class Score:
         unless asked for.
     restored
         The image as the network would restore it, at that size, uint8, H x W x 3, RGB; None unless asked for.
+    distortions
+        Probability, 0 to 1, that each of these was done to the image, by name, in the order of the contract: the mean
+        over the crops. They don't add up to one, for several may have been. None where the artefact names none.
     error
         Why there is no value; None if there is one.
     """
@@ -73,6 +79,7 @@ class Score:
     milliseconds: float = field(default=0.0, compare=False)
     map: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     restored: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+    distortions: dict[str, float] | None = field(default=None, hash=False)
     error: IqaError | None = field(default=None, compare=False)
 
     @property
@@ -80,18 +87,28 @@ class Score:
         """Which values are the better ones."""
         return "higher" if self.higher_is_better else "lower"
 
+    @property
+    def reasons(self) -> tuple[str, ...] | None:
+        """What of `distortions` has a probability of `REASON` at least, the likeliest first; None without any there."""
+        if self.distortions is None:
+            return None
+        likely = [(value, name) for name, value in self.distortions.items() if value >= REASON]
+        return tuple(name for _, name in sorted(likely, key=lambda pair: -pair[0]))
+
     def row(self) -> dict[str, Any]:
         """Return the result as plain values for JSON or CSV.
 
         Returns
         -------
         dict
-            Keys ``path score range direction width height color patches milliseconds artefact error``, in this
-            order; ``range`` is a list of two numbers or nulls, ``error`` the message.
+            Keys ``path score reasons range direction width height color patches milliseconds artefact error``, in
+            this order; ``reasons`` is a list of names or null, ``range`` one of two numbers or nulls, ``error`` the
+            message.
         """
         return {
             "path": self.path,
             "score": self.value,
+            "reasons": None if self.reasons is None else list(self.reasons),
             "range": list(self.range),
             "direction": self.direction,
             "width": self.width,

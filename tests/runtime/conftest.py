@@ -158,6 +158,21 @@ class ArtefactFactory:
         extras = (ExtraOutput(name="restored", shape=(3, SIDE, SIDE)),)
         return self.write(name, nodes, [_axes(1, 2, 3), *constants], self.contract(extras=extras, **changes))
 
+    def naming(self, name: str = "naming", *, gain: float = 1.0, **changes: Any) -> Path:
+        """NR: score as in `mean`; names red, green and blue with the mean of that channel as the probability."""
+        nodes = [
+            helper.make_node("ReduceMean", ["image", "axes"], ["score"], keepdims=0),
+            helper.make_node("ReduceMean", ["image", "places"], ["means"], keepdims=0),
+            helper.make_node("Mul", ["means", "gain"], ["distortions"]),
+        ]
+        constants = [
+            _axes(1, 2, 3),
+            numpy_helper.from_array(np.array([2, 3]), "places"),
+            numpy_helper.from_array(np.array(gain, np.float32), "gain"),
+        ]
+        extras = (ExtraOutput(name="distortions", shape=(3,), labels=("red", "green", "blue")),)
+        return self.write(name, nodes, constants, self.contract(extras=extras, **changes))
+
     def unsound(self, name: str = "unsound", **changes: Any) -> Path:
         """NR: the square root of (mean - 1/2), which is NaN for the darker half of all crops."""
         nodes = [

@@ -37,6 +37,7 @@ def test_the_row_has_these_keys_in_this_order_and_goes_through_json() -> None:
     assert json.loads(json.dumps(GOOD.row())) == {
         "path": "a/photo.jpg",
         "score": 0.73124,
+        "reasons": None,
         "range": [0.0, 1.0],
         "direction": "higher",
         "width": 640,
@@ -47,7 +48,19 @@ def test_the_row_has_these_keys_in_this_order_and_goes_through_json() -> None:
         "artefact": "3f2a9c01d47e:five",
         "error": None,
     }
-    assert " ".join(GOOD.row()) == "path score range direction width height color patches milliseconds artefact error"
+    assert " ".join(GOOD.row()) == (
+        "path score reasons range direction width height color patches milliseconds artefact error"
+    )
+
+
+def test_reasons_are_what_is_likely_the_likeliest_first() -> None:
+    named = replace(GOOD, distortions={"none": 0.1, "blur": 0.5, "noise": 0.49, "color": 0.9})
+    assert named.reasons == ("color", "blur")
+    assert named.row()["reasons"] == ["color", "blur"]
+    assert replace(GOOD, distortions={"none": 0.2}).row()["reasons"] == []
+    assert BAD.reasons is None
+    assert named != GOOD
+    assert hash(named) == hash(replace(named))
 
 
 def test_a_row_without_a_score_has_the_reason() -> None:

@@ -343,6 +343,31 @@ def test_restored_image_covers_what_the_crops_cover(artefacts: Any, noise: Noise
     assert (difference > 0).mean() < 0.05
 
 
+def test_distortions_are_the_mean_over_the_crops(artefacts: Any, noise: Noise) -> None:
+    """Two crops beside each other of an image of 32 x 64: each pixel counts once."""
+    image = noise(32, 64)
+    image[:, :, 2] //= 4
+    with Scorer(artefacts.naming(), crops="grid", batch_size=3) as scorer:
+        result = scorer.score(image)
+        streamed = list(scorer.score_many([image, b"none", image]))
+    assert result.distortions is not None
+    assert list(result.distortions) == ["red", "green", "blue"]
+    assert list(result.distortions.values()) == pytest.approx((image / 255).mean((0, 1)), abs=ROUNDING)
+    assert [each.distortions for each in streamed] == [result.distortions, None, result.distortions]
+    assert [each.reasons is None for each in streamed] == [False, True, False]
+    with Scorer(artefacts.mean()) as scorer:
+        assert scorer.score(image).distortions is None
+
+
+def test_what_is_no_probability_is_no_reason(artefacts: Any) -> None:
+    white, grey = np.full((32, 32, 3), 255, np.uint8), np.full((32, 32, 3), 100, np.uint8)
+    with Scorer(artefacts.naming(gain=2.0)) as scorer:
+        good, bad = scorer.score_many([grey, white])
+    assert good.reasons == ("red", "green", "blue")
+    assert bad.value is None
+    assert "'distortions' of crop 1 goes from 2 to 2" in str(bad.error)
+
+
 def test_restored_image_is_refused_where_there_is_none(artefacts: Any, noise: Noise) -> None:
     with pytest.raises(UsageError, match=r"``restored``: .*: iqa-export --model dri --restored"):
         Scorer(artefacts.mean(), restored=True)

@@ -97,6 +97,10 @@ class GraphOptions(FrameOptions):
     distortion_feature: Annotated[
         bool, typer.Option("--distortion-feature", help="Add the distortion-aware feature as an output (MFE-Net).")
     ] = False
+    distortions: Annotated[
+        bool,
+        typer.Option("--distortions", help="Add probabilities of what was done as an output (MFE-Net edge)."),
+    ] = False
     opset: Annotated[int | None, typer.Option(metavar="N", help="ONNX operator set, 20 to 23. Default: 20.")] = None
 
 

@@ -9,12 +9,15 @@ padding is zero and not t. Folded in float64.
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from iqa_export.models.mobilenet import InvertedResidual, MobileNetV2
 from iqa_export.models.resnet import Bottleneck, ResNet50
+
+T = TypeVar("T", bound=MobileNetV2)
 
 
 def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -89,7 +92,7 @@ def fold_resnet(trunk: ResNet50) -> ResNet50:
     return trunk
 
 
-def fold_mobilenet(trunk: MobileNetV2) -> MobileNetV2:
+def fold_mobilenet(trunk: T) -> T:
     """Return a copy of the trunk with every batch normalisation folded into its convolution."""
     trunk = copy.deepcopy(trunk).eval()
     for index, layer in enumerate(trunk.features):

@@ -27,11 +27,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from iqa_export.deploy.batchnorm import affine, bias_of, fold_pair, fold_resnet, fold_sequential, rebuild, scale_outputs
+from iqa_export.deploy.batchnorm import (
+    affine,
+    bias_of,
+    fold_mobilenet,
+    fold_pair,
+    fold_resnet,
+    fold_sequential,
+    rebuild,
+    scale_outputs,
+)
 from iqa_export.deploy.van import fold_van
 from iqa_export.models.containers import Layers, M
 from iqa_export.models.fusion import AdaptiveFusion, AttentionalFusion, ChannelContext
 from iqa_export.models.mfe import VIEWS, HighFrequencyModule, Inception, Mfe
+from iqa_export.models.resnet import ResNet50
+from iqa_export.models.van import Van
 
 
 class PlainOctave(nn.Module):
@@ -113,8 +124,9 @@ class FoldedInception(nn.Module):
 def deploy_mfe(network: Mfe) -> Mfe:
     """Return a copy of the network, in evaluation mode, with cheaper modules of the same interfaces."""
     network = copy.deepcopy(network).eval()
-    network.quality = fold_van(network.quality)
-    network.distortion = fold_resnet(network.distortion)
+    quality, distortion = network.quality, network.distortion
+    network.quality = fold_van(quality) if isinstance(quality, Van) else fold_mobilenet(quality)
+    network.distortion = fold_resnet(distortion) if isinstance(distortion, ResNet50) else fold_mobilenet(distortion)
     branch = network.high_frequency
     branch.stem = fold_sequential(branch.stem)
     _replace(branch.levels, PlainOctave)

@@ -7,6 +7,7 @@ forms and numbers that it leaves open come from the public blocks it cites, or o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,12 +18,13 @@ from torch.nn import functional
 from iqa_export.models import van
 from iqa_export.models.containers import Layers
 from iqa_export.models.fusion import AdaptiveFusion, AttentionalFusion
+from iqa_export.models.mobilenet import PYRAMID_CHANNELS, MobileNetV2Pyramid
 from iqa_export.models.octave import OctaveConv
 from iqa_export.models.resnet import STAGE_CHANNELS, ResNet50
 from iqa_runtime.errors import UsageError
 
-DISTORTION_FEATURES = STAGE_CHANNELS[-1]
-"""Length of the distortion feature."""
+DISTORTIONS = ("none", "blur", "noise", "compression", "exposure", "contrast", "color", "spatial")
+"""What the edge variant names: nothing, or the groups of KADID-10k, whose brightness is called exposure."""
 VIEWS = 4
 """Of each map in the head's inception modules."""
 _CROP_MULTIPLE = 32
@@ -42,6 +44,9 @@ class MfeConfig:
     distortion_input
         ``pixels``: the distortion branch sees x / 255, as CONTRIQUE's weights want it; ``normalised``: what the others
         see, for the weights of ARNIQA and of ImageNet.
+    trunks
+        ``published``: VAN judges quality, ResNet-50 knows distortions. ``mobilenet_v2``: both are MobileNetV2 (our
+        choice for edge devices), and `van` and `drop_path` are without effect.
     van
         Size of the quality branch, ``b0`` to ``b3``: MAMIQA's is B2.
     drop_path
@@ -65,8 +70,14 @@ class MfeConfig:
         the map fused with distortions too.
     aff_reduction
         Inside the fusion with the distortion maps, AFF's.
+    feature_maps
+        Whose means the distortion feature is: those of the ``last`` map of the branch, as CONTRIQUE's, or of ``all``
+        one after the other. Grain and blur show in the fine maps, and a narrow last map cannot hold everything.
     unit_feature
         Scale the distortion feature to unit length: contrastive training of the branch compares directions.
+    named
+        Whether a linear layer on the feature, before it is scaled, says which of `DISTORTIONS` were done. They are not
+        exclusive. The paper has the branch tell distortions apart and no output that says what it found (our choice).
     hidden
         Features of the regressor's two hidden layers, MAMIQA's.
     dropout
@@ -77,6 +88,7 @@ class MfeConfig:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     distortion_input: Literal["pixels", "normalised"] = "pixels"
+    trunks: Literal["published", "mobilenet_v2"] = "published"
     van: Literal["b0", "b1", "b2", "b3"] = "b2"
     drop_path: float = 0.1
     stem: tuple[int, int] = (32, 64)
@@ -86,7 +98,9 @@ class MfeConfig:
     zero_start: bool = True
     next_stage: Literal["guided", "quality", "aware"] = "guided"
     aff_reduction: int = 4
+    feature_maps: Literal["last", "all"] = "last"
     unit_feature: bool = True
+    named: bool = False
     hidden: int = 512
     dropout: float = 0.5
 
@@ -99,8 +113,30 @@ class MfeConfig:
 
     @property
     def channels(self) -> tuple[int, int, int, int]:
-        """Channels of the maps of the four stages."""
-        return van.SIZES[self.van].channels
+        """Channels of the maps of the four stages of the quality branch."""
+        return PYRAMID_CHANNELS if self.trunks == "mobilenet_v2" else van.SIZES[self.van].channels
+
+    @property
+    def distortion_channels(self) -> tuple[int, ...]:
+        """Channels of the four maps of the distortion branch."""
+        return PYRAMID_CHANNELS if self.trunks == "mobilenet_v2" else STAGE_CHANNELS
+
+    @property
+    def features(self) -> int:
+        """Length of the distortion feature."""
+        return sum(self.distortion_channels[self.feature_slice])
+
+    @property
+    def feature_slice(self) -> slice:
+        """The maps of the distortion branch that the feature is made of."""
+        return slice(None) if self.feature_maps == "all" else slice(-1, None)
+
+
+CONFIGS = {
+    "van_b2": MfeConfig(),
+    "edge": MfeConfig(trunks="mobilenet_v2", stem=(16, 32), feature_maps="all", named=True, hidden=128, dropout=0.2),
+}
+"""The network as far as it was published, and ours for edge devices."""
 
 
 class MfeOutput(NamedTuple):
@@ -111,11 +147,14 @@ class MfeOutput(NamedTuple):
     score
         (B,).
     distortion_feature
-        (B, 2048), the mean over the last map of the distortion branch; of unit length unless the config says otherwise.
+        (B, features), means over maps of the distortion branch; of unit length unless the config says otherwise.
+    distortion_logits
+        (B, 8), for each of `DISTORTIONS` the logit of the probability that it was done; None if nothing is named.
     """
 
     score: Tensor
     distortion_feature: Tensor
+    distortion_logits: Tensor | None
 
 
 class HighFrequencyModule(nn.Module):
@@ -217,13 +256,31 @@ class Regressor(nn.Sequential):
 
 
 class DistortionProjections(Layers[nn.Sequential]):
-    """The maps of ResNet-50 to the channels of the quality branch."""
+    """The maps of the distortion branch to the channels of the quality branch."""
 
     def __init__(self, config: MfeConfig) -> None:
         super().__init__(
             nn.Sequential(nn.Conv2d(channels, dim, 1, bias=False), nn.BatchNorm2d(dim))
-            for channels, dim in zip(STAGE_CHANNELS, config.channels, strict=True)
+            for channels, dim in zip(config.distortion_channels, config.channels, strict=True)
         )
+
+
+def distortion_branch(config: MfeConfig) -> ResNet50 | MobileNetV2Pyramid:
+    """Return the trunk that knows distortions."""
+    return MobileNetV2Pyramid() if config.trunks == "mobilenet_v2" else ResNet50()
+
+
+def naming_layer(config: MfeConfig) -> nn.Linear | None:
+    """Return what names distortions, if anything does.
+
+    At the start each name has a probability of about one in their number, as RetinaNet's classes have theirs (Lin et
+    al., arXiv 1708.02002, section 4.1): most names don't fit most pictures, and a bias has far to go from a half.
+    """
+    if not config.named:
+        return None
+    layer = nn.Linear(config.features, len(DISTORTIONS))
+    nn.init.constant_(layer.bias, -math.log(len(DISTORTIONS) - 1))
+    return layer
 
 
 class Mfe(nn.Module):
@@ -237,14 +294,19 @@ class Mfe(nn.Module):
         self.config = config = MfeConfig() if config is None else config
         for name, values in (("mean", config.mean), ("std", config.std)):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
-        self.quality = van.Van(van.SIZES[config.van], config.drop_path)
+        self.quality: MobileNetV2Pyramid | van.Van
+        if config.trunks == "mobilenet_v2":
+            self.quality = MobileNetV2Pyramid()
+        else:
+            self.quality = van.Van(van.SIZES[config.van], config.drop_path)
         self.high_frequency = HighFrequencyBranch(config)
         self.guide = Layers[AdaptiveFusion](AdaptiveFusion(dim, config.fusion_reduction) for dim in config.channels)
-        self.distortion = ResNet50()
+        self.distortion = distortion_branch(config)
         self.project = DistortionProjections(config)
         self.aware = Layers[AttentionalFusion](AttentionalFusion(dim, config.aff_reduction) for dim in config.channels)
         self.inception = Layers[Inception](Inception(dim) for dim in config.channels)
         self.regressor = Regressor(config)
+        self.naming = naming_layer(config)
         if config.zero_start:
             for level, guide in zip(self.high_frequency.levels, self.guide, strict=True):
                 nn.init.zeros_(level.tap_norm.weight)
@@ -264,9 +326,10 @@ class Mfe(nn.Module):
             features.append(self.inception[index](aware).mean((2, 3)))
             x = {"guided": guided, "quality": quality, "aware": aware}[self.config.next_stage]
         score = self.regressor(torch.cat(features, 1)).squeeze(-1)
-        return MfeOutput(score, self.pool(distortions[-1]))
+        feature = self.pool(distortions)
+        logits = None if self.naming is None else self.naming(feature)
+        return MfeOutput(score, functional.normalize(feature, dim=1) if self.config.unit_feature else feature, logits)
 
-    def pool(self, distortion: Tensor) -> Tensor:
-        """Return the distortion feature of the last distortion map, (B, 2048, H, W)."""
-        feature = distortion.mean((2, 3))
-        return functional.normalize(feature, dim=1) if self.config.unit_feature else feature
+    def pool(self, maps: list[Tensor]) -> Tensor:
+        """Return the distortion feature of the maps of the distortion branch, before it is scaled."""
+        return torch.cat([each.mean((2, 3)) for each in maps[self.config.feature_slice]], 1)

@@ -23,6 +23,10 @@ _STEM_CHANNELS = 32
 _TAPS = (1, 3, 6, 13, 14)
 """The layers whose outputs are the last of their resolution: strides 2, 4, 8, 16, 32."""
 STAGE_CHANNELS = (16 * 16 + 24 * 4 + 32, 96, 160)
+PYRAMID_CHANNELS = (24, 32, 96, 160)
+"""Of the maps at strides 4, 8, 16 and 32."""
+_PYRAMID = ((0, 4), (4, 7), (7, 14), (14, 15))
+"""First layer of each stage that ends in one of these maps, and the layer after its last."""
 
 
 class InvertedResidual(nn.Module):
@@ -83,6 +87,24 @@ class MobileNetV2(nn.Module):
                 taps.append(x)
         fine = [nn.functional.pixel_unshuffle(taps[0], 4), nn.functional.pixel_unshuffle(taps[1], 2), taps[2]]
         return [torch.cat(fine, 1), taps[3], taps[4]]
+
+
+class MobileNetV2Pyramid(MobileNetV2):
+    """The trunk, its maps as they are."""
+
+    def stage(self, index: int, x: Tensor) -> Tensor:
+        """Run one stage, 1 to 4, on the map of the stage before, or on (B, 3, H, W)."""
+        for layer in range(*_PYRAMID[index - 1]):
+            x = self.features[layer](x)
+        return x
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return four maps of (B, 3, H, W): 24, 32, 96 and 160 channels at strides 4, 8, 16 and 32."""
+        maps = []
+        for index in range(1, len(_PYRAMID) + 1):
+            x = self.stage(index, x)
+            maps.append(x)
+        return maps
 
 
 def _normalised(channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:

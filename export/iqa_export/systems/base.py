@@ -37,6 +37,9 @@ UNIT_SCORE = ScoreOutput(
 )
 """The score of networks trained on labels scaled to [0, 1]; nothing in them bounds it."""
 
+METRIC_SCALE = "mean quantile rank of four full-reference metrics on its training set"
+"""Of networks that metrics taught, and not people."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GraphChoice:
@@ -51,7 +54,7 @@ class GraphChoice:
     maps
         Whether the quality and weight maps are outputs.
     extras
-        Names of the system's other optional outputs that the graph has, in the order of `System.extra_outputs`.
+        Names of the system's other optional outputs that the graph has, in the order of `System.extras_of`.
     """
 
     variant: str
@@ -87,8 +90,9 @@ class System(ABC):
     crop, crops_per_item
         Side of a crop in pixels, 0 for whole pictures; how many make one item of the batch.
     patch_plan, pooling, score, map_outputs, extra_outputs
-        The contract's parts; `score_of` and `maps_of` tell variants apart. ``PatchPlan(kind="whole")`` takes pictures
-        as they are: at the size that `resize` makes of them where that is ``exact``, else at their own.
+        The contract's parts; `patch_plan_of`, `score_of`, `maps_of` and `extras_of` tell variants apart.
+        ``PatchPlan(kind="whole")`` takes pictures as they are: at the size that `resize` makes of them where that is
+        ``exact``, else at their own.
     resize
         How pictures, references too, are resized before crops are cut or they are taken whole, unless one asks for
         another size; None if they stay as they are. `resize_of` tells variants and tasks apart.
@@ -165,6 +169,16 @@ class System(ABC):
         del variant
         return self.map_outputs
 
+    def extras_of(self, variant: str) -> tuple[ExtraOutput, ...]:
+        """Return the other optional outputs of a variant."""
+        del variant
+        return self.extra_outputs
+
+    def patch_plan_of(self, variant: str) -> PatchPlan:
+        """Return where the crops of a variant lie, unless one asks for other ones."""
+        del variant
+        return self.patch_plan
+
     def resize_of(self, choice: GraphChoice) -> Resize | None:
         """Return how pictures are resized, unless one asks for another size."""
         del choice
@@ -240,10 +254,16 @@ class System(ABC):
             )
         if choice.maps and not self.map_outputs:
             raise UsageError(f"``maps``: {self.name} predicts no quality map; leave it out")
-        known = [output.name for output in self.extra_outputs]
+        known = {variant: [output.name for output in self.extras_of(variant)] for variant in self.tasks}
         for name in choice.extras:
-            if name not in known:
-                raise UsageError(f"``{name}``: {self.name} has no such output; leave it out")
+            if name not in known[choice.variant]:
+                having = next((variant for variant, names in known.items() if name in names), None)
+                if having is None:
+                    raise UsageError(f"``{name}``: {self.name} has no such output; leave it out")
+                raise UsageError(
+                    f"``{name}``: {self.name} {choice.variant} has no such output, {having} does; leave it out, or "
+                    f"choose ``variant={having}``"
+                )
         if choice.segment is not None and not self.segments:
             raise UsageError(f"``segment``: {self.name} has no segment embedding; leave it out")
         if choice.segment is not None and choice.segment not in self.segments:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from iqa_export.checkpoints import KeyMap
 from iqa_export.deploy.yoto import DeployYoto, FeatureScorer, ReferenceEncoder, feature_lengths, split_features
 from iqa_export.models.yoto import CROP, LAYOUTS, Yoto, YotoLayout, YotoOutput, split_map
-from iqa_export.systems.base import UNIT_SCORE, GraphChoice, System
+from iqa_export.systems.base import METRIC_SCALE, UNIT_SCORE, GraphChoice, System
 from iqa_runtime.contract import MapOutput, PatchPlan, Resize, ScoreOutput, Task
 from iqa_runtime.errors import UsageError
 
@@ -76,7 +76,7 @@ class YotoSystem(System):
         """Return what the score means; the edge variant was taught by metrics, not by people."""
         if variant != "edge":
             return self.score
-        return replace(self.score, scale="mean quantile rank of four full-reference metrics on its training set")
+        return replace(self.score, scale=METRIC_SCALE)
 
     def maps_of(self, variant: str) -> tuple[MapOutput, ...]:
         """Return maps of the variant's finest grid."""

@@ -6,7 +6,17 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 
-from iqa_runtime.contract import OWN_SIZE, Contract, PatchPlan, Quantiles, Resize, ScoreOutput, TensorInput
+from iqa_runtime.contract import (
+    DISTORTIONS,
+    OWN_SIZE,
+    Contract,
+    ExtraOutput,
+    PatchPlan,
+    Quantiles,
+    Resize,
+    ScoreOutput,
+    TensorInput,
+)
 
 Complaint = tuple[str, str]
 """Where (a path of fields, as in ``$.score.low``) and what."""
@@ -61,6 +71,8 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
             yield f"$.extras[{index}].shape", f"{list(extra.shape)} is no shape"
         elif extra.labels and len(extra.labels) != extra.shape[-1]:
             yield f"$.extras[{index}].labels", f"{len(extra.labels)} names for {extra.shape[-1]} values"
+        elif extra.name == DISTORTIONS:
+            yield from _about_distortions(f"$.extras[{index}]", extra)
     sizes = {output.name: (output.rows, output.columns, output.cell) for output in contract.maps}
     if "weight_map" in sizes and sizes["weight_map"] != sizes.get("quality_map"):
         yield "$.maps", "a weight_map goes with a quality_map of its size"
@@ -85,6 +97,16 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
     for field, name in files.items():
         if not _is_file_name(name):
             yield f"$.{field}.file", f"{name!r} is not the name of a file without its folder"
+
+
+def _about_distortions(place: str, extra: ExtraOutput) -> Iterator[Complaint]:
+    """Hold probabilities of what was done to a picture to names that rows can have."""
+    if len(extra.shape) != 1 or not extra.labels:
+        yield place, f"{DISTORTIONS} are one probability for each of some labels"
+    elif len(set(extra.labels)) < len(extra.labels):
+        yield f"{place}.labels", "two of one name"
+    elif not all(label.strip() == label and label and "," not in label for label in extra.labels):
+        yield f"{place}.labels", f"{list(extra.labels)}: names without commas, and without spaces around them"
 
 
 def _about_input(place: str, tensor: TensorInput, plan: PatchPlan) -> Iterator[Complaint]:

@@ -244,10 +244,17 @@ class ClipScorer:
             color=_common([result.color for result in results]),
             patches=0 if error else sum(result.patches for result in results),
             milliseconds=math.fsum(result.milliseconds for result in results),
+            distortions=None if error else _mean([result.distortions for result in results]),
             error=error,
         )
         p05 = None if error else float(np.percentile(values, PERCENTILE))
         return Scored(clip.path, total, is_clip=True, p05=p05)
+
+
+def _mean(frames: list[dict[str, float] | None]) -> dict[str, float] | None:
+    """Return the mean of each probability over the frames; None where they have none."""
+    named = [frame for frame in frames if frame is not None]
+    return {name: math.fsum(frame[name] for frame in named) / len(named) for name in named[0]} if named else None
 
 
 _NO_PIXELS = np.empty((0, 0, 3), np.uint8)

@@ -22,6 +22,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 
     path: str
     score: float | None
+    reasons: list[str] | None
     range: tuple[float | None, float | None]
     direction: Literal["higher", "lower"]
     width: int | None
@@ -38,6 +39,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 _NULL = r"n(?:ull|ul?\Z|\Z)"
 _JSON_TEXT = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|{_NULL}', re.DOTALL)
 _JSON_NUMBERS = re.compile(rf"\[[-+.0-9enul, ]*(?:\]|\Z)|[-+.0-9e]+|{_NULL}")
+_JSON_NAMES = re.compile(rf'\[(?:[ ,]|"(?:[^"\\]|\\.)*(?:"|\\?\Z))*(?:\]|\Z)|{_NULL}', re.DOTALL)
 _CSV_TEXT = re.compile("[-> .:A-Za-z0-9]*")
 _CSV_NUMBERS = re.compile("[-+.0-9einf ]*")
 _CSV_NUMBER_TYPES = {
@@ -48,6 +50,7 @@ _CSV_NUMBER_TYPES = {
     "patches": int,
     "milliseconds": float,
 }
+_CSV_NAMES = re.compile("[^\r\n]*")
 _TEXTS = ("path", "direction", "color", "artefact", "error")
 
 
@@ -174,6 +177,8 @@ def _csv_rows(text: str, keys: tuple[str, ...]) -> Iterator[Row]:
         if tuple(cells) != keys or None in cells.values():
             raise ValueError("more or fewer cells than the header has")
         row: Row = {key: value or None for key, value in cells.items()}
+        # Of an artefact that names nothing, and of one that found nothing to name, the cell is empty.
+        row["reasons"] = cells["reasons"].split(",") if cells["reasons"] else None
         ends = [float(end) for end in cells["range"].split()]
         row["range"] = [None if math.isinf(end) else end for end in ends]
         for key, kind in _CSV_NUMBER_TYPES.items():
@@ -188,7 +193,7 @@ def _begins_json_row(text: str, keys: tuple[str, ...]) -> bool:
         opening = f'{", " if number else "{"}"{key}": '
         if len(text) <= len(opening):
             return opening.startswith(text)
-        pattern = _JSON_TEXT if key in _TEXTS else _JSON_NUMBERS
+        pattern = _JSON_NAMES if key == "reasons" else _JSON_TEXT if key in _TEXTS else _JSON_NUMBERS
         value = pattern.match(text, len(opening)) if text.startswith(opening) else None
         if value is None:
             return False
@@ -202,7 +207,7 @@ def _begins_csv_row(text: str, keys: tuple[str, ...]) -> bool:
     if len(records) > 1:
         return False
     cells = records[0] if records else []
-    patterns = [_CSV_TEXT if key in _TEXTS else _CSV_NUMBERS for key in keys[1:-1]]
+    patterns = [_CSV_NAMES if key == "reasons" else _CSV_TEXT if key in _TEXTS else _CSV_NUMBERS for key in keys[1:-1]]
     return len(cells) <= len(keys) and all(
         pattern.fullmatch(cell) for pattern, cell in zip(patterns, cells[1:], strict=False)
     )

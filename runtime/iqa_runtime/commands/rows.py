@@ -20,7 +20,7 @@ from iqa_runtime.files.overwriting import open_straight, rewritten
 
 Row = dict[str, Any]
 KEYS = (
-    *("path", "score", "range", "direction", "width", "height", "color"),
+    *("path", "score", "reasons", "range", "direction", "width", "height", "color"),
     *("patches", "milliseconds", "artefact", "error"),
 )
 CLIP_KEYS = (*KEYS[:2], "p05", *KEYS[2:])
@@ -113,7 +113,7 @@ class JsonWriter(RowWriter):
 class CsvWriter(RowWriter):
     """RFC 4180 with a header and bare newlines, flushed as it comes; null is empty.
 
-    The range is two numbers, infinite where it has no end.
+    The range is two numbers, infinite where it has no end; reasons are joined by commas.
     """
 
     def __init__(self, stream: TextIO, title: str = "", keys: tuple[str, ...] = KEYS) -> None:
@@ -127,7 +127,7 @@ class CsvWriter(RowWriter):
     def write(self, row: Row) -> None:  # noqa: D102
         ends = zip(row["range"], (-math.inf, math.inf), strict=True)
         words = " ".join(str(open_end if end is None else end) for end, open_end in ends)
-        cells = [(row | {"range": words}).get(key) for key in self.keys]
+        cells = [(row | {"range": words, "reasons": _joined(row)}).get(key) for key in self.keys]
         if self._on_terminal:
             cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
         # Python before 3.13 quotes no carriage return, and then reads none back.
@@ -153,12 +153,16 @@ class TableWriter(RowWriter):
         from rich.text import Text
 
         failed = any(row["error"] for row in self._rows)
+        reasoned = any(row["reasons"] is not None for row in self._rows)
         # Text, not str: a file name is not markup.
         table = Table(box=SIMPLE_HEAD, title=Text(printable(self.title)), title_justify="left")
         table.add_column("path", overflow="fold")
         numbers = ("score", "p05") if "p05" in self.keys else ("score",)
-        for heading in (*numbers, "size"):
+        for heading in numbers:
             table.add_column(heading, justify="right", no_wrap=True)
+        if reasoned:
+            table.add_column("reasons", overflow="fold")
+        table.add_column("size", justify="right", no_wrap=True)
         table.add_column("color", no_wrap=True)
         for heading in ("patches", "ms"):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -169,8 +173,8 @@ class TableWriter(RowWriter):
             size = f"{row['width']} x {row['height']}" if row["width"] else ""
             milliseconds = "" if row["milliseconds"] is None else f"{row['milliseconds']:.0f}"
             color, patches = row["color"] or "", str(row["patches"] or "")
-            cells = [row["path"], *scores, size, color, patches, milliseconds]
-            cells += [row["error"] or ""] if failed else []
+            reasons, errors = [_joined(row) or ""] * reasoned, [row["error"] or ""] * failed
+            cells = [row["path"], *scores, *reasons, size, color, patches, milliseconds, *errors]
             table.add_row(*(Text(printable(cell)) for cell in cells))
         # Only a terminal has a width to fold into.
         width = None if self.stream.isatty() else 1_000_000
@@ -178,6 +182,11 @@ class TableWriter(RowWriter):
         with console.capture() as capture:
             console.print(table)
         self.stream.write("\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n") + "\n")
+
+
+def _joined(row: Row) -> str | None:
+    """Return the reasons of a row in one text; the contract lets no comma into their names."""
+    return None if row["reasons"] is None else ",".join(row["reasons"])
 
 
 WRITERS: dict[Format, type[RowWriter]] = {

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend
-from iqa_runtime.contract import Contract
+from iqa_runtime.contract import DISTORTIONS, Contract
 from iqa_runtime.errors import BackendError, ImageError, IqaError, UsageError
 from iqa_runtime.results import Score
 from iqa_runtime.scoring.batches import Batch, Batches
@@ -42,6 +42,7 @@ class _Tally:
         self.color, self.seconds, self.error = prepared.color, prepared.seconds, prepared.error
         self.items = items
         self.scores: list[float] = []
+        self.distortions: list[list[float]] = []
         self.map = area
         self.restored = picture
 
@@ -118,6 +119,7 @@ class Pipeline:
             raise UsageError(
                 "``restored``: this artefact restores nothing; export one that does: iqa-export --model dri --restored"
             )
+        self._distortions = [output for output in contract.extras if output.name == DISTORTIONS]
         # Maps and restored images are as large as their images and wait with them; and an encoder runs on the same
         # threads as the network.
         self._under_way = 0 if self._maps or self._restored or encoder is not None else _UNDER_WAY
@@ -202,7 +204,8 @@ class Pipeline:
             self._reference.fill(batch.tensors["reference"][slots], subject.reference.image, placed)
 
     def _begin(self, batches: Batches[_Owner]) -> None:
-        batches.begin([self._contract.score.name, *self._maps, *self._restored], self._room)
+        named = [output.name for output in self._distortions]
+        batches.begin([self._contract.score.name, *self._maps, *self._restored, *named], self._room)
 
     def _collect(self, batches: Batches[_Owner], under_way: int) -> None:
         """Hand the values of batches that have ended to their images; wait for some if more are under way."""
@@ -224,14 +227,23 @@ class Pipeline:
         """Take the outputs of one item into its image's tally."""
         if tally.error is not None:
             return
+        crop = "" if self._contract.patch_plan.kind == "whole" else f" of crop {len(tally.scores) + 1}"
         wrong = [name for name, value in values.items() if not np.isfinite(value).all()]
         if wrong:
-            crop = "" if self._contract.patch_plan.kind == "whole" else f" of crop {len(tally.scores) + 1}"
             tally.error = BackendError(
                 f"output {wrong[0]!r}{crop} is not finite; the artefact or its precision is unsound, export it again "
                 "as fp32"
             )
             return
+        if self._distortions:
+            probabilities = values[DISTORTIONS].tolist()
+            if min(probabilities) < 0 or max(probabilities) > 1:
+                tally.error = BackendError(
+                    f"output {DISTORTIONS!r}{crop} goes from {min(probabilities):g} to "
+                    f"{max(probabilities):g}, and probabilities from 0 to 1; export a network that says such"
+                )
+                return
+            tally.distortions.append(probabilities)
         tally.scores.append(float(values[self._contract.score.name]))
         if tally.map is not None:
             tally.map.add(top, left, values["quality_map"], values.get("weight_map"))
@@ -257,5 +269,11 @@ class Pipeline:
             milliseconds=1000 * tally.seconds,
             map=tally.map.result() if scored and tally.map is not None else None,
             restored=tally.restored.result() if scored and tally.restored is not None else None,
+            distortions=self._named(tally) if scored and self._distortions else None,
             error=tally.error,
         )
+
+    def _named(self, tally: _Tally) -> dict[str, float]:
+        """Return the mean probability of each distortion over the crops."""
+        means = [pooled(column, "mean") for column in zip(*tally.distortions, strict=True)]
+        return dict(zip(self._distortions[0].labels, means, strict=True))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import iqa_export
 from iqa_export.checkpoints import KeyMap, load_into, random_checkpoint
 from iqa_export.deploy.batchnorm import fold_before, fold_pair, fold_sequential, scale_outputs
 from iqa_export.deploy.mfe import (
@@ -19,18 +20,23 @@ from iqa_export.deploy.van import FoldedVanBlock, fold_van
 from iqa_export.exporting import Request, export
 from iqa_export.listing import measure
 from iqa_export.models.fusion import AdaptiveFusion, AttentionalFusion
-from iqa_export.models.mfe import HighFrequencyModule, Inception, Mfe, MfeConfig
+from iqa_export.models.mfe import CONFIGS, HighFrequencyModule, Inception, Mfe, MfeConfig
 from iqa_export.models.van import SIZES, Van, VanBlock
 from iqa_export.systems import GraphChoice
 from iqa_export.systems.mfe import MfeSystem
 from iqa_export.weights import load_checkpoint
-from iqa_runtime import read_contract
+from iqa_runtime import PatchPlan, Scorer, read_contract
 from iqa_runtime.errors import UsageError
+from iqa_runtime.scoring.patch_plans import positions
+from iqa_runtime.scoring.resizing import format_resize
 
+PARITY = 1e-4
+"""Absolute, of values of about one in float32 after some hundred layers."""
 FLOAT64 = 1e-12
 """Of the largest value: exact algebra in float64 leaves rounding alone."""
 NR = GraphChoice(variant="van_b2", task="nr")
 FEATURE = GraphChoice(variant="van_b2", task="nr", extras=("distortion_feature",))
+NAMED = GraphChoice(variant="edge", task="nr", extras=("distortion_feature", "distortions"))
 
 
 @pytest.fixture(autouse=True)
@@ -156,8 +162,43 @@ def test_network(network, next_stage, monkeypatch):
     deployed, image = deploy_mfe(network), maps(2, 3, 64, 64).sigmoid()
     assert norms(deployed) == 0
     assert norms(network) == before
+    for actual, expected in zip(deployed(image)[:2], network(image)[:2], strict=True):
+        close(actual, expected)
+
+
+def test_edge_network():
+    network = filled(Mfe(CONFIGS["edge"]))
+    before = norms(network)
+    deployed, image = deploy_mfe(network), maps(2, 3, 64, 64).sigmoid()
+    assert norms(deployed) == 0
+    assert norms(network) == before
     for actual, expected in zip(deployed(image), network(image), strict=True):
         close(actual, expected)
+
+
+def test_edge_work():
+    parameters, written, deployed = measure(MfeSystem(), NAMED)
+    assert parameters == 3_076_463
+    assert (round(written, 3), round(deployed, 3)) == (0.588, 0.576)
+
+
+def test_edge_contract():
+    system = MfeSystem()
+    system.check(NAMED)
+    with pytest.raises(UsageError, match="``distortions``: mfe van_b2 has no such output, edge does; leave it out, or"):
+        system.check(GraphChoice(variant="van_b2", task="nr", extras=("distortions",)))
+    feature, named = system.extras_of("edge")
+    assert (feature.shape, named.shape) == ((312,), (8,))
+    assert named.labels == ("none", "blur", "noise", "compression", "exposure", "contrast", "color", "spatial")
+    assert system.patch_plan_of("edge") == PatchPlan(kind="five", size=224)
+    assert system.patch_plan_of("van_b2").count == 50
+    assert format_resize(system.resize_of(NAMED)) == "shorter:512:bicubic:shrink:draft"
+    assert system.resize_of(NR) is None
+    for variant in system.tasks:
+        keys = random_checkpoint(system.build(variant), 0, KeyMap()).entries.keys()
+        assert system.variant_of(keys) == variant
+    assert "our own network" in system.faithful_of("edge")
+    assert "full-reference metrics" in system.score_of("edge").scale
 
 
 def test_work():
@@ -196,3 +237,25 @@ def test_export(tmp_path):
     assert score.shape == (3,)
     assert feature.shape == (3, 2048)
     np.testing.assert_allclose(np.linalg.norm(feature, axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_export_of_the_edge_variant(tmp_path):
+    """What the artefact says of a picture is the mean of what the network says of its crops."""
+    path = tmp_path / "mfe-edge.onnx"
+    with pytest.warns(UserWarning, match="untrained"):
+        report = iqa_export.export("mfe", variant="edge", weights="random:0", output=path, distortions=True)
+    assert {row.output for row in report.parity} == {"score", "distortions"}
+    system = MfeSystem()
+    network = system.build("edge")
+    load_into(network, random_checkpoint(network, 0, KeyMap()), KeyMap())
+    picture = np.random.RandomState(0).randint(0, 256, (300, 400, 3), np.uint8)
+    with Scorer(path) as scorer:
+        result = scorer.score(picture)
+        places = positions(scorer.patch_plan, 300, 400).tolist()
+    crops = np.stack([picture[top : top + 224, left : left + 224].transpose(2, 0, 1) for top, left in places])
+    output = network(torch.from_numpy(crops) / 255)
+    expected = output.distortion_logits.sigmoid().mean(0)
+    assert result.value == pytest.approx(output.score.mean().item(), abs=PARITY)
+    assert list(result.distortions) == list(read_contract(path).extras[0].labels)
+    assert list(result.distortions.values()) == pytest.approx(expected.tolist(), abs=PARITY)

@@ -73,6 +73,7 @@ GRAPHS = [
     graph("lpips", "alex", "fr"),
     graph("lpips", "vgg", "fr"),
     graph("dists", "vgg16", "fr"),
+    graph("mfe", "edge", "nr", extras=("distortion_feature", "distortions")),
 ]
 
 LARGE = ("swin_t", "resnet50", "base", "vgg", "vgg16")
@@ -90,7 +91,10 @@ def test_the_table_names_every_graph_and_builds_every_network_in_every_precision
     }
     assert {(row.system, row.choice.variant, row.choice.task) for row in GRAPHS} == tasks
     optional = {
-        (system.name, output.name) for system in systems for output in (*system.map_outputs, *system.extra_outputs)
+        (system.name, output.name)
+        for system in systems
+        for variant in system.tasks
+        for output in (*system.map_outputs, *system.extras_of(variant))
     }
     assert {(row.system, output) for row in GRAPHS for output in row.outputs} == optional
     built = {(row.system, row.choice.variant, precision) for row in GRAPHS for precision in row.precisions}

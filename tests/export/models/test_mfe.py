@@ -239,11 +239,14 @@ def test_choices_change_the_score(network, crops, change, monkeypatch):
 def test_distortion_feature(network, crops, monkeypatch):
     with torch.no_grad():
         feature = network(crops).distortion_feature
-        last = network.distortion(crops)[-1]
+        *fine, last = network.distortion(crops)
     torch.testing.assert_close(feature.norm(dim=1), torch.ones(2), rtol=0, atol=ROUNDING)
     torch.testing.assert_close(feature, functional.normalize(last.mean((2, 3)), dim=1), rtol=0, atol=ROUNDING)
     monkeypatch.setattr(network, "config", MfeConfig(unit_feature=False))
-    torch.testing.assert_close(network.pool(last), last.mean((2, 3)))
+    with torch.no_grad():
+        torch.testing.assert_close(network(crops).distortion_feature, last.mean((2, 3)))
+    monkeypatch.setattr(network, "config", MfeConfig(feature_maps="all"))
+    torch.testing.assert_close(network.pool([*fine, last]), torch.cat([each.mean((2, 3)) for each in (*fine, last)], 1))
 
 
 def test_dropout_acts_in_training_alone(network):

@@ -464,6 +464,17 @@ def test_what_schema_2_can_say(artefacts: Any, change: Any) -> None:
         ),
         (lambda fields: fields.update(extras=[{"name": "score", "shape": [2]}]), "names of their own"),
         (lambda fields: fields.update(extras=[{"name": "d", "shape": [2], "labels": ["one"]}]), r"labels`"),
+        *(
+            (lambda fields, wrong=wrong: fields.update(extras=[{"name": "distortions"} | wrong]), message)
+            for wrong, message in (
+                ({"shape": [2]}, "one probability for each"),
+                ({"shape": [3, 2], "labels": ["blur", "noise"]}, "one probability for each"),
+                ({"shape": [2], "labels": ["blur", "blur"]}, "two of one name"),
+                ({"shape": [2], "labels": ["blur", "noise,rain"]}, "without commas"),
+                ({"shape": [2], "labels": ["blur", ""]}, "without commas"),
+                ({"shape": [2], "labels": ["blur", " noise"]}, "without commas"),
+            )
+        ),
         (
             lambda fields: fields["score"].update(quantiles={"population": "p", "images": 9, "scores": [0.9, 0.1]}),
             r"quantiles\.scores`",

@@ -39,12 +39,26 @@ ARTEFACT = "3f2a9c01d47e:random:20:7"
 
 
 def good(path="a.jpg", score=0.1 + 0.2):
-    values = (path, score, [0.0, 100.0], "higher", 640, 480, "Display P3 -> sRGB", 5, 12.345, ARTEFACT, None)
+    values = (
+        path,
+        score,
+        ["color", 'a "b"'],
+        [0.0, 100.0],
+        "higher",
+        640,
+        480,
+        "Display P3 -> sRGB",
+        5,
+        12.345,
+        ARTEFACT,
+        None,
+    )
     return dict(zip(KEYS, values, strict=True))
 
 
 def bad(path="b.jpg", error='b.jpg: truncated, says the\n"decoder"'):
-    return dict(zip(KEYS, (path, None, [0.0, 100.0], "higher", None, None, None, 0, 0.5, ARTEFACT, error), strict=True))
+    values = (path, None, None, [0.0, 100.0], "higher", None, None, None, 0, 0.5, ARTEFACT, error)
+    return dict(zip(KEYS, values, strict=True))
 
 
 def written(form, rows, title=""):
@@ -71,9 +85,12 @@ def test_json_lines_is_one_object_a_line():
 def test_csv_has_the_keys_as_header_and_empty_for_null():
     text = written(Format.CSV, [good(), bad()])
     first, second = csv.DictReader(io.StringIO(text, newline=""))
-    assert text.startswith("path,score,range,direction,width,height,color,patches,milliseconds,artefact,error\n")
-    assert first == {**{key: str(value) for key, value in good().items()}, "range": "0.0 100.0", "error": ""}
-    assert (second["score"], second["width"], second["error"]) == ("", "", bad()["error"])
+    assert text.startswith(
+        "path,score,reasons,range,direction,width,height,color,patches,milliseconds,artefact,error\n"
+    )
+    expected = {key: str(value) for key, value in good().items()}
+    assert first == expected | {"reasons": 'color,a "b"', "range": "0.0 100.0", "error": ""}
+    assert (second["score"], second["reasons"], second["width"], second["error"]) == ("", "", "", bad()["error"])
 
 
 @pytest.mark.parametrize("form", STREAMED)
@@ -162,6 +179,7 @@ FOREIGN = {
             {"path": 1}, {"path": None}, {"path": ["a.jpg"]}, {"path": ""}, {"score": None}, {"error": "both"},
             {"score": "0.5"}, {"range": 1}, {"range": [0]}, {"direction": "up"}, {"patches": None}, {"width": 1.5},
             {"milliseconds": None}, {"artefact": ""}, {"artefact": None}, {"more": 1}, {"score": float("nan")},
+            {"reasons": "blur"}, {"reasons": [1]},
             {"score": float("inf")},
         )),
         json.dumps(good()).replace("0.30000000000000004", "1" + "0" * 400) + "\n",
@@ -172,26 +190,27 @@ FOREIGN = {
         "x" * 100,
         '{"path": "a.jpg", "size": 3',
         '{"path": {"name": "a.jpg"',
-        '{"path": "a.jpg", "score": 0.5, "range": [0.0, 1.0], "direction": "higher", "width": "wi',
+        '{"path": "a.jpg", "score": 0.5, "reasons": [1',
+        '{"path": "a.jpg", "score": 0.5, "reasons": null, "range": [0.0, 1.0], "direction": "higher", "width": "wi',
         json.dumps(good()) + " and more",
     ],
     Format.CSV: [
         *(f"{HEADER}\n{row}\n" for row in (
-            ",0.5,0 1,higher,6,4,5,1.0,f:five,", "a.jpg,,0 1,higher,6,4,5,1.0,f:five,",
-            "a.jpg,0.5,0 1,higher,6,4,5,1.0,f:five,both",
-            "a.jpg,nan,0 1,higher,6,4,5,1.0,f:five,", "a.jpg,inf,0 1,higher,6,4,5,1.0,f:five,",
-            "a.jpg,0.5,0,higher,6,4,5,1.0,f:five,",
-            "a.jpg,0.5,0 1,up,6,4,5,1.0,f:five,", "a.jpg,0.5,0 1,higher,6,4,,1.0,f:five,",
-            "a.jpg,0.5,0 1,higher,6,4,5,1.0,f:five",
-            "a.jpg,0.5,0 1,higher,6,4,5,1.0,f:five,,", "a.jpg,half,0 1,higher,6,4,5,1.0,f:five,",
-            "a.jpg,0.5,0 1,higher,6,4,5,1.0,f:five,,",
+            ",0.5,,0 1,higher,6,4,5,1.0,f:five,", "a.jpg,,,0 1,higher,6,4,5,1.0,f:five,",
+            "a.jpg,0.5,,0 1,higher,6,4,5,1.0,f:five,both",
+            "a.jpg,nan,,0 1,higher,6,4,5,1.0,f:five,", "a.jpg,inf,,0 1,higher,6,4,5,1.0,f:five,",
+            "a.jpg,0.5,,0,higher,6,4,5,1.0,f:five,",
+            "a.jpg,0.5,,0 1,up,6,4,5,1.0,f:five,", "a.jpg,0.5,,0 1,higher,6,4,,1.0,f:five,",
+            "a.jpg,0.5,,0 1,higher,6,4,5,1.0,f:five",
+            "a.jpg,0.5,,0 1,higher,6,4,5,1.0,f:five,,", "a.jpg,half,,0 1,higher,6,4,5,1.0,f:five,",
+            "a.jpg,0.5,,0 1,higher,6,4,5,1.0,f:five,,",
         )),
         "\n",
         "x" * 100,
         "path;score",
         f"{HEADER}\na.jpg,a good one",
-        f"{HEADER}\na.jpg,good,0 1,hi",
-        f"{HEADER}\na.jpg,0.5,0 1,higher,6,4,5,1.0,f:five,,,",
+        f"{HEADER}\na.jpg,good,,0 1,hi",
+        f"{HEADER}\na.jpg,0.5,,0 1,higher,6,4,5,1.0,f:five,,,",
         'a "quoted\n' * 99_999,
     ],
 }  # fmt: skip
@@ -262,3 +281,10 @@ def test_table_shows_names_as_they_are_and_errors_only_if_any():
     assert "640 x 480" in text
     assert "error" not in text
     assert "b.jpg: truncated" in written(Format.TABLE, [good(), bad()])
+
+
+def test_table_has_reasons_where_there_are_some():
+    text = written(Format.TABLE, [good(), bad()])
+    assert re.search(r"path +score +reasons +size", text)
+    assert 'color,a "b"' in text
+    assert "reasons" not in written(Format.TABLE, [bad()])

@@ -1,6 +1,8 @@
 """MFE-Net's two stages on a network that trains in seconds, and the examples of the first."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ import torch
 from descent import check_descent
 from iqa_export.backbones import load_backbone
 from iqa_export.checkpoints import CheckpointError, KeyMap, load_into, random_checkpoint, read_checkpoint
-from iqa_export.models.mfe import Mfe, MfeConfig
+from iqa_export.models.mfe import CONFIGS, DISTORTIONS, Mfe, MfeConfig
+from iqa_export.models.mobilenet import MobileNetV2Pyramid
 from iqa_export.models.resnet import ResNet50
 from iqa_export.models.van import SIZES, Van
 from iqa_export.systems.mfe import MfeSystem
@@ -28,20 +31,23 @@ from iqa_training.recipes.mfe import (
     MfeQualityRecipe,
     QualitySettings,
 )
-from iqa_training.recipes.mfe_views import distortion_class, to_color_space, two_views
+from iqa_training.recipes.mfe_views import distortion_class, names_of, to_color_space, two_views
 from iqa_training.run.state import Run
 from labelled_pictures import Pictures, degraded_photographs, fixed_batch
 
 CROP = 64
 SIDE = 160
-CONFIGS = Path(__file__).parents[3] / "training" / "configs"
+CONFIGURATIONS = Path(__file__).parents[3] / "training" / "configs"
 
 
 class SmallMfe(MfeSystem):
     """The same network, small."""
 
     name = "mfe_small"
-    config = MfeConfig(crop=CROP, van="b0", drop_path=0.0, hidden=32, dropout=0.0)
+    configs: ClassVar = {
+        "van_b2": MfeConfig(crop=CROP, van="b0", drop_path=0.0, hidden=32, dropout=0.0),
+        "edge": replace(CONFIGS["edge"], crop=CROP, hidden=32, dropout=0.0),
+    }
     crop = CROP
     patch_plan = PatchPlan(kind="random", size=CROP, count=3, seed=0)
 
@@ -98,7 +104,7 @@ def test_contrastive(pictures, tmp_path, resnet):
     for name, tensor in recipe.network.encoder.named_parameters():
         assert torch.equal(later.network.distortion.get_parameter(name), tensor)
     with pytest.raises(CheckpointError, match="missing"):
-        load_into(Mfe(SmallMfe.config), read_checkpoint(best), SmallMfe().key_map("van_b2"))
+        load_into(Mfe(SmallMfe.configs["van_b2"]), read_checkpoint(best), SmallMfe().key_map("van_b2"))
 
 
 @pytest.mark.slow
@@ -134,6 +140,82 @@ def test_quality_with_statistics_of_its_own_leaves_the_distortion_branch_alone(p
     assert [torch.equal(norm.running_mean, old) for norm, old in zip(branches, before, strict=True)] == [True, False]
 
 
+@pytest.fixture(scope="module")
+def named() -> Pictures:
+    """Pictures with what was done to them."""
+    plain = degraded_photographs(SIDE)
+    return Pictures([replace(item, steps=(Step(item.distortion, 3.0),)) for item in plain.items])
+
+
+@pytest.fixture(scope="module")
+def mobilenet(tmp_path_factory) -> Path:
+    return backbone(MobileNetV2Pyramid(), tmp_path_factory.mktemp("mfe") / "mobilenet.safetensors")
+
+
+@pytest.mark.slow
+def test_edge_stages(named, tmp_path, mobilenet):
+    """The first teaches the branch and the names, the second all but the branch and the first layers of the other."""
+    settings = ContrastiveSettings(variant="edge", crop=CROP, naming=2.0, adaptive=True)
+    first = MfeContrastiveRecipe(settings, {"encoder": mobilenet})
+    rates = {"encoder.": 1e-4, "projector.": 1e-3, "naming.": 1e-3}
+    run = run_of(first, named, tmp_path / "1", epochs=1, learning_rate=1e-3, encoder_learning_rate=1e-4)
+    losses, untaught = check_descent(run, "adamw", rates, vectors_decay=False)
+    assert untaught == set()
+    assert losses[0]["total"] == pytest.approx(losses[0]["contrast"] + losses[0]["naming"])
+
+    weights = {"distortion": tmp_path / "1" / "best.safetensors", "quality": mobilenet}
+    later = QualitySettings(variant="edge", naming=1.0, decorrelation=0.5, frozen_layers=4)
+    second = SmallQuality(later, weights)
+    for name, tensor in first.network.encoder.named_parameters():
+        assert torch.equal(second.network.distortion.get_parameter(name), tensor)
+    assert torch.equal(second.network.naming.weight, first.network.naming.weight)
+    assert second.export_options == " --distortions"
+    frozen = {f"quality.features.{index}.": 0.0 for index in range(4)}
+    rates = {"distortion.": 0.0, **frozen, "quality.": 1e-4, "": 1e-3}
+    run = run_of(second, named, tmp_path / "2", epochs=1, learning_rate=1e-3, encoder_learning_rate=1e-4)
+    losses, untaught = check_descent(run, "adam", rates)
+    assert {name.partition(".")[0] for name in untaught} == {"distortion", "quality"}
+    assert losses[0]["total"] == pytest.approx(sum(losses[0].values()) - losses[0]["total"])
+    system = SmallMfe()
+    exported = system.build("edge")
+    checkpoint = read_checkpoint(tmp_path / "2" / "best.safetensors")
+    load_into(exported, checkpoint, system.key_map("edge"))
+    assert system.variant_of(checkpoint.entries) == "edge"
+
+
+def test_names_of_what_shows():
+    def names(*steps: Step) -> set[str]:
+        return {name for name, is_one in zip(DISTORTIONS, names_of(steps), strict=True) if is_one}
+
+    assert names() == {"none"}
+    assert names(Step("jpeg", 1.0)) == {"compression"}
+    assert names(Step("jpeg", 0.9)) == {"none"}
+    # Level 1 of these does nothing.
+    assert names(Step("gaussian_blur", 1.4)) == names(Step("mean_shift", 1.0)) == {"none"}
+    assert names(Step("gaussian_blur", 2.0), Step("darken", 3.0), Step("white_noise", 0.5)) == {"blur", "exposure"}
+    every = ("lens_blur", "impulse_noise", "jpeg2000", "mean_shift", "high_sharpen", "color_shift", "pixelate")
+    assert names(*(Step(name, 5.0) for name in every)) == set(DISTORTIONS) - {"none"}
+
+
+def test_first_stage_names_the_views_of_full_size(mobilenet):
+    """Two pictures, one blurred: the loss of a head that says "blur" of any picture with a first pixel of 255."""
+    recipe = MfeContrastiveRecipe(ContrastiveSettings(variant="edge", crop=CROP, naming=3.0), {"encoder": mobilenet})
+
+    class ByFirstPixel(torch.nn.Module):
+        def forward(self, views):
+            logits = torch.full((len(views), len(DISTORTIONS)), -50.0)
+            logits[:, 1] = 100 * views[:, 0, 0, 0] - 50
+            return torch.eye(len(views)).repeat_interleave(4, 0), logits
+
+    recipe.network = ByFirstPixel()
+    views = torch.zeros(2, 2, 3, CROP, CROP, dtype=torch.uint8)
+    views[0, 0] = views[1, 1] = 255
+    names = torch.stack([torch.from_numpy(names_of((Step("lens_blur", 5.0),)))] * 2)
+    batch = {"views": views, "class": torch.zeros(2, 4, 2, dtype=torch.uint8), "names": names}
+    # Of sixteen logits one is wrong, by 50.
+    assert recipe.losses(batch)["naming"].item() == pytest.approx(3 * 50 / 16)
+
+
 def test_published_weights_reach_the_branches(resnet, distortion, van):
     own = read_checkpoint(resnet).entries["conv1.weight"]
     std = torch.tensor(MfeConfig().std)[:, None, None]
@@ -144,7 +226,7 @@ def test_published_weights_reach_the_branches(resnet, distortion, van):
     assert torch.equal(recipe.network.quality.patch_embed1.proj.weight, stem)
 
     class Normalised(SmallMfe):
-        config = MfeConfig(crop=CROP, van="b0", distortion_input="normalised")
+        configs: ClassVar = {"van_b2": MfeConfig(crop=CROP, van="b0", distortion_input="normalised")}
 
     class NormalisedQuality(MfeQualityRecipe):
         system = Normalised
@@ -183,7 +265,7 @@ def test_loss_contrasts_cells_by_class():
         """Projects each of the four cells of a view onto its colour."""
 
         def forward(self, views):
-            return views.mean((2, 3)).repeat_interleave(4, 0)
+            return views.mean((2, 3)).repeat_interleave(4, 0), None
 
     recipe.network = ByColor()
     views = torch.zeros(3, 2, 3, CROP, CROP, dtype=torch.uint8)
@@ -273,11 +355,14 @@ def test_quality_is_the_absolute_error(pictures, distortion):
     torch.testing.assert_close(losses["total"], (expected - batch["label"]).abs().mean())
 
 
-@pytest.mark.parametrize("name", ["mfe-contrastive", "mfe-quality"])
-def test_configurations(name, distortion):
-    config = read_config(CONFIGS / f"{name}.yaml")
-    role = "encoder" if name == "mfe-contrastive" else "distortion"
-    recipe = build_recipe(name, config.recipe, {role: distortion})
+@pytest.mark.parametrize("name", ["mfe-contrastive", "mfe-quality", "mfe-edge-contrastive", "mfe-edge-quality"])
+def test_configurations(name, distortion, mobilenet):
+    config = read_config(CONFIGURATIONS / f"{name}.yaml")
+    start = mobilenet if "edge" in name else distortion
+    weights = {"encoder": start} if "contrastive" in name else {"distortion": start}
+    if name == "mfe-edge-quality":
+        weights["quality"] = mobilenet
+    recipe = build_recipe(name.replace("-edge", ""), config.recipe, weights)
     assert recipe.optimizer(config.loop).param_groups[-1]["lr"] == config.loop.learning_rate
 
 
@@ -288,11 +373,20 @@ def test_configurations(name, distortion):
         ("mfe-contrastive", {"longest": 5}, "longest"),
         ("mfe-contrastive", {"color_spaces": []}, "color_spaces"),
         ("mfe-contrastive", {"color_spaces": ["xyz"]}, "color_spaces"),
+        ("mfe-contrastive", {"naming": 1.0}, "van_b2 names no distortions"),
+        ("mfe-quality", {"naming": 1.0, "distortion_rate": 0.1}, "van_b2 names no distortions"),
+        ("mfe-quality", {"frozen_layers": 1, "distortion_rate": 0.1}, "frozen_layers: of use for the edge variant"),
     ],
 )
 def test_what_is_refused(name, settings, message):
     with pytest.raises(UsageError, match=message):
         build_recipe(name, settings, {})
+
+
+def test_names_need_to_know_what_was_done(pictures, mobilenet):
+    recipe = SmallQuality(QualitySettings(variant="edge", naming=1.0, distortion_rate=0.1), {"quality": mobilenet})
+    with pytest.raises(UsageError, match="the data does not say what was done to it; set naming to 0"):
+        recipe.example(pictures, 0, np.random.default_rng(0))
 
 
 def test_a_batch_of_one_has_no_statistics(distortion):

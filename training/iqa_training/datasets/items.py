@@ -15,6 +15,7 @@ from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_runtime.images.formats import inspect_header
 from iqa_runtime.images.loading import load_image
 from iqa_training.datasets.base import Dataset, Sample, some
+from iqa_training.distortions import Step
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Item:
         Equal for pictures of the same scene.
     distortion
         Name of the distortion; None where it is not known or there is none.
+    steps
+        What was done, in order; empty for a pristine picture, None where it is not known.
     """
 
     distorted: NDArray[np.uint8]
@@ -38,6 +41,7 @@ class Item:
     label: float
     content: str
     distortion: str | None
+    steps: tuple[Step, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

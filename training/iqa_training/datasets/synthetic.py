@@ -35,7 +35,7 @@ from iqa_training.datasets.synthetic_shards import (
     shard_path,
     weights_of,
 )
-from iqa_training.distortions import DISTORTIONS
+from iqa_training.distortions import DISTORTIONS, Step
 from iqa_training.metrics import METRICS
 from iqa_training.metrics.ensemble import QuantileScale, label
 
@@ -83,6 +83,7 @@ class SyntheticSet:
             label=float(self._labels[index]),
             content=f"{shard.content}:{version.tile}",
             distortion=version.distortion,
+            steps=tuple(Step(name, severity) for name, severity in version.steps),
         )
 
 

@@ -1,8 +1,9 @@
-"""Losses between predicted and labelled quality."""
+"""Losses between predictions and labels of single pictures."""
 
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional
 
 _EPSILON = 1e-6
 
@@ -29,3 +30,17 @@ def decorrelation(predicted: Tensor, label: Tensor) -> Tensor:
     correlation = (p * q).sum() / ((p.square().sum() + _EPSILON) * (q.square().sum() + _EPSILON)).sqrt()
     loss: Tensor = (1 - correlation) / 2
     return loss
+
+
+def naming(logits: Tensor, named: Tensor) -> Tensor:
+    """Cross-entropy of each name by itself, for several may be right at once, averaged over names and batch.
+
+    Parameters
+    ----------
+    logits
+        (B, N), of the probability of each name.
+    named
+        (B, N), 1 for names that are right and 0 for others, of any type.
+    """
+    # In float32 whatever the precision around it: near 0 and 1 the probabilities of bfloat16 are all alike.
+    return functional.binary_cross_entropy_with_logits(logits.float(), named.float())

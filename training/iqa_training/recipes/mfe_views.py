@@ -8,14 +8,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from iqa_export.models.mfe import DISTORTIONS as NAMES
 from iqa_training.crops import Picture, random_crop
-from iqa_training.distortions import KADID_NUMBER, MAX_STEPS, Step
+from iqa_training.distortions import DISTORTIONS, KADID_NUMBER, MAX_STEPS, Step
 
 ColorSpace = Literal["rgb", "gray", "lab", "hsv", "mean_subtracted"]
 _WINDOW = 7
 """Side and, as a multiple of the standard deviation, width of the window of the local mean, as in BRISQUE."""
 _SIGMA = _WINDOW / 6
 _MIDDLE = 128
+_LEAST_SEVERITY = 1.0
+"""From which on a distortion has a name: the mildest level of KADID-10k, below which its effect fades to none."""
+_WITHOUT_EFFECT = ("gaussian_blur", "motion_blur", "color_saturation_2", "mean_shift")
+"""Types that do nothing at that level."""
+_LEAST_OF_THESE = 1.5
+_NAME_OF_GROUP = {"brightness": "exposure"}
 
 
 def distortion_class(steps: tuple[Step, ...], *, levels: bool) -> NDArray[np.uint8]:
@@ -37,6 +44,29 @@ def distortion_class(steps: tuple[Step, ...], *, levels: bool) -> NDArray[np.uin
     for row, step in zip(code, steps, strict=False):
         row[:] = KADID_NUMBER[step.name], round(step.severity) if levels else 0
     return code
+
+
+def names_of(steps: tuple[Step, ...]) -> NDArray[np.uint8]:
+    """Return which names fit what was done to a picture.
+
+    Parameters
+    ----------
+    steps
+        None at all for a pristine picture.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8, (8,), in the order of `iqa_export.models.mfe.DISTORTIONS`: 1 for the group of each step that shows, and
+        for ``none`` where none does.
+    """
+    groups = {
+        DISTORTIONS[step.name].group
+        for step in steps
+        if step.severity >= (_LEAST_OF_THESE if step.name in _WITHOUT_EFFECT else _LEAST_SEVERITY)
+    }
+    names = {_NAME_OF_GROUP.get(group, group) for group in groups} or {"none"}
+    return np.array([name in names for name in NAMES], np.uint8)
 
 
 def two_views(
