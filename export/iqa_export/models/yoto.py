@@ -131,7 +131,7 @@ class Attention(nn.Module):
         Share of the mixed values that training sets to zero.
     """
 
-    def __init__(self, dim: int, dropout: float) -> None:
+    def __init__(self, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.dim = dim
         self.query = nn.Linear(dim, dim)
@@ -180,7 +180,7 @@ class ReferenceAttention(nn.Module):
     First over the whole map, then inside quadrants; the coarsest map has no quadrants.
     """
 
-    def __init__(self, size: int, dim: int, dropout: float) -> None:
+    def __init__(self, size: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.size = size
         self.whole = Attention(dim, dropout)
@@ -200,7 +200,7 @@ class ReferenceAttention(nn.Module):
 class CrossScaleAttention(nn.Module):
     """Semantic distortion awareness: a fine map asks a coarser one, window by window."""
 
-    def __init__(self, fine: int, coarse: int, dim: int, dropout: float) -> None:
+    def __init__(self, fine: int, coarse: int, dim: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.fine, self.coarse = fine, coarse
         self.attention = Attention(dim, dropout)
