@@ -96,6 +96,16 @@ def test_every_format_has_the_same_rows(artefacts: Any) -> None:
 
 
 @pytest.mark.usefixtures("shots")
+@pytest.mark.parametrize(("gain", "counts"), [(1.2, [0, 0, 3, 0]), (1.4, [0, 3, 3, 3])])
+def test_reasons_of_the_whole_are_of_the_mean_over_the_frames(artefacts: Any, gain: float, counts: list[int]) -> None:
+    """Gains of 1.2 and 1.4 of frames of 0.11, 0.38 and 0.66, whose mean is 0.385: on both sides of a half."""
+    model = artefacts.naming(gain=gain)
+    rows = lines(run(model, "shots/clip.mkv", "--every", 0.4, "--format", "jsonl").stdout)
+    assert [len(row["reasons"]) for row in rows] == counts
+    assert {name for row in rows for name in row["reasons"]} == {"red", "green", "blue"}
+
+
+@pytest.mark.usefixtures("shots")
 def test_frames_have_the_scores_of_their_pixels(artefacts: Any, tmp_path: Path) -> None:
     path = write_video(tmp_path / "moving.mp4", moving_planes(12))
     rows = lines(run(artefacts.mean(), path, "--every", 0.2, "--threads", 2, "--format", "jsonl").stdout)
