@@ -107,7 +107,8 @@ class Thresholds:
         if by_percentile and contract.score.quantiles is None:
             raise UsageError(
                 "``fail_under_percentile``: the artefact has no quantiles of a population to find a place among; give "
-                "``fail_under`` with a score, or an artefact whose contract has score.quantiles"
+                "``fail_under`` with a score, or write quantiles into the artefact (iqa-eval --population FOLDER "
+                "--write-quantiles FILE.onnx)"
             )
 
     def judged(self, row: Row, image: str) -> Row:
