@@ -126,7 +126,7 @@ class Thresholds:
 
         def judged(row: Row) -> Row:
             clip = row["path"].rpartition("#t=")[0]
-            return self.judged(row, clip if is_frame_of(row["path"], paths) else row["path"])
+            return self.judged(row, clip if is_frame_of(path_key(row["path"]), paths) else row["path"])
 
         return [judged(row) for row in rows]
 
