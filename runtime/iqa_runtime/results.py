@@ -25,6 +25,9 @@ class Score:
         The file as the caller named it; None for encoded bytes and arrays.
     value
         Score of the image: those of its crops, pooled as the contract says, mostly to their mean; None on an error.
+    percentile
+        Share of the population named in the contract (``contract.score.quantiles``) that is worse, 0 to 100; None on an
+        error, and where the artefact has no quantiles.
     range
         Nominal (low, high): the range of the labels the network was trained on; None where it has no end.
     higher_is_better
@@ -79,6 +82,7 @@ class Score:
     milliseconds: float = field(default=0.0, compare=False)
     map: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     restored: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+    percentile: float | None = None
     distortions: dict[str, float] | None = field(default=None, hash=False)
     error: IqaError | None = field(default=None, compare=False)
 
@@ -101,13 +105,15 @@ class Score:
         Returns
         -------
         dict
-            Keys ``path score reasons range direction width height color patches milliseconds artefact error``, in
-            this order; ``reasons`` is a list of names or null, ``range`` one of two numbers or nulls, ``error`` the
-            message.
+            Keys ``path score percentile verdict reasons range direction width height color patches milliseconds
+            artefact error``, in this order; ``verdict`` is null, for it takes a threshold to judge; ``reasons`` is a
+            list of names or null, ``range`` one of two numbers or nulls, ``error`` the message.
         """
         return {
             "path": self.path,
             "score": self.value,
+            "percentile": self.percentile,
+            "verdict": None,
             "reasons": None if self.reasons is None else list(self.reasons),
             "range": list(self.range),
             "direction": self.direction,

@@ -136,6 +136,8 @@ def rows() -> Iterator[tuple[str, bytes]]:
     scored = [
         "a.png",
         0.25,
+        12.5,
+        "pass",
         ["blur", "noise"],
         [0.0, None],
         "higher",
@@ -147,12 +149,12 @@ def rows() -> Iterator[tuple[str, bytes]]:
         artefact,
         None,
     ]
-    failed = ["b,\n.png", None, None, [0.0, 1.0], "lower", None, None, None, 0, 0.5, artefact, "corrupt"]
+    failed = ["b,\n.png", None, None, None, None, [0.0, 1.0], "lower", None, None, None, 0, 0.5, artefact, "corrupt"]
     lines = "".join(json.dumps(dict(zip(KEYS, row, strict=True))) + "\n" for row in (scored, failed)).encode()
     header = ",".join(KEYS).encode()
     table = header + (
-        b'\na.png,0.25,"blur,noise",0.0 inf,higher,13,9,untagged,5,1.5,0123456789ab:five,\n'
-        b'"b,\n.png",,,0.0 1.0,lower,,,,0,0.5,0123456789ab:five,corrupt\n'
+        b'\na.png,0.25,12.5,pass,"blur,noise",0.0 inf,higher,13,9,untagged,5,1.5,0123456789ab:five,\n'
+        b'"b,\n.png",,,,,0.0 1.0,lower,,,,0,0.5,0123456789ab:five,corrupt\n'
     )
     yield "jsonl", lines
     yield "jsonl_cut", lines[:-20]

@@ -12,6 +12,7 @@ from iqa_runtime import ImageError, Score
 GOOD = Score(
     path="a/photo.jpg",
     value=0.73124,
+    percentile=12.5,
     range=(0.0, 1.0),
     higher_is_better=True,
     trained=True,
@@ -37,6 +38,8 @@ def test_the_row_has_these_keys_in_this_order_and_goes_through_json() -> None:
     assert json.loads(json.dumps(GOOD.row())) == {
         "path": "a/photo.jpg",
         "score": 0.73124,
+        "percentile": 12.5,
+        "verdict": None,
         "reasons": None,
         "range": [0.0, 1.0],
         "direction": "higher",
@@ -49,7 +52,7 @@ def test_the_row_has_these_keys_in_this_order_and_goes_through_json() -> None:
         "error": None,
     }
     assert " ".join(GOOD.row()) == (
-        "path score reasons range direction width height color patches milliseconds artefact error"
+        "path score percentile verdict reasons range direction width height color patches milliseconds artefact error"
     )
 
 

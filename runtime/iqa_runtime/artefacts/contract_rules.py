@@ -221,8 +221,8 @@ def _about_quantiles(place: str, quantiles: Quantiles) -> Iterator[Complaint]:
         yield f"{place}.images", f"{quantiles.images}: a population has 2 to {_MAX_IMAGES}"
     if not 2 <= len(scores) <= _MAX_QUANTILES:
         yield f"{place}.scores", f"{len(scores)} quantiles; there are 2 to {_MAX_QUANTILES}"
-    elif not all(map(math.isfinite, scores)) or list(scores) != sorted(scores):
-        yield f"{place}.scores", "not in ascending order"
+    elif not all(abs(score) <= _MAX_SCORE for score in scores) or list(scores) != sorted(scores):
+        yield f"{place}.scores", f"not in ascending order, or beyond {_MAX_SCORE:g}"
 
 
 def _is_file_name(name: str) -> bool:

@@ -231,9 +231,11 @@ class ClipScorer:
             first = next(result.error for result in results if result.error is not None)
             error = ImageError(f"{clip.path}: {len(results) - len(values)} of {len(results)} frames failed: {first}")
         contract = self._scorer.contract
+        value = None if error else math.fsum(values) / len(values)
         total = Score(
             path=clip.path,
-            value=None if error else math.fsum(values) / len(values),
+            value=value,
+            percentile=None if value is None else contract.score.percentile(value),
             range=contract.score.range,
             higher_is_better=contract.score.higher_is_better,
             trained=contract.weights.trained,

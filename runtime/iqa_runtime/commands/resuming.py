@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 
@@ -22,6 +22,8 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 
     path: str
     score: float | None
+    percentile: Annotated[float, msgspec.Meta(ge=0, le=100)] | None
+    verdict: Literal["pass", "fail"] | None
     reasons: list[str] | None
     range: tuple[float | None, float | None]
     direction: Literal["higher", "lower"]
@@ -45,13 +47,14 @@ _CSV_NUMBERS = re.compile("[-+.0-9einf ]*")
 _CSV_NUMBER_TYPES = {
     "score": float,
     "p05": float,
+    "percentile": float,
     "width": int,
     "height": int,
     "patches": int,
     "milliseconds": float,
 }
 _CSV_NAMES = re.compile("[^\r\n]*")
-_TEXTS = ("path", "direction", "color", "artefact", "error")
+_TEXTS = ("path", "verdict", "direction", "color", "artefact", "error")
 
 
 def path_key(path: str) -> str:

@@ -20,7 +20,7 @@ from iqa_runtime.files.overwriting import open_straight, rewritten
 
 Row = dict[str, Any]
 KEYS = (
-    *("path", "score", "reasons", "range", "direction", "width", "height", "color"),
+    *("path", "score", "percentile", "verdict", "reasons", "range", "direction", "width", "height", "color"),
     *("patches", "milliseconds", "artefact", "error"),
 )
 CLIP_KEYS = (*KEYS[:2], "p05", *KEYS[2:])
@@ -154,12 +154,17 @@ class TableWriter(RowWriter):
 
         failed = any(row["error"] for row in self._rows)
         reasoned = any(row["reasons"] is not None for row in self._rows)
+        judged = any(row["verdict"] is not None for row in self._rows)
         # Text, not str: a file name is not markup.
         table = Table(box=SIMPLE_HEAD, title=Text(printable(self.title)), title_justify="left")
         table.add_column("path", overflow="fold")
-        numbers = ("score", "p05") if "p05" in self.keys else ("score",)
+        numbers = {"score": ".4f"} | ({"p05": ".4f"} if "p05" in self.keys else {})
+        if any(row["percentile"] is not None for row in self._rows):
+            numbers["percentile"] = ".1f"
         for heading in numbers:
             table.add_column(heading, justify="right", no_wrap=True)
+        if judged:
+            table.add_column("verdict", no_wrap=True)
         if reasoned:
             table.add_column("reasons", overflow="fold")
         table.add_column("size", justify="right", no_wrap=True)
@@ -169,12 +174,13 @@ class TableWriter(RowWriter):
         if failed:
             table.add_column("error", overflow="fold")
         for row in self._rows:
-            scores = ["" if row.get(key) is None else f"{row[key]:.4f}" for key in numbers]
+            scores = ["" if row.get(key) is None else f"{row[key]:{places}}" for key, places in numbers.items()]
+            verdicts = [row["verdict"] or ""] * judged
             size = f"{row['width']} x {row['height']}" if row["width"] else ""
             milliseconds = "" if row["milliseconds"] is None else f"{row['milliseconds']:.0f}"
             color, patches = row["color"] or "", str(row["patches"] or "")
             reasons, errors = [_joined(row) or ""] * reasoned, [row["error"] or ""] * failed
-            cells = [row["path"], *scores, *reasons, size, color, patches, milliseconds, *errors]
+            cells = [row["path"], *scores, *verdicts, *reasons, size, color, patches, milliseconds, *errors]
             table.add_row(*(Text(printable(cell)) for cell in cells))
         # Only a terminal has a width to fold into.
         width = None if self.stream.isatty() else 1_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,8 +22,18 @@ from iqa_runtime.commands.clips import ClipScorer, Scored, clip_key
 from iqa_runtime.commands.options import BackendOptions, ScoringOptions
 from iqa_runtime.commands.pictures import PictureWriter
 from iqa_runtime.commands.process import exit_code, give_up_output, leave
-from iqa_runtime.commands.resuming import resume_from
-from iqa_runtime.commands.rows import CLIP_KEYS, KEYS, STREAMED, Format, Row, RowWriter, open_output, open_writer
+from iqa_runtime.commands.resuming import path_key, resume_from
+from iqa_runtime.commands.rows import (
+    CLIP_KEYS,
+    KEYS,
+    STREAMED,
+    Format,
+    Row,
+    RowWriter,
+    is_frame_of,
+    open_output,
+    open_writer,
+)
 from iqa_runtime.commands.shared import (
     NOT_RUN,
     SOME_FAILED,
@@ -37,6 +47,7 @@ from iqa_runtime.commands.shared import (
 )
 from iqa_runtime.commands.showing import printable, printable_json
 from iqa_runtime.commands.summary import Summary
+from iqa_runtime.commands.thresholds import BELOW_THRESHOLD, ThresholdOptions, Thresholds
 from iqa_runtime.errors import BackendError, FileError
 from iqa_runtime.files.inputs import expand_inputs, pair_references
 from iqa_runtime.files.locking import locked
@@ -56,8 +67,8 @@ app = make_app()
 def main() -> NoReturn:
     """Run the command line and exit.
 
-    0 done, 1 some images failed or the device cannot run the artefact, 2 not run, 130 interrupted, 143
-    terminated, 141 output closed.
+    0 done, 1 some images failed or the device cannot run the artefact, 2 not run, 3 some images are worse than their
+    threshold, 130 interrupted, 143 terminated, 141 output closed.
     """
     run_app(app, _NAME, exit_codes={BackendError: SOME_FAILED, IqaError: NOT_RUN})
 
@@ -75,6 +86,7 @@ def run(
         str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or a bundled model: edge or lpips.")
     ],
     scoring: ScoringOptions,
+    threshold: ThresholdOptions,
     backend: BackendOptions,
     inputs: Annotated[
         list[str] | None,
@@ -156,7 +168,7 @@ def run(
         artefact = str(find_artefact(artefact, reference=reference is not None))
         if check or info:
             others = (inputs, output, reference, resume, maps, restored, every, *scoring.arguments().values())
-            if (check and info) or any(others):
+            if (check and info) or any(others) or threshold != ThresholdOptions():
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
             return _show_contract(artefact, form, backend.trust) if info else _check(artefact, backend, batch_size)
         with ExitStack() as lock:
@@ -166,7 +178,7 @@ def run(
                 raise UsageError(
                     "--every: frames of videos have no pictures beside them; leave --maps and --restored out"
                 )
-            job = _plan_job(inputs or [], reference, form, output, resume, null, every)
+            job = _plan_job(inputs or [], reference, form, output, resume, null, every, threshold.read())
             opened = open_artefact(artefact, trust=backend.trust)
             load = partial(
                 Scorer,
@@ -208,11 +220,20 @@ class _Job:
     output: Path | None
     keep: list[Row] | None
     every: float | None
+    thresholds: Thresholds
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Keys of the rows."""
         return KEYS if self.every is None else CLIP_KEYS
+
+    def kept(self) -> Iterator[Row]:
+        """Yield the rows of an earlier run that are of the images of this one, or of frames of theirs."""
+        named = {path_key(path) for path in self.images}
+        for row in self.keep or []:
+            path = path_key(row["path"])
+            if path in named or is_frame_of(path, named):
+                yield row
 
 
 def _plan_job(
@@ -223,6 +244,7 @@ def _plan_job(
     resumed: bool,
     null: bool,
     every: float | None,
+    thresholds: Thresholds,
 ) -> _Job:
     if not inputs:
         raise UsageError("nothing to score; give images, folders, quoted globs, or - for a list on standard input")
@@ -238,9 +260,10 @@ def _plan_job(
     keep = None
     if resumed and output:
         keep, left = resume_from(output, form, images, KEYS if every is None else CLIP_KEYS)
+        keep = thresholds.rejudged(keep)
         say(_NAME, f"{len(images) - len(left)} already scored, {len(left)} left")
     references = None if reference is None else pair_references(left, reference)
-    return _Job(images, left, references, form, output, keep, every)
+    return _Job(images, left, references, form, output, keep, every, thresholds)
 
 
 def _score(
@@ -254,10 +277,13 @@ def _score(
     contract = scorer.contract
     results = clips.score(job.left, job.references)  # refuses a missing or needless reference at once
     _check_same_artefact(job, scorer)
+    job.thresholds.check(contract)
     _check_overwriting(job, pictures, artefact)
     if not contract.weights.trained:
         say(_NAME, "the artefact is untrained (random weights): its scores only show that the pipeline runs")
     summary = Summary()
+    for row in job.kept():
+        summary.judge(row)
     stopped: BaseException | None = None
     # Rows that go to the same terminal one by one show how far it is.
     rows_on_terminal = job.output is None and sys.stdout.isatty() and job.form is not Format.TABLE
@@ -268,8 +294,10 @@ def _score(
         advance = counter(tell, "scoring", len(job.left))
         try:
             for scored in results:
-                writer.write(_row(scored))
+                row = job.thresholds.judged(_row(scored), scored.image)
+                writer.write(row)
                 summary.add(scored)
+                summary.judge(row)
                 complaint = pictures.write(scored.image, scored.result)
                 if complaint is not None:
                     summary.undrawn += 1
@@ -282,7 +310,7 @@ def _score(
         raise stopped
     summary.interrupted = stopped is not None
     say(_NAME, f"{summary.text(contract)}; {scorer.backend_name} {scorer.provider}")
-    code = 0 if summary.is_clean else SOME_FAILED
+    code = SOME_FAILED if not summary.is_clean else BELOW_THRESHOLD if summary.below else 0
     if stopped is not None or scorer.overdue or clips.overdue:
         lock.close()
         leave(code if stopped is None else exit_code(stopped))
@@ -333,7 +361,9 @@ def _title(scorer: Scorer) -> str:
     plan = format_patch_plan(scorer.patch_plan)
     items = "whole pictures" if plan == "whole" else f"crops {plan}"
     what = f"{contract.model} {contract.variant} {contract.task}, {resized}{items}"
-    return f"{what}; {contract.score}{untrained}"
+    quantiles = contract.score.quantiles
+    among = "" if quantiles is None else f"; percentile among {quantiles.images} {quantiles.population}"
+    return f"{what}; {contract.score}{among}{untrained}"
 
 
 def _show_contract(artefact: str, form: Format | None, trust: Path | None) -> int:

@@ -7,7 +7,11 @@ import time
 from dataclasses import dataclass, field
 
 from iqa_runtime.commands.clips import Scored
+from iqa_runtime.commands.rows import Row
 from iqa_runtime.contract import Contract
+
+LOW = 10
+"""Percentile below which an image is worse than nine of ten."""
 
 
 @dataclass(slots=True)
@@ -15,6 +19,9 @@ class Summary:
     """Totals of a run."""
 
     values: list[float] = field(default_factory=list)
+    low: int = 0
+    judged: int = 0
+    below: int = 0
     failed: int = 0
     clips: int = 0
     failed_clips: int = 0
@@ -32,6 +39,12 @@ class Summary:
             self.failed += 1
         else:
             self.values.append(result.value)
+            self.low += result.percentile is not None and result.percentile < LOW
+
+    def judge(self, row: Row) -> None:
+        """Count a verdict, if the row has one; it may be of an earlier run."""
+        self.judged += row["verdict"] is not None
+        self.below += row["verdict"] == "fail"
 
     @property
     def is_clean(self) -> bool:
@@ -51,6 +64,11 @@ class Summary:
             parts.append(
                 f"score mean {mean:.4f}, min {min(self.values):.4f}, max {max(self.values):.4f} ({contract.score})"
             )
+        if self.values and contract.score.quantiles is not None:
+            low = f"{self.low} of {len(self.values)} worse than 9 of 10 of the reference population"
+            parts.append(f"{low} ({contract.score.quantiles.population})")
+        if self.judged:
+            parts.append(f"{self.below} of {self.judged} worse than the threshold")
         parts += [f"{self.undrawn} without heat map"] * (self.undrawn > 0)
         parts.append(f"{count / seconds:.2f} images/s")
         parts += ["interrupted"] * self.interrupted + ["untrained weights"] * (not contract.weights.trained)

@@ -253,9 +253,11 @@ class Pipeline:
     def _result(self, tally: _Tally) -> Score:
         score = self._contract.score
         scored = tally.error is None
+        value = pooled(tally.scores, self._contract.pooling) if scored else None
         return Score(
             path=tally.path,
-            value=pooled(tally.scores, self._contract.pooling) if scored else None,
+            value=value,
+            percentile=None if value is None else score.percentile(value),
             range=score.range,
             higher_is_better=score.higher_is_better,
             trained=self._contract.weights.trained,

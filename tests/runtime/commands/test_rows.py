@@ -42,6 +42,8 @@ def good(path="a.jpg", score=0.1 + 0.2):
     values = (
         path,
         score,
+        12.5,
+        "pass",
         ["color", 'a "b"'],
         [0.0, 100.0],
         "higher",
@@ -57,7 +59,7 @@ def good(path="a.jpg", score=0.1 + 0.2):
 
 
 def bad(path="b.jpg", error='b.jpg: truncated, says the\n"decoder"'):
-    values = (path, None, None, [0.0, 100.0], "higher", None, None, None, 0, 0.5, ARTEFACT, error)
+    values = (path, None, None, None, None, [0.0, 100.0], "higher", None, None, None, 0, 0.5, ARTEFACT, error)
     return dict(zip(KEYS, values, strict=True))
 
 
@@ -86,7 +88,7 @@ def test_csv_has_the_keys_as_header_and_empty_for_null():
     text = written(Format.CSV, [good(), bad()])
     first, second = csv.DictReader(io.StringIO(text, newline=""))
     assert text.startswith(
-        "path,score,reasons,range,direction,width,height,color,patches,milliseconds,artefact,error\n"
+        "path,score,percentile,verdict,reasons,range,direction,width,height,color,patches,milliseconds,artefact,error\n"
     )
     expected = {key: str(value) for key, value in good().items()}
     assert first == expected | {"reasons": 'color,a "b"', "range": "0.0 100.0", "error": ""}
@@ -112,7 +114,7 @@ def test_csv_reads_back_in_pandas(tmp_path):
     names = [*NAMES, "NA", "null", "nan", "001", "1e5", " lead", "\r\r\n", "#", "'"]
     rows = [*map(good, names), bad()]
     (tmp_path / "rows.csv").write_text(written(Format.CSV, rows), encoding="utf-8", newline="")
-    empty = {key: [""] for key in ("score", "width", "height")}
+    empty = {key: [""] for key in ("score", "percentile", "width", "height")}
     table = pandas.read_csv(tmp_path / "rows.csv", dtype={"path": str}, keep_default_na=False, na_values=empty)
     assert list(table["path"]) == [*names, "b.jpg"]
     assert list(table["score"].dropna()) == [0.1 + 0.2] * len(names)
@@ -179,7 +181,8 @@ FOREIGN = {
             {"path": 1}, {"path": None}, {"path": ["a.jpg"]}, {"path": ""}, {"score": None}, {"error": "both"},
             {"score": "0.5"}, {"range": 1}, {"range": [0]}, {"direction": "up"}, {"patches": None}, {"width": 1.5},
             {"milliseconds": None}, {"artefact": ""}, {"artefact": None}, {"more": 1}, {"score": float("nan")},
-            {"reasons": "blur"}, {"reasons": [1]},
+            {"reasons": "blur"}, {"reasons": [1]}, {"percentile": "12"}, {"percentile": 100.1}, {"percentile": -1},
+            {"verdict": "passed"}, {"verdict": True},
             {"score": float("inf")},
         )),
         json.dumps(good()).replace("0.30000000000000004", "1" + "0" * 400) + "\n",
@@ -190,27 +193,29 @@ FOREIGN = {
         "x" * 100,
         '{"path": "a.jpg", "size": 3',
         '{"path": {"name": "a.jpg"',
-        '{"path": "a.jpg", "score": 0.5, "reasons": [1',
-        '{"path": "a.jpg", "score": 0.5, "reasons": null, "range": [0.0, 1.0], "direction": "higher", "width": "wi',
+        '{"path": "a.jpg", "score": 0.5, "percentile": null, "verdict": null, "reasons": [1',
+        '{"path": "a.jpg", "score": 0.5, "percentile": 1.5, "verdict": "pass", "reasons": null, "range": "wi',
         json.dumps(good()) + " and more",
     ],
     Format.CSV: [
         *(f"{HEADER}\n{row}\n" for row in (
-            ",0.5,,0 1,higher,6,4,5,1.0,f:five,", "a.jpg,,,0 1,higher,6,4,5,1.0,f:five,",
-            "a.jpg,0.5,,0 1,higher,6,4,5,1.0,f:five,both",
-            "a.jpg,nan,,0 1,higher,6,4,5,1.0,f:five,", "a.jpg,inf,,0 1,higher,6,4,5,1.0,f:five,",
-            "a.jpg,0.5,,0,higher,6,4,5,1.0,f:five,",
-            "a.jpg,0.5,,0 1,up,6,4,5,1.0,f:five,", "a.jpg,0.5,,0 1,higher,6,4,,1.0,f:five,",
-            "a.jpg,0.5,,0 1,higher,6,4,5,1.0,f:five",
-            "a.jpg,0.5,,0 1,higher,6,4,5,1.0,f:five,,", "a.jpg,half,,0 1,higher,6,4,5,1.0,f:five,",
-            "a.jpg,0.5,,0 1,higher,6,4,5,1.0,f:five,,",
+            ",0.5,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,", "a.jpg,,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,",
+            "a.jpg,0.5,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,both",
+            "a.jpg,nan,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,", "a.jpg,inf,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,",
+            "a.jpg,0.5,,,,0,higher,6,4,sRGB,5,1.0,f:five,",
+            "a.jpg,0.5,,,,0 1,up,6,4,sRGB,5,1.0,f:five,", "a.jpg,0.5,,,,0 1,higher,6,4,sRGB,,1.0,f:five,",
+            "a.jpg,0.5,,,,0 1,higher,6,4,sRGB,5,1.0,f:five",
+            "a.jpg,0.5,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,,", "a.jpg,half,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,",
+            "a.jpg,0.5,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,,",
+            "a.jpg,0.5,101,,,0 1,higher,6,4,sRGB,5,1.0,f:five,", "a.jpg,0.5,half,,,0 1,higher,6,4,sRGB,5,1.0,f:five,",
+            "a.jpg,0.5,,passed,,0 1,higher,6,4,sRGB,5,1.0,f:five,",
         )),
         "\n",
         "x" * 100,
         "path;score",
         f"{HEADER}\na.jpg,a good one",
-        f"{HEADER}\na.jpg,good,,0 1,hi",
-        f"{HEADER}\na.jpg,0.5,,0 1,higher,6,4,5,1.0,f:five,,,",
+        f"{HEADER}\na.jpg,0.5,good,,,0 1,hi",
+        f"{HEADER}\na.jpg,0.5,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,,,",
         'a "quoted\n' * 99_999,
     ],
 }  # fmt: skip
@@ -283,8 +288,9 @@ def test_table_shows_names_as_they_are_and_errors_only_if_any():
     assert "b.jpg: truncated" in written(Format.TABLE, [good(), bad()])
 
 
-def test_table_has_reasons_where_there_are_some():
+def test_table_has_percentiles_verdicts_and_reasons_where_there_are_some():
     text = written(Format.TABLE, [good(), bad()])
-    assert re.search(r"path +score +reasons +size", text)
+    assert re.search(r"path +score +percentile +verdict +reasons +size", text)
     assert 'color,a "b"' in text
-    assert "reasons" not in written(Format.TABLE, [bad()])
+    assert re.search(r"0\.3000 +12\.5 +pass +color", text)
+    assert re.search(r"path +score +size", written(Format.TABLE, [bad()]))

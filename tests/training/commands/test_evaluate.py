@@ -19,6 +19,7 @@ from scipy import stats
 from command_line import invoke
 from fake_tensorrt_sources import write_cached
 from iqa_calibration.graphs.finishing import embed_contract, save
+from iqa_runtime import Scorer, read_contract
 from iqa_runtime.contract import Contract, FileDigest, PatchPlan, ScoreOutput, TensorInput, Weights
 from iqa_runtime.images.loading import load_image
 from iqa_training.commands import evaluate as eval_cli
@@ -30,6 +31,8 @@ TYPES = ("brighten", "darken")
 LEVELS = (8, 24, 46)
 EXACT = 1e-12
 """Rounding of a float64 sum over some dozens of values."""
+LEVEL = 0.51 / 255
+"""Half a level of 8 bits, to which brightness is rounded in a file, and rounding."""
 ROUNDING = 1e-5
 """Of a float32 mean of 3072 values of at most 1."""
 
@@ -402,3 +405,57 @@ def test_evaluation_needs_neither_torch_nor_onnx():
         subprocess.run([sys.executable, "-c", program], check=False, env={"PYTHONPATH": ":".join(sys.path)}).returncode
         == 0
     )
+
+
+@pytest.fixture
+def greys(tmp_path):
+    """Eleven plain pictures of the brightness 0, 0.1, ..., 1."""
+    for step in range(11):
+        write_png(tmp_path / f"greys/{step:02}.png", np.full((48, 64, 3), round(25.5 * step), np.uint8))
+    return tmp_path / "greys"
+
+
+def test_a_population_gives_an_artefact_quantiles_and_leaves_its_scores(run, brightness, greys, monkeypatch):
+    monkeypatch.chdir(greys.parent)
+    (greys / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    result = run(brightness, "--population", greys, "--population-name", "grey cards", "--write-quantiles", "new.onnx")
+    assert result.exit_code == 1
+    assert "broken.png" in result.stderr
+    (greys / "broken.png").unlink()
+    assert run(brightness, "--population", greys, "--write-quantiles", "named.onnx").exit_code == 0
+    assert read_contract("named.onnx").score.quantiles.population == "greys"
+    quantiles = read_contract("new.onnx").score.quantiles
+    assert (quantiles.population, quantiles.images) == ("grey cards", 11)
+    assert quantiles.scores == pytest.approx(np.linspace(0, 1, 101).tolist(), abs=LEVEL)
+    image = str(greys / "03.png")
+    with Scorer(brightness) as before, Scorer("new.onnx") as after:
+        assert after.score(image).value == before.score(image).value
+        assert (before.score(image).percentile, after.score(image).percentile) == (None, pytest.approx(30, abs=1e-3))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--population", "greys"],
+        ["--write-quantiles", "new.onnx"],
+        ["--population", "greys", "--write-quantiles", "new.plan"],
+        ["--population", "greys", "--write-quantiles", "nowhere/new.onnx"],
+        ["--population", "greys", "--write-quantiles", "brightness.onnx"],
+        ["--population", "greys", "--write-quantiles", "new.onnx", "--crops", "center"],
+        ["--population", "greys", "--write-quantiles", "new.onnx", "--baselines"],
+        ["--population", "gone", "--write-quantiles", "new.onnx"],
+        ["--population", "greys/00.png", "--write-quantiles", "new.onnx"],
+    ],
+)
+def test_a_population_that_cannot_be_measured_is_a_usage_error(run, brightness, greys, arguments, monkeypatch):
+    monkeypatch.chdir(greys.parent)
+    result = run(brightness.name, *arguments)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert not Path("new.onnx").exists()
+
+
+def test_a_population_of_pairs_is_refused(run, difference, greys):
+    result = run(difference, "--population", greys, "--write-quantiles", "new.onnx")
+    assert result.exit_code == 2
+    assert "reference" in result.stderr

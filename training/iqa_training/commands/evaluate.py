@@ -21,9 +21,10 @@ from iqa_runtime.commands.shared import (
     with_groups,
 )
 from iqa_runtime.errors import FileError, IqaError, UsageError, needing
-from iqa_runtime.files.overwriting import Named, check_targets
+from iqa_runtime.files.overwriting import Named, check_output, check_targets
 
 _NAME = "iqa-eval"
+_POPULATION = "Population"
 
 app = make_app()
 
@@ -32,10 +33,10 @@ app = make_app()
 @with_groups
 def eval_command(
     artefact: Annotated[Path, typer.Argument(metavar="ARTEFACT", help=ARTEFACT_HELP)],
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Data set; docs/datasets.md lists them.")],
-    root: Annotated[Path, typer.Option(metavar="FOLDER", help="Where it lies, in its published layout.")],
     scoring: ScoringOptions,
     backend: BackendOptions,
+    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Data set; docs/datasets.md lists them.")] = None,
+    root: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where it lies, in its published layout.")] = None,
     split: Annotated[
         str,
         typer.Option(
@@ -61,8 +62,44 @@ def eval_command(
         Path | None,
         typer.Option(metavar="FOLDER", help="Write report (.json), scatter plot (.png) and scores (.csv) here."),
     ] = None,
+    population: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Score these pictures instead of a data set, for --write-quantiles.",
+            rich_help_panel=_POPULATION,
+        ),
+    ] = None,
+    population_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Which pictures they are, in words. Default: the name of their folder.",
+            rich_help_panel=_POPULATION,
+        ),
+    ] = None,
+    write_quantiles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.onnx",
+            help="Write the artefact here, with the quantiles of their scores.",
+            rich_help_panel=_POPULATION,
+        ),
+    ] = None,
 ) -> int:
     """Judge an artefact on a data set with human scores: SRCC, PLCC, KRCC, RMSE, by distortion type, with intervals."""
+    if population is not None or write_quantiles is not None or population_name is not None:
+        if population is None or write_quantiles is None:
+            raise UsageError("--population and --write-quantiles go together: give pictures, and a file to write")
+        judging = (dataset, root, types, groups, baselines, output, scoring.crops, scoring.resize, seed, split != "all")
+        if any(judging):
+            raise UsageError(
+                "--population: pictures alone are no data set, and are scored with the artefact's own crops and size; "
+                "give --frame, --timeout and options of the backend beside it, and no others"
+            )
+        return _write_quantiles(artefact, population, population_name, write_quantiles, scoring, backend)
+    if dataset is None or root is None:
+        raise UsageError("give --dataset and --root, or --population and --write-quantiles")
     # Here and not above, so that --help and usage errors don't wait for SciPy and matplotlib.
     with needing("training", extras="cpu,train"):
         from rich.console import Console
@@ -122,6 +159,35 @@ def eval_command(
 def main() -> NoReturn:
     """Run the command and exit: 0 done, 1 some images failed, 2 not run, 130 interrupted; errors go to stderr."""
     run_app(app, _NAME, exit_codes={IqaError: NOT_RUN})
+
+
+def _write_quantiles(
+    artefact: Path, folder: str, name: str | None, output: Path, scoring: ScoringOptions, backend: BackendOptions
+) -> int:
+    with needing("training", extras="cpu,train"):
+        from iqa_training.evaluation.population import check_artefact, measure_population, write_with_quantiles
+    from iqa_runtime.files.inputs import expand_inputs
+    from iqa_runtime.scorer import Scorer
+
+    check_output(output, ".onnx")
+    opened = open_artefact(artefact, trust=backend.trust)
+    check_artefact(opened)
+    images = expand_inputs([folder], sys.stdin.buffer)
+    read: list[Named] = [*opened.files(), *(("an image to score", image) for image in images)]
+    check_targets([("--write-quantiles", output)], read)
+    with Scorer(opened, **scoring.arguments(), **backend.arguments()) as scorer, progress() as tell:
+        advance = counter(tell, "scoring", len(images))
+        found = measure_population(scorer, images, name or Path(folder).resolve().name, advance=advance)
+    for failure in found.failures:
+        say(_NAME, failure)
+    write_with_quantiles(opened, found.quantiles, output)
+    scores = found.quantiles.scores
+    say(
+        _NAME,
+        f"wrote {output}: quantiles of {found.quantiles.images} images, {found.quantiles.population}: least "
+        f"{scores[0]:.4f}, median {scores[len(scores) // 2]:.4f}, largest {scores[-1]:.4f}",
+    )
+    return SOME_FAILED if found.failures else 0
 
 
 def _names(option: str, text: str) -> list[str]:
