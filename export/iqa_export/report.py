@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from iqa_export.parity import TOLERANCE, OutputParity
-from iqa_runtime.contract import Contract, FileDigest
+from iqa_runtime.contract import Contract, FileDigest, range_in_words
 from iqa_runtime.files.overwriting import write_at_once
 
 
@@ -122,8 +122,8 @@ class Report:
             ignored = f"; ignored beside it: {', '.join(self.ignored)}" if self.ignored else ""
             console.print(Text(f"weights: {weights.file}, entry {weights.entry or 'at the top'}{ignored}"))
         low, high = self.scores
-        ends = ("open" if end is None else f"{end:g}" for end in (contract.score.low, contract.score.high))
-        console.print(f"photographs and noise score {low:.4g} to {high:.4g}, in a range of {' to '.join(ends)}")
+        ends = range_in_words(contract.score.range)
+        console.print(f"photographs and noise score {low:.4g} to {high:.4g}; range: {ends}")
         item = f"{crops} crop{'s' if crops != 1 else ''}"
         if contract.patch_plan.kind == "whole":
             item = "a whole picture"

@@ -381,16 +381,14 @@ class Scorer:
     def _check_reference(self, *, has_reference: bool) -> None:
         if has_reference == self._contract.needs_reference:
             return
+        model = f"{self._contract.model}, {self._contract.task}"
         if not has_reference:
-            raise UsageError(
-                f"this artefact ({self._contract.model}, {self._contract.task}) compares with a reference image; "
-                "give one"
-            )
+            raise UsageError(f"this artefact ({model}) compares with a reference image; give one as ``reference``")
         if self._contract.baked_reference is not None:
             raise UsageError(
                 f"this artefact has its reference inside ({self._contract.baked_reference.file}); give no other one"
             )
-        raise UsageError(f"this artefact ({self._contract.model}, {self._contract.task}) takes no reference; give none")
+        raise UsageError(f"this artefact ({model}) takes no reference; leave ``reference`` out")
 
 
 def _reopened(path: Path, digest: str, arguments: dict[str, Any]) -> Scorer:

@@ -179,7 +179,10 @@ def _faults(system: DescribedSystem) -> Iterator[tuple[str, str]]:
         yield "input.std", f"{list(description.input.std)}: pixels are divided by these, which have to be above 0"
         return
     if (description.input.crop is None) != (description.patch_plan.kind == "whole"):
-        yield "input.crop", 'is the side of crops in pixels: needed, but for patch_plan.kind = "whole"'
+        if description.input.crop is None:
+            yield "input.crop", 'give the side of crops in pixels; or patch_plan.kind = "whole" for whole pictures'
+        else:
+            yield "input.crop", "whole pictures have no crops; leave it out, or choose another patch_plan.kind"
         return
     try:
         plan = check_patch_plan(system.patch_plan)

@@ -147,7 +147,7 @@ def test_the_template_is_a_sound_contract_also_where_every_example_is_taken(read
         ("crop = 32", "crop = -32", r"input\.crop: -32: it has to be 1 to 65536"),
         ("crop = 32", "crop = 32\ncrops_per_item = 0", r"input\.crops_per_item: 0: it has to be 1"),
         ("crop = 32", "crop = 32\ncrops_per_item = 10", r"patch_plan: gives 1 crops, and an item .* takes 10"),
-        ("crop = 32\n", "", r"input\.crop: is the side of crops in pixels: needed"),
+        ("crop = 32\n", "", r"input\.crop: give the side of crops in pixels"),
         (
             "crop = 32",
             'crop = 32\npooling = "median"',

@@ -220,9 +220,9 @@ def test_references_where_none_belongs_and_none_where_one_does(artefacts: Any, n
         with pytest.raises(UsageError, match="takes no reference"):
             scorer.score_many([image], image)
     with Scorer(artefacts.difference()) as scorer:
-        with pytest.raises(UsageError, match="give one"):
+        with pytest.raises(UsageError, match="give one as ``reference``"):
             scorer.score(image)
-        with pytest.raises(UsageError, match="give one"):
+        with pytest.raises(UsageError, match="give one as ``reference``"):
             scorer.score_many([image])
     with Scorer(artefacts.baked()) as scorer, pytest.raises(UsageError, match=r"clean\.png"):
         scorer.score(image, image)
