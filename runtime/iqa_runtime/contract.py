@@ -6,7 +6,6 @@ its fields; `iqa_runtime.artefacts.opening` reads it out of an artefact.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
@@ -144,30 +143,6 @@ class Quantiles:
     images: int
     scores: tuple[float, ...]
 
-    def percentile(self, score: float, *, higher_is_better: bool) -> float:
-        """Return the share of the population that is worse than a score, in percent.
-
-        Parameters
-        ----------
-        score
-            Any finite number.
-        higher_is_better
-            Direction.
-
-        Returns
-        -------
-        float
-            0 to 100: between two quantiles on the straight line through them, 0 and 100 beyond the outer ones. What
-            has the same score is not worse, so of several equal quantiles it is the one with the least share.
-        """
-        scores = self.scores if higher_is_better else tuple(-each for each in reversed(self.scores))
-        score = score if higher_is_better else -score
-        place = bisect_left(scores, score)
-        if place in (0, len(scores)):
-            return 100.0 if place else 0.0
-        low, high = scores[place - 1], scores[place]
-        return 100 * (place - 1 + (score - low) / (high - low)) / (len(scores) - 1)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreOutput:
@@ -206,12 +181,6 @@ class ScoreOutput:
     def direction(self) -> Literal["higher", "lower"]:
         """Which scores are the better ones."""
         return "higher" if self.higher_is_better else "lower"
-
-    def percentile(self, score: float) -> float | None:
-        """Return the share of the population of `quantiles` that is worse than a score, 0 to 100; None without any."""
-        if self.quantiles is None:
-            return None
-        return self.quantiles.percentile(score, higher_is_better=self.higher_is_better)
 
     def __str__(self) -> str:
         return f"{range_in_words(self.range)}, {self.direction} is better"

@@ -11,6 +11,7 @@ import pytest
 
 from iqa_runtime import Scorer
 from iqa_runtime.contract import Quantiles, ScoreOutput
+from iqa_runtime.percentiles import percentile
 
 UNIT = ScoreOutput(low=0.0, high=1.0, higher_is_better=True, bounded=True, scale="brightness")
 
@@ -35,8 +36,10 @@ def test_percentile_is_the_share_that_is_worse(
     scores: tuple[float, ...], score: float, higher: float, lower: float
 ) -> None:
     quantiles = Quantiles(population="photographs", images=100, scores=scores)
-    assert quantiles.percentile(score, higher_is_better=True) == pytest.approx(higher, abs=1e-9)
-    assert quantiles.percentile(score, higher_is_better=False) == pytest.approx(lower, abs=1e-9)
+    assert percentile(replace(UNIT, quantiles=quantiles), score) == pytest.approx(higher, abs=1e-9)
+    assert percentile(replace(UNIT, quantiles=quantiles, higher_is_better=False), score) == pytest.approx(
+        lower, abs=1e-9
+    )
 
 
 def test_percentile_of_a_large_sample_is_its_empirical_distribution() -> None:
@@ -44,8 +47,10 @@ def test_percentile_of_a_large_sample_is_its_empirical_distribution() -> None:
     quantiles = Quantiles(population="noise", images=5000, scores=tuple(np.quantile(sample, np.linspace(0, 1, 101))))
     for value in (-1.7, -0.3, 0.0, 0.9, 2.1):
         # A percent lies between two quantiles.
-        assert quantiles.percentile(value, higher_is_better=True) == pytest.approx(100 * (sample < value).mean(), abs=1)
-        assert quantiles.percentile(value, higher_is_better=False) == pytest.approx(
+        assert percentile(replace(UNIT, quantiles=quantiles), value) == pytest.approx(
+            100 * (sample < value).mean(), abs=1
+        )
+        assert percentile(replace(UNIT, quantiles=quantiles, higher_is_better=False), value) == pytest.approx(
             100 * (sample > value).mean(), abs=1
         )
 

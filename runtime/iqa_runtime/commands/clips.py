@@ -18,6 +18,7 @@ from iqa_runtime.commands.rows import Row, frame_path
 from iqa_runtime.contract import ColorSpace
 from iqa_runtime.errors import ImageError, IqaError, one_line
 from iqa_runtime.images.loading import Source
+from iqa_runtime.percentiles import percentile
 from iqa_runtime.results import Score
 from iqa_runtime.scorer import Scorer
 from iqa_runtime.scoring.preparation import without_frames
@@ -235,7 +236,7 @@ class ClipScorer:
         total = Score(
             path=clip.path,
             value=value,
-            percentile=None if value is None else contract.score.percentile(value),
+            percentile=None if value is None else percentile(contract.score, value),
             range=contract.score.range,
             higher_is_better=contract.score.higher_is_better,
             trained=contract.weights.trained,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from iqa_runtime.backends import Backend
 from iqa_runtime.contract import DISTORTIONS, Contract
 from iqa_runtime.errors import BackendError, ImageError, IqaError, UsageError
+from iqa_runtime.percentiles import percentile
 from iqa_runtime.results import Score
 from iqa_runtime.scoring.batches import Batch, Batches
 from iqa_runtime.scoring.crops import CropInput
@@ -257,7 +258,7 @@ class Pipeline:
         return Score(
             path=tally.path,
             value=value,
-            percentile=None if value is None else score.percentile(value),
+            percentile=None if value is None else percentile(score, value),
             range=score.range,
             higher_is_better=score.higher_is_better,
             trained=self._contract.weights.trained,
