@@ -53,7 +53,8 @@ def test_export_and_score(installed, tmp_path):
     scored = run("iqa-run", artefact, image, "--format", "csv", environment=installed)
     assert scored.returncode == 0, scored.stderr
     header, row = scored.stdout.strip().splitlines()
-    assert header == "path,score,reasons,range,direction,width,height,color,patches,milliseconds,artefact,error"
+    keys = "path,score,percentile,verdict,reasons,range,direction,width,height,color,patches,milliseconds,artefact"
+    assert header == f"{keys},error"
     assert float(row.split(",")[1]) == pytest.approx(score_of_two_crops(pixels), rel=ROUNDING)
 
 

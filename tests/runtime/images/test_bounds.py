@@ -160,11 +160,11 @@ class TestJpeg:
         data = SOI + tables + frame(PROGRESSIVE, 8 * across, 8 * down, [0x11])
         data += scan(1, last=0, bits=1) + zero_bits(across * down)
         data += scan(1, last=0, bits=0x10) + bytes(-(-across * down // 8))
-        data += b"".join(scan(1, place, place, 1) + band + scan(1, place, place, 0x10) + band for place in range(1, 33))
-        whole = data + b"".join(scan(1, place, place) + band for place in range(33, 64))
+        data += b"".join(scan(1, place, place, 1) + band + scan(1, place, place, 0x10) + band for place in range(1, 9))
+        whole = data + b"".join(scan(1, place, last) + band for place, last in ((9, 9), (10, 20), (21, 63)))
         filled = whole + bytes(40) + EOI
         assert calls(lambda: load_image(filled)) < across * down
-        wide = data + scan(1, 33, 63) + band + bytes(40) + EOI
+        wide = data + scan(1, 9, 63) + band + bytes(40) + EOI
         assert calls(lambda: load_image(wide)) < across * down
         np.testing.assert_array_equal(load_image(filled), load_image(whole + EOI))
 
