@@ -176,6 +176,7 @@ def test_options_that_whole_pictures_have_not_are_refused(tmp_path):
 def test_pytorch_scores_them_and_shows_their_layers(tmp_path, monkeypatch):
     system = AnySize()
     monkeypatch.setattr("iqa_export.torch_backend.find_system", lambda _: system)
+    monkeypatch.setattr("iqa_export.torch_backend.all_systems", lambda: {system.name: system})
     assert exported(tmp_path, system).passed
     path = tmp_path / "small.onnx"
     pictures = [noise(height, width, 7) for height, width in ((37, 53), (64, 40))]

@@ -47,7 +47,7 @@ NAMES = {
 }
 """What the backend uses of TensorRT."""
 
-OURS = {"__init__", "allocate", "append", "dtype", "engine", "name", "opt", "path", "shape"}
+OURS = {"__init__", "allocate", "append", "dtype", "engine", "max", "name", "nbytes", "opt", "path", "shape"}
 """Names that TensorRT has too, but in the backend belong to other objects."""
 
 
