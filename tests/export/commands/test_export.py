@@ -128,9 +128,9 @@ def test_cvrkd_from_the_authors_checkpoint(run, tmp_path, cvrkd_checkpoint, cvrk
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--model", "yoto", "--variant", "resnet50"],
+        pytest.param(["--model", "yoto", "--variant", "resnet50"], marks=pytest.mark.long),
         ["--model", "yoto", "--task", "fr", "--segment", "joint", "--crops", "center", "--reference-image"],
-        ["--model", "cvrkd", "--task", "fr", "--reference-image"],
+        pytest.param(["--model", "cvrkd", "--task", "fr", "--reference-image"], marks=pytest.mark.long),
     ],
     ids=["resnet50", "yoto-baked", "teacher-baked"],
 )

@@ -76,7 +76,7 @@ GRAPHS = [
     graph("mfe", "edge", "nr", extras=("distortion_feature", "distortions")),
 ]
 
-LARGE = ("swin_t", "resnet50", "base", "vgg", "vgg16")
+LARGE = ("swin_t", "resnet50", "student", "teacher", "base", "van_b2", "vgg", "vgg16")
 
 CACHED = [graph("yoto", "edge", "fr", precisions=FLOAT), graph("cvrkd", "student", "nar", precisions=FLOAT)]
 """In float32, as `iqa-export` makes them."""
@@ -161,13 +161,7 @@ def write(model, path, inputs, **changes):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
-    [
-        pytest.param(
-            row,
-            marks=[pytest.mark.long] if row.choice.variant in ("swin_t", "resnet50", "base", "vgg", "vgg16") else [],
-        )
-        for row in GRAPHS
-    ],
+    [pytest.param(row, marks=[pytest.mark.long] if row.choice.variant in LARGE else []) for row in GRAPHS],
     ids=str,
 )
 def test_every_graph_builds(tmp_path, row):
