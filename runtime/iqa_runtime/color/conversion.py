@@ -189,6 +189,6 @@ def _of_tables(data: bytes, profile: Profile) -> Conversion:
 
 
 def _refuse_hdr(transfer: int | None) -> None:
-    if transfer in (spaces.CICP_PQ, spaces.CICP_HLG):
-        curve = "PQ" if transfer == spaces.CICP_PQ else "HLG"
+    if transfer in spaces.HDR_CURVES:
+        curve = spaces.HDR_CURVES[transfer]
         raise ImageError(f"a picture in HDR ({curve}): a score is of SDR; save it in sRGB or Display P3, tone-mapped")

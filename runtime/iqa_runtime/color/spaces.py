@@ -28,8 +28,14 @@ _PROPHOTO = (0.7347, 0.2653, 0.1596, 0.8404, 0.0366, 0.0001)
 ADOBE_GAMMA = 563 / 256
 """Adobe RGB (1998) Color Image Encoding, 4.3.1.2."""
 
+CICP_UNSPECIFIED = 2  # primaries and transfers are those of sRGB then
+CICP_LINEAR, CICP_SRGB = 8, 13
+HDR_CURVES = {16: "PQ", 18: "HLG"}
+"""Transfers that have no meaning in sRGB without a choice, by code point."""
+
 _CICP_PRIMARIES = {
     1: (_D65, _REC_709),
+    CICP_UNSPECIFIED: (_D65, _REC_709),
     4: (_C, (0.67, 0.33, 0.21, 0.71, 0.14, 0.08)),
     5: (_D65, (0.64, 0.33, 0.29, 0.60, 0.15, 0.06)),
     6: (_D65, _REC_601),
@@ -43,14 +49,12 @@ _CICP_PRIMARIES = {
 }
 _CICP_CURVES = {
     **dict.fromkeys((1, 6, 11, 12, 14, 15), curves.REC_709),
+    **dict.fromkeys((CICP_UNSPECIFIED, CICP_SRGB), curves.SRGB),
     4: curves.power(2.2),
     5: curves.power(2.8),
     7: curves.SMPTE_240,
-    8: curves.VALUES,
-    13: curves.SRGB,
+    CICP_LINEAR: curves.VALUES,
 }
-CICP_LINEAR, CICP_SRGB, CICP_PQ, CICP_HLG = 8, 13, 16, 18
-CICP_UNSPECIFIED = 2  # of primaries and of transfers: those of sRGB then
 
 
 def colorants(chromaticities: tuple[float, ...], white: tuple[float, float] = _D65) -> Matrix:
@@ -123,9 +127,9 @@ def chromaticities_of(primaries: int) -> tuple[tuple[float, float], tuple[float,
     BadProfileError
         If there is no such code point here.
     """
-    if primaries not in (*_CICP_PRIMARIES, CICP_UNSPECIFIED):
+    if primaries not in _CICP_PRIMARIES:
         raise BadProfileError(f"primaries {primaries}")
-    return _CICP_PRIMARIES.get(primaries, (_D65, _REC_709))
+    return _CICP_PRIMARIES[primaries]
 
 
 def curve_of(transfer: int) -> Curve:
@@ -136,9 +140,9 @@ def curve_of(transfer: int) -> Curve:
     BadProfileError
         If there is no such code point here.
     """
-    if transfer not in (*_CICP_CURVES, CICP_UNSPECIFIED):
+    if transfer not in _CICP_CURVES:
         raise BadProfileError(f"transfer {transfer}")
-    return _CICP_CURVES.get(transfer, curves.SRGB)
+    return _CICP_CURVES[transfer]
 
 
 def of_cicp(primaries: int, transfer: int, *, full_range: bool) -> tuple[Matrix, Curve]:

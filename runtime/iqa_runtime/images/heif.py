@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from fractions import Fraction
 
-from iqa_runtime.color.spaces import CICP_HLG, CICP_PQ, CICP_UNSPECIFIED
+from iqa_runtime.color.spaces import CICP_UNSPECIFIED, HDR_CURVES
 from iqa_runtime.color.tags import UNTAGGED, ColorTag
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import ADVICE, DAMAGED
@@ -155,7 +155,7 @@ def color_tag(item: Item, primaries: int = CICP_UNSPECIFIED, transfer: int = CIC
             profile = content[4:] if profile is None else profile
         elif kind == b"colr" and content.startswith(b"nclx") and len(content) >= 10:
             primaries, transfer = struct.unpack_from(">HH", content, 4)
-    if profile is not None and transfer not in (CICP_PQ, CICP_HLG):
+    if profile is not None and transfer not in HDR_CURVES:
         return ColorTag(profile=profile)
     if (primaries, transfer) == (CICP_UNSPECIFIED, CICP_UNSPECIFIED):
         return UNTAGGED

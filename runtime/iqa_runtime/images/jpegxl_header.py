@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from iqa_runtime.color.spaces import CICP_HLG, CICP_LINEAR, CICP_PQ, CICP_SRGB, CICP_UNSPECIFIED, chromaticities_of
+from iqa_runtime.color.spaces import CICP_LINEAR, CICP_SRGB, CICP_UNSPECIFIED, HDR_CURVES, chromaticities_of
 from iqa_runtime.color.tags import RgbSpace
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.bits import LowBits
@@ -23,7 +23,7 @@ _RGB, _GRAY = 0, 1  # colour spaces
 _CUSTOM, _D65 = 2, 1  # code points of white and primaries; all others are those of ITU-T H.273
 _PRIMARIES, _WHITES = (1, 9, 11), (1, 10, 11)
 _REC_709 = 1
-_TRANSFERS = (1, CICP_LINEAR, CICP_SRGB, CICP_PQ, CICP_HLG)
+_TRANSFERS = (1, CICP_LINEAR, CICP_SRGB, *HDR_CURVES)
 _DCI, _DCI_EXPONENT = 17, 1 / 2.6
 _GAMMA_UNIT, _XY_UNIT = 1e-7, 1e-6
 _ALPHA = 0  # of extra channels

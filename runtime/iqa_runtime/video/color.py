@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from iqa_runtime.color.conversion import SRGB, STORED, UNTAGGED, Conversion, conversion_of
-from iqa_runtime.color.spaces import CICP_HLG, CICP_PQ, CICP_UNSPECIFIED
+from iqa_runtime.color.spaces import CICP_SRGB, CICP_UNSPECIFIED, HDR_CURVES
 from iqa_runtime.color.tags import ColorTag
 from iqa_runtime.contract import ColorSpace
 from iqa_runtime.errors import ImageError
 
-_RGB, _UNSPECIFIED, _BT709, _BT601, _BT2020 = 0, 2, 1, 6, 9
+_BT709, _BT601, _BT2020 = 1, 6, 9
 _WEIGHTS = {  # of red and blue in luma, H.273, table 4
     _BT709: (0.2126, 0.0722),
     4: (0.30, 0.11),
@@ -25,7 +25,6 @@ _MATRIX_OF_PRIMARIES = {1: _BT709, 5: _BT601, 6: _BT601, 7: 7, 9: _BT2020}
 _SD_WIDTH, _SD_HEIGHT = 1280, 576  # an untagged frame of fewer columns and at most so many rows is BT.601's
 
 _SDR_VIDEO = {1, 6, 7, 11, 12, 14, 15}
-_SRGB_TRANSFER = 13
 _FULL = 2  # AVCOL_RANGE_JPEG
 _NAMES = {
     4: "BT.470 M",
@@ -94,7 +93,7 @@ def reading_of(tags: FrameTags, height: int, width: int, color_space: ColorSpace
     if is_rgb:
         return Reading(None, tags.color_range in (0, _FULL), conversion)
     matrix = tags.matrix
-    if matrix == _UNSPECIFIED:
+    if matrix == CICP_UNSPECIFIED:
         is_sd = width < _SD_WIDTH and height <= _SD_HEIGHT
         matrix = _MATRIX_OF_PRIMARIES.get(tags.primaries, _BT601 if is_sd else _BT709)
     if matrix not in _WEIGHTS:
@@ -113,9 +112,8 @@ def refuse_hdr(transfer: int) -> None:
     ImageError
         If the transfer is PQ or HLG.
     """
-    if transfer in (CICP_PQ, CICP_HLG):
-        curve = "PQ" if transfer == CICP_PQ else "HLG"
-        raise ImageError(f"a video in HDR ({curve}): a score is of SDR; {_TONE_MAP}")
+    if transfer in HDR_CURVES:
+        raise ImageError(f"a video in HDR ({HDR_CURVES[transfer]}): a score is of SDR; {_TONE_MAP}")
 
 
 @lru_cache(maxsize=16)
@@ -127,7 +125,7 @@ def _conversion_of(primaries: int, transfer: int) -> Conversion:
     """
     if (primaries, transfer) == (CICP_UNSPECIFIED, CICP_UNSPECIFIED):
         return UNTAGGED
-    curve = _SRGB_TRANSFER if transfer in (*_SDR_VIDEO, CICP_UNSPECIFIED) else transfer
+    curve = CICP_SRGB if transfer in (*_SDR_VIDEO, CICP_UNSPECIFIED) else transfer
     conversion = conversion_of(ColorTag(cicp=(primaries, curve, 0, 1)), "RGB")
     if conversion.tables is None or primaries not in _NAMES:
         return conversion
