@@ -17,7 +17,7 @@ from iqa_runtime.images.header import ADVICE, DAMAGED, ImageHeader
 from iqa_runtime.images.isobmff import read_boxes
 from iqa_runtime.images.jpegxl_frames import holds_several
 from iqa_runtime.images.jpegxl_header import CODESTREAM, CodestreamHeader, read_codestream_header
-from iqa_runtime.images.pixels import WHITE, in_bands, over_white
+from iqa_runtime.images.pixels import WHITE, in_bands, over_white, spread
 from iqa_runtime.kernels.color_numpy import srgb_encoded
 
 _LEAST_LIBJXL = (0, 11, 2)  # older ones read and write beside their memory
@@ -126,8 +126,7 @@ def _to_8_bits(samples: NDArray[Any], header: CodestreamHeader, *, is_linear: bo
     if header.depth >= 8:
         upper: NDArray[np.uint8] = (samples >> header.depth - 8).astype(np.uint8, copy=False)
         return upper
-    spread: NDArray[np.uint16] = (samples.astype(np.uint16) * (2 * WHITE) + most) // (2 * most)
-    return spread.astype(np.uint8)
+    return spread(samples, most)
 
 
 def _codestream_of(data: bytes) -> bytes:

@@ -43,6 +43,11 @@ def over_white(color: NDArray[Any], alpha: NDArray[Any], *, premultiplied: bool)
     return mixed.astype(np.uint8)
 
 
+def spread(samples: NDArray[Any], most: int) -> NDArray[np.uint8]:
+    """Spread samples of 0 to `most`, which is below 2 to the power of 16, over 0 to 255, rounded to nearest."""
+    return ((samples.astype(np.uint32) * (2 * WHITE) + most) // (2 * most)).astype(np.uint8)
+
+
 def on_white(image: NDArray[np.uint8], left: int, top: int, height: int, width: int) -> NDArray[np.uint8]:
     """Lay an RGB image on a white canvas, which it may be as large as but not leave."""
     if image.shape[:2] == (height, width):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from iqa_runtime.color.conversion import Conversion
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.header import DAMAGED, ImageHeader
-from iqa_runtime.images.pixels import WHITE, in_bands
+from iqa_runtime.images.pixels import WHITE, in_bands, spread
 
 _BITMAPS, _COLORS, _PLAIN = (1, 4), (3, 6), (1, 2, 3)  # by the digit after the P
 _SPACE = rb"(?:\s++|#[^\n\r]*+[\n\r])++"  # a comment stands for white space
@@ -146,4 +146,4 @@ def _to_8_bits(samples: NDArray[Any], pnm: _Pnm) -> NDArray[np.uint8]:
     bits = pnm.maximum.bit_length()
     if bits >= 8 and pnm.maximum == (1 << bits) - 1:
         return (samples >> (bits - 8)).astype(np.uint8)
-    return ((samples.astype(np.uint32) * (2 * WHITE) + pnm.maximum) // (2 * pnm.maximum)).astype(np.uint8)
+    return spread(samples, pnm.maximum)
