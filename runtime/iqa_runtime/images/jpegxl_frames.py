@@ -51,11 +51,10 @@ def holds_several(data: bytes, header: CodestreamHeader) -> bool:
     ImageError
         If it is truncated or corrupt, or they are more than a picture explains.
     """
-    position, pixels = header.end, 0
+    position, pixels, canvas = header.end, 0, header.width * header.height
     for _ in range(_MOST_FRAMES):
         frame = _read_frame(data, position, header)
         # What is laid on a canvas takes as long as the canvas.
-        canvas = header.width * header.height
         pixels += max(frame.width * frame.height, canvas if frame.is_shown else 0)
         if pixels > max(_LAYERS * canvas, _PIXELS):
             break
@@ -70,7 +69,7 @@ def holds_several(data: bytes, header: CodestreamHeader) -> bool:
 def _read_frame(data: bytes, position: int, header: CodestreamHeader) -> _Frame:
     fields = Fields(data, position, "JPEG XL: it ends inside the header of a frame")
     width, height = header.width, header.height
-    kind, is_modular, is_last, duration, group, passes, upsampling = _REGULAR, False, True, 0, 256, 1, 1
+    is_shown, is_last, duration, group, passes, upsampling = True, True, 0, 256, 1, 1
     sampling = (0, 0)
     if not fields.take(1):
         kind, is_modular, flags = fields.take(2), bool(fields.take(1)), fields.u64()
@@ -126,7 +125,7 @@ def _read_frame(data: bytes, position: int, header: CodestreamHeader) -> _Frame:
     return _Frame(
         width=width,
         height=height,
-        is_shown=kind in (_REGULAR, _PROGRESSIVE),
+        is_shown=is_shown,
         is_last=is_last,
         duration=duration,
         end=_end_of(data, fields, sections),

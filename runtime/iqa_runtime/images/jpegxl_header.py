@@ -104,15 +104,15 @@ class CodestreamHeader:
 
     width: int
     height: int
-    orientation: int = 1
-    depth: int = 8
-    is_float: bool = False
-    is_gray: bool = False
-    alpha: Alpha = "none"
-    is_xyb: bool = True
-    space: RgbSpace = _SRGB
-    is_animated: bool = False
-    has_timecodes: bool = False
+    orientation: int
+    depth: int
+    is_float: bool
+    is_gray: bool
+    alpha: Alpha
+    is_xyb: bool
+    space: RgbSpace
+    is_animated: bool
+    has_timecodes: bool
     end: int
 
 
