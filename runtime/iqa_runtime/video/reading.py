@@ -148,14 +148,12 @@ def _read(
                 yield ClipFrame(milliseconds / 1000, to_rgb(frame, reading), reading.conversion.color)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from error.__cause__
+        except IqaError:
+            raise
         except MemoryError as error:
             raise ImageError(f"{name}: not enough memory to decode it; shrink it, or give fewer threads") from error
         except OSError as error:
-            if isinstance(error, IqaError):
-                raise
             raise FileError(f"{name}: cannot be read ({error.strerror}); check the disk") from error
-        except IqaError:
-            raise
         except Exception as error:  # of what type it is depends on the damage
             raise ImageError(f"{name}: corrupt ({first_line(error)}); {DAMAGED}") from error
 
