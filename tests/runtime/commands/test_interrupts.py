@@ -82,8 +82,8 @@ def shots(tmp_path, monkeypatch):
 
 def end(number, *arguments, program=STANDING_STILL):
     """Run until the first rows are there and the decoder stands still; end it by a signal; return code and stderr."""
-    # Where tests run in the background of a shell the signal is ignored, and children inherit that.
-    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    # In the background of a shell SIGINT is ignored, under nohup SIGHUP, and children inherit that.
+    heed = functools.partial(signal.signal, number, signal.SIG_DFL)
     command = [sys.executable, "-c", program, *map(str, arguments), "--batch-size", "1", "--threads", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed)
     try:
