@@ -12,16 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iqa_runtime.color.conversion import conversion_of
 from iqa_runtime.color.tags import ColorTag
+from speed.kernel_contenders import STORE, instruction_sets, kernel_parts, sample
 from speed.photographs import PHONE_SIDE, make_pixels
 from speed.turns import Contender, Work
 
-STORE = "store loop (numpy.fill)"
-
 _COPIES = 8  # 288 MB, several times the last-level cache of the hosts this was written on
-_CHECKED = 499
 _TWIN = "numpy"
 # Display P3's colorants as an ICC profile has them, adapted to D50: red, green, blue.
 _P3 = {
@@ -44,23 +43,14 @@ def p3_profile() -> bytes:
     return bytes(profile)
 
 
-def contenders(side: int, instruction_sets: tuple[str, ...]) -> list[Contender]:
+def contenders(side: int) -> list[Contender]:
     """Return who takes part with a photograph of so many pixels in its longer side; of ours every instruction set."""
     options = {"side": side}
-    parts = [
-        Contender(
-            name=f"kernel, {name}",
-            role="part",
-            make="speed.colors:kernel",
-            options=options,
-            environment={"IQA_KERNELS": name},
-        )
-        for name in instruction_sets[1:]
-        if name != _TWIN or side < PHONE_SIDE  # it takes seconds
-    ]
+    # NumPy's twin takes seconds.
+    others = [name for name in instruction_sets()[1:] if name != _TWIN or side < PHONE_SIDE]
     return [
         Contender(name="ours", role="ours", make="speed.colors:kernel", options=options),
-        *parts,
+        *kernel_parts("speed.colors:kernel", options, others),
         Contender(name=STORE, role="limit", make="speed.colors:store", options=options),
         Contender(
             name="read and written in place (numpy.invert)", role="limit", make="speed.colors:invert", options=options
@@ -97,14 +87,15 @@ def littlecms(options: dict[str, Any]) -> Work:
 
 
 def store(options: dict[str, Any]) -> Work:
-    return _in_turn(make_pixels(options["side"]).copy, lambda copy: copy.fill(1), None)
+    return _in_turn(make_pixels(options["side"]).copy, lambda copy: copy.fill(1))
 
 
 def invert(options: dict[str, Any]) -> Work:
-    return _in_turn(make_pixels(options["side"]).copy, lambda copy: np.invert(copy, out=copy), None)
+    return _in_turn(make_pixels(options["side"]).copy, lambda copy: np.invert(copy, out=copy))
 
 
-def _in_turn(make: Callable[[], Any], convert: Callable[[Any], object], checked: Any) -> Work:
+def _in_turn(
+    make: Callable[[], Any], convert: Callable[[Any], object], checked: NDArray[np.uint8] | None = None
+) -> Work:
     copies = itertools.cycle([make() for _ in range(_COPIES)])
-    check = [] if checked is None else checked.reshape(-1)[:: max(1, checked.size // _CHECKED)][:_CHECKED].tolist()
-    return Work(call=lambda: convert(next(copies)), check=[float(value) for value in check])
+    return Work(call=lambda: convert(next(copies)), check=[] if checked is None else sample(checked))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime import kernels
+from speed.kernel_contenders import ONE_THREAD, STORE, instruction_sets, kernel_parts, sample
 from speed.packages import import_rival
 from speed.turns import Contender, Work
 
@@ -31,7 +32,6 @@ _COLD_BYTES = 256 * 2**20
 """Several times the last-level cache of the hosts this was written on."""
 _CHECKED = 64
 
-STORE = "store loop (numpy.fill)"
 TUNED = "NumPy, tuned by us: channel by channel in place"
 
 Pixels = NDArray[np.uint8]
@@ -96,36 +96,12 @@ def contenders(case: Case) -> list[Contender]:
         Contender(name="memset (libc)", role="limit", make="speed.patches:memset", options=options),
     ]
     if case == REFERENCE_CASE:
-        found += [
-            Contender(
-                name=f"kernel, {name}",
-                role="part",
-                make="speed.patches:kernel",
-                options=options,
-                environment={"IQA_KERNELS": name},
-            )
-            for name in instruction_sets()
-        ]
+        found += kernel_parts("speed.patches:kernel", options, instruction_sets())
     found += [
-        Contender(
-            name=name,
-            role="rival",
-            make=f"speed.patches:{function}",
-            options=options,
-            # None of them takes its number of threads as an argument.
-            environment={"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"},
-        )
+        Contender(name=name, role="rival", make=f"speed.patches:{function}", options=options, environment=ONE_THREAD)
         for name, function in names.items()
     ]
     return found
-
-
-def instruction_sets() -> tuple[str, ...]:
-    try:
-        from iqa_runtime import _kernels
-    except ImportError:
-        return ("numpy",)
-    return (*_kernels.instruction_sets(), "numpy")
 
 
 class Scene:
@@ -152,8 +128,7 @@ class Scene:
     def work(self, cut: Callable[[Pixels, NDArray[Any]], NDArray[Any]]) -> Work:
         """Return work that cuts the next image, and some of what it yields."""
         pairs = itertools.cycle(zip(self.images, self.outs, strict=True))
-        values = cut(self.images[0], self.outs[0]).reshape(-1)
-        checked = values[:: max(1, values.size // _CHECKED)].astype(np.float64).tolist()
+        checked = sample(cut(self.images[0], self.outs[0]), _CHECKED)
         return Work(call=lambda: self.made.append(cut(*next(pairs))), check=checked)
 
     def crops(self, image: Pixels) -> Iterator[Pixels]:

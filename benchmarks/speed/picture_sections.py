@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from speed import colors, decoding, phone, resizing
 from speed.document import Section
-from speed.patches import instruction_sets
+from speed.kernel_contenders import STORE
 from speed.photographs import PHONE_SIDE, make_photographs
 from speed.settings import Settings, case_of, median_of, note, outcome_of
 from speed.turns import Limits
@@ -22,8 +22,7 @@ def measure_resizing(settings: Settings) -> Section:
     gains = []
     for case in [resizing.Case(filter="bicubic", side=_QUICK_SIDE)] if settings.quick else resizing.CASES:
         settings.say(f"resizing: {case.name}")
-        entrants = resizing.contenders(case, instruction_sets())
-        measured = case_of(case.name, entrants, limits, tolerance=resizing.TOLERANCE)
+        measured = case_of(case.name, resizing.contenders(case), limits, tolerance=resizing.TOLERANCE)
         section.cases.append(measured)
         pillow, ours = median_of(measured, resizing.PILLOW), median_of(measured, "ours")
         if pillow is not None and ours is not None:
@@ -42,9 +41,9 @@ def measure_colors(settings: Settings) -> Section:
     # A call a turn: none finds its picture in a cache, and few find it converted already.
     limits = Limits(rounds=settings.rounds, turn=0.0, budget=60)
     side = _QUICK_SIDE if settings.quick else PHONE_SIDE
-    measured = case_of(f"{side} pixels", colors.contenders(side, instruction_sets()), limits, tolerance=1.0)
+    measured = case_of(f"{side} pixels", colors.contenders(side), limits, tolerance=1.0)
     section.cases.append(measured)
-    note(section, "colours: time, x a plain write", median_of(measured, "ours"), median_of(measured, colors.STORE))
+    note(section, "colours: time, x a plain write", median_of(measured, "ours"), median_of(measured, STORE))
     return section
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime import kernels
+from speed.kernel_contenders import ONE_THREAD, instruction_sets, kernel_parts, sample
 from speed.packages import import_rival
 from speed.photographs import PHONE_SIDE, make_pixels
 from speed.turns import Contender, Work
@@ -24,8 +25,6 @@ TOLERANCE = 1.0
 """Levels: a rival that rounds otherwise stays within one, another filter does not."""
 
 PILLOW = "Pillow"
-_CHECKED = 499
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
 
 Pixels = NDArray[np.uint8]
 
@@ -45,7 +44,7 @@ class Case:
 CASES = tuple(Case(filter=name) for name in ("box", "bilinear", "bicubic", "lanczos"))
 
 
-def contenders(case: Case, instruction_sets: tuple[str, ...]) -> list[Contender]:
+def contenders(case: Case) -> list[Contender]:
     """Return who takes part: everyone that has the filter, and ours with each instruction set but NumPy's twin."""
     rivals = {PILLOW: "pillow"}
     if case.filter == "box":
@@ -55,23 +54,12 @@ def contenders(case: Case, instruction_sets: tuple[str, ...]) -> list[Contender]
     if case.filter in ("bilinear", "bicubic"):
         rivals["PyTorch, antialias"] = "pytorch"
     options = asdict(case)
-    ours = Contender(name="ours", role="ours", make="speed.resizing:kernel", options=options)
-    parts = [
-        Contender(
-            name=f"kernel, {name}",
-            role="part",
-            make="speed.resizing:kernel",
-            options=options,
-            environment={"IQA_KERNELS": name},
-        )
-        for name in instruction_sets[1:-1]
-    ]
     return [
-        ours,
-        *parts,
+        Contender(name="ours", role="ours", make="speed.resizing:kernel", options=options),
+        *kernel_parts("speed.resizing:kernel", options, instruction_sets()[1:-1]),
         *(
             Contender(
-                name=name, role="rival", make=f"speed.resizing:{function}", options=options, environment=_ONE_THREAD
+                name=name, role="rival", make=f"speed.resizing:{function}", options=options, environment=ONE_THREAD
             )
             for name, function in rivals.items()
         ),
@@ -128,5 +116,4 @@ def _scene(options: dict[str, Any]) -> tuple[Pixels, tuple[int, int]]:
 
 
 def _work(resize: Callable[[], Pixels]) -> Work:
-    values = resize().reshape(-1)
-    return Work(call=resize, check=values[:: max(1, values.size // _CHECKED)].astype(float).tolist()[:_CHECKED])
+    return Work(call=resize, check=sample(resize()))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from speed import edge, growth, jobs, lpips, networks, patches, picture_sections, products
 from speed.document import SAME_SCORE, Case, Section
+from speed.kernel_contenders import STORE
 from speed.photographs import LONG_SIDES, link_photographs, make_photographs
 from speed.settings import EDGE, MAKE_SECONDS, TITLES, YOTO, Settings, case_of, export, median_of, note, outcome_of
 from speed.turns import Contender, Limits, Outcome, prepare
@@ -32,7 +33,7 @@ def measure_patches(settings: Settings) -> Section:
         measured = case_of(case.name, patches.contenders(case), limits, tolerance=patches.TOLERANCE)
         section.cases.append(measured)
         if case == patches.REFERENCE_CASE:
-            ours, write = median_of(measured, "ours"), median_of(measured, patches.STORE)
+            ours, write = median_of(measured, "ours"), median_of(measured, STORE)
             rivals = {
                 outcome.name: outcome.median
                 for outcome in measured.outcomes
