@@ -106,11 +106,35 @@ def result_of(host: dict[str, Any], date: str, sections: dict[str, Section]) -> 
 
 
 def _plain(section: Section) -> dict[str, Any]:
-    cases = [
-        vars(case) | {"outcomes": [vars(outcome) | {"median": outcome.median} for outcome in case.outcomes]}
-        for case in section.cases
-    ]
+    cases = [vars(case) | {"outcomes": [_row(case, outcome) for outcome in case.outcomes]} for case in section.cases]
     return vars(section) | {"cases": cases}
+
+
+def _row(case: Case, outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as it is stored: of its result, only how far from ours it is."""
+    row = vars(outcome) | {"median": outcome.median, "difference": _difference(case, outcome)}
+    del row["check"]
+    return row
+
+
+def _difference(case: Case, outcome: Outcome) -> float | None:
+    peers = _peers(case, outcome)
+    if case.tolerance is None or _precision(outcome) != "fp32" or not (peers and outcome.check and peers[0].check):
+        return None
+    return max(abs(a - b) for a, b in zip(outcome.check, peers[0].check, strict=True))
+
+
+def _peers(case: Case, outcome: Outcome) -> list[Outcome]:
+    """Return those of ours that were measured in its precision."""
+    return [
+        other
+        for other in case.outcomes
+        if other.role == "ours" and _precision(other) == _precision(outcome) and other.median is not None
+    ]
+
+
+def _precision(outcome: Outcome) -> str:
+    return str(outcome.facts.get("precision", "fp32"))
 
 
 def section_of(values: dict[str, Any]) -> Section:
@@ -190,22 +214,15 @@ def _notes(case: Case, outcome: Outcome) -> Iterator[str]:
     median = outcome.median
     if median is None:
         return
-    precision = outcome.facts.get("precision", "fp32")
     rivals = {other.name: other.median for other in case.outcomes if other.role == "rival" and other.median is not None}
-    peers = [
-        other
-        for other in case.outcomes
-        if other.role == "ours" and other.facts.get("precision", "fp32") == precision and other.median is not None
-    ]
+    peers = _peers(case, outcome)
     if outcome.role == "rival" and peers and all(median < (peer.median or 0) for peer in peers):
         yield FASTER
     if outcome.role == "ours" and rivals and min(rivals.values()) < median:
         yield SLOWER.format(min(rivals, key=lambda name: rivals[name]))
-    if case.tolerance is not None and precision == "fp32" and peers and outcome.check and peers[0].check:
-        largest = max(abs(a - b) for a, b in zip(outcome.check, peers[0].check, strict=True))
-        # Also where it is not a number.
-        if not largest <= case.tolerance:
-            yield f"**differs by {largest:.2g}**"
+    # Also where it is not a number.
+    if case.tolerance is not None and outcome.difference is not None and not outcome.difference <= case.tolerance:
+        yield f"**differs by {outcome.difference:.2g}**"
 
 
 def _history(results: list[dict[str, Any]]) -> Iterator[str]:

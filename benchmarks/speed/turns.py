@@ -114,6 +114,10 @@ class Outcome:
         Of one call, wall clock and processor time of all threads: the median of every round.
     peak_megabytes
         Of memory; None where the system does not tell.
+    check
+        As in `Work`; not stored.
+    difference
+        The largest of its `check` from that of ours in float32, when it was stored; None where they are not compared.
     error
         Why it has no times, or stopped.
     """
@@ -124,6 +128,7 @@ class Outcome:
     cpu_seconds: list[float] = field(default_factory=list)
     peak_megabytes: float | None = None
     check: list[float] = field(default_factory=list)
+    difference: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
 

@@ -111,8 +111,23 @@ def test_durations_have_a_unit_that_suits_them(seconds: float | None, text: str)
     assert duration(seconds) == text
 
 
+def test_of_results_the_largest_difference_from_ours_is_kept() -> None:
+    rows = [
+        outcome("ours", "ours", 1.0, check=[0.5, 0.25]),
+        outcome("rival", "rival", 2.0, check=[0.75, 0.375]),
+        outcome("int8", "ours", 1.0, check=[9.0, 9.0], facts={"precision": "int8"}),
+        outcome("write", "limit", 1.0),
+    ]
+    cases = [Case(name="c", outcomes=rows, tolerance=1.0), Case(name="not comparable", outcomes=rows)]
+    stored = result_of(HOST, "2026", {"edge": Section(title="T", text="t", cases=cases)})
+    kept = [case["outcomes"] for case in stored["sections"]["edge"]["cases"]]
+    assert [row["difference"] for row in kept[0]] == [0.0, 0.25, None, None]
+    assert [row["difference"] for row in kept[1]] == [None] * 4
+    assert not any("check" in row for row in kept[0])
+
+
 def test_a_section_survives_json() -> None:
-    rows = [outcome("ours", "ours", 1.0, check=[0.5], facts={"MB": 2.0}, peak_megabytes=3.0)]
+    rows = [outcome("ours", "ours", 1.0, facts={"MB": 2.0}, peak_megabytes=3.0)]
     section = Section(title="T", text="t", cases=[Case(name="c", outcomes=rows)], series={"memory: x": [(1.0, 2.0)]})
     stored = json.loads(json.dumps(result_of(HOST, "2026", {"edge": section})))
     back = section_of(stored["sections"]["edge"])
