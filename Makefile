@@ -95,11 +95,13 @@ build/atheris/.ready: $(READY)
 	touch $@
 
 # One program a sanitizer: the address and the thread sanitizer exclude each other. On Debian: apt-get install gcc make
-# (or clang: make sanitize SANITIZE_CC=clang), and libjpeg62-turbo-dev for the rows of JPEG files. Several minutes under the thread sanitizer; less with SANITIZE_CASES=200.
+# (or clang: make sanitize SANITIZE_CC=clang), and libjpeg62-turbo-dev for the rows of JPEG files. Several minutes under
+# the thread sanitizer; less with SANITIZE_CASES=200.
 SANITIZE_CC ?= gcc
 SANITIZE_CASES ?= 3000
 SANITIZE_SEED ?= 1
 SANITIZERS := address undefined thread
+SANITIZE_FLAGS := -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all
 
 HAS_JPEG := $(shell printf '\#include <stdio.h>\n\#include <jpeglib.h>' | $(SANITIZE_CC) -E - >/dev/null 2>&1 && echo jpeg)
 
@@ -112,14 +114,12 @@ sanitize: $(foreach program,patches resize color $(HAS_JPEG),$(SANITIZERS:%=buil
 NATIVE := tests/runtime/kernels/native
 build/sanitize/%: $(NATIVE)/*.c $(NATIVE)/*.h $(KERNELS)
 	mkdir -p $(@D)
-	$(SANITIZE_CC) -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer \
-		-fsanitize=$(lastword $(subst -, ,$*)) -fno-sanitize-recover=all -Icsrc -o $@ \
+	$(SANITIZE_CC) -fsanitize=$(lastword $(subst -, ,$*)) $(SANITIZE_FLAGS) -Icsrc -o $@ \
 		$(NATIVE)/check_$(firstword $(subst -, ,$*)).c $(filter %.c,$(KERNELS)) -lm -pthread
 
 build/sanitize/jpeg-%: $(NATIVE)/check_jpeg.c $(NATIVE)/drawing.h $(JPEG)
 	mkdir -p $(@D)
-	$(SANITIZE_CC) -std=gnu11 -Wall -Wextra -Werror -g -O1 -fno-omit-frame-pointer \
-		-fsanitize=$* -fno-sanitize-recover=all -Icsrc/jpeg -o $@ \
+	$(SANITIZE_CC) -fsanitize=$* $(SANITIZE_FLAGS) -Icsrc/jpeg -o $@ \
 		$(NATIVE)/check_jpeg.c csrc/jpeg/bands.c -ljpeg
 
 sbom: $(READY) build/supply/.ready
