@@ -97,8 +97,9 @@ def item_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
         for axis, dimension in enumerate(tensor.type.tensor_type.shape.dim):
             if dimension.HasField("dim_param"):
                 dimension.dim_value = NOMINAL_SIDE if axis else 1
+    own_size = takes_own_size(model)
     for tensor in shaped.graph.output:
-        if takes_own_size(model):
+        if own_size:
             tensor.type.tensor_type.ClearField("shape")
         for dimension in tensor.type.tensor_type.shape.dim:
             if dimension.HasField("dim_param"):
