@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn, cast
@@ -260,7 +260,6 @@ def _plan_job(
     keep = None
     if resumed and output:
         keep, left = resume_from(output, form, images, KEYS if every is None else CLIP_KEYS)
-        keep = thresholds.rejudged(keep)
         say(_NAME, f"{len(images) - len(left)} already scored, {len(left)} left")
     references = None if reference is None else pair_references(left, reference)
     return _Job(images, left, references, form, output, keep, every, thresholds)
@@ -278,6 +277,8 @@ def _score(
     results = clips.score(job.left, job.references)  # refuses a missing or needless reference at once
     _check_same_artefact(job, scorer)
     job.thresholds.check(contract)
+    if job.keep is not None:
+        job = replace(job, keep=job.thresholds.rejudged(job.keep))
     _check_overwriting(job, pictures, artefact)
     if not contract.weights.trained:
         say(_NAME, "the artefact is untrained (random weights): its scores only show that the pipeline runs")

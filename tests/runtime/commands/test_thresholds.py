@@ -138,6 +138,17 @@ def test_a_resumed_run_judges_earlier_rows_by_its_own_thresholds(artefacts: Any,
     assert "fail" not in output.read_text()
 
 
+def test_earlier_rows_are_judged_once_it_is_sure_that_they_can_be(artefacts: Any) -> None:
+    placed, without = artefacts.mean("placed", score=PLACED), artefacts.mean()
+    arguments = ("shots", "--output", "rows.csv", "--resume", "--fail-under-percentile", "5")
+    run(without, "shots", "--output", "rows.csv")
+    before = Path("rows.csv").read_text()
+    for artefact, says in ((without, "--write-quantiles"), (placed, "another artefact")):
+        result = run(artefact, *arguments)
+        assert (result.exit_code, result.stdout, says in result.stderr) == (2, "", True)
+        assert Path("rows.csv").read_text() == before
+
+
 def test_frames_and_videos_are_judged_and_resumed(artefacts: Any, shots: Path) -> None:
     pytest.importorskip("av")
     # Ten frames at 25 a second of brightness (luma - 16) / 219 = 0.2, ten of 0.8.
