@@ -21,13 +21,11 @@ from iqa_runtime.images.loading import Source
 from iqa_runtime.percentiles import percentile
 from iqa_runtime.results import Score
 from iqa_runtime.scorer import Scorer
+from iqa_runtime.scoring.pooling import pooled
 from iqa_runtime.scoring.preparation import without_frames
 from iqa_runtime.scoring.time_limits import TimeLimit, interruptible
 from iqa_runtime.video.containers import HEAD_BYTES, is_video
 from iqa_runtime.video.reading import ClipFrame, check_every, read_frames
-
-PERCENTILE = 5
-"""Of the scores of a video's frames: what a row calls ``p05``."""
 
 _SAME_TIME = 0.0015  # seconds: Matroska rounds times to milliseconds, MP4 does not
 
@@ -232,7 +230,7 @@ class ClipScorer:
             first = next(result.error for result in results if result.error is not None)
             error = ImageError(f"{clip.path}: {len(results) - len(values)} of {len(results)} frames failed: {first}")
         contract = self._scorer.contract
-        value = None if error else math.fsum(values) / len(values)
+        value = None if error else pooled(values, "mean")
         total = Score(
             path=clip.path,
             value=value,
@@ -250,14 +248,13 @@ class ClipScorer:
             distortions=None if error else _mean([result.distortions for result in results]),
             error=error,
         )
-        p05 = None if error else float(np.percentile(values, PERCENTILE))
-        return Scored(clip.path, total, is_clip=True, p05=p05)
+        return Scored(clip.path, total, is_clip=True, p05=None if error else pooled(values, "p05"))
 
 
 def _mean(frames: list[dict[str, float] | None]) -> dict[str, float] | None:
     """Return the mean of each probability over the frames; None where they have none."""
     named = [frame for frame in frames if frame is not None]
-    return {name: math.fsum(frame[name] for frame in named) / len(named) for name in named[0]} if named else None
+    return {name: pooled([frame[name] for frame in named], "mean") for name in named[0]} if named else None
 
 
 _NO_PIXELS = np.empty((0, 0, 3), np.uint8)
