@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 
-from iqa_runtime.commands.rows import KEYS, Format, Row, is_frame_of
+from iqa_runtime.commands.rows import KEYS, Format, Row, clip_of
 from iqa_runtime.errors import FileError, UsageError
 
 
@@ -145,7 +145,7 @@ def resume_from(
     named = {path_key(path) for path in paths}
 
     def is_kept(path: str) -> bool:
-        return path not in again and (path in named or not is_frame_of(path, again))
+        return path not in again and (path in named or clip_of(path) not in again)
 
     return [row for row in rows if is_kept(path_key(row["path"]))], left
 

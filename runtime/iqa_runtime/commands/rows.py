@@ -26,16 +26,18 @@ KEYS = (
 CLIP_KEYS = (*KEYS[:2], "p05", *KEYS[2:])
 """Keys of a run with videos: of one, the 5th percentile of its frames' scores stands beside their mean."""
 
+_FRAME_MARK = "#t="
+
 
 def frame_path(clip: str, time: float) -> str:
     """Return what rows call a frame of a video, as a media fragment (W3C Media Fragments URI 1.0, 4.2.1)."""
-    return f"{clip}#t={time:.3f}"
+    return f"{clip}{_FRAME_MARK}{time:.3f}"
 
 
-def is_frame_of(path: str, clips: set[str]) -> bool:
-    """Tell whether a row is of a frame of one of these."""
-    clip, mark, _ = path.rpartition("#t=")
-    return bool(mark) and clip in clips
+def clip_of(path: str) -> str | None:
+    """Return the video that a path names a frame of; None if it has not the form of one."""
+    clip, mark, _ = path.rpartition(_FRAME_MARK)
+    return clip if mark else None
 
 
 class Format(StrEnum):

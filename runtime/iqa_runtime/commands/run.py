@@ -30,7 +30,7 @@ from iqa_runtime.commands.rows import (
     Format,
     Row,
     RowWriter,
-    is_frame_of,
+    clip_of,
     open_output,
     open_writer,
 )
@@ -232,7 +232,7 @@ class _Job:
         named = {path_key(path) for path in self.images}
         for row in self.keep or []:
             path = path_key(row["path"])
-            if path in named or is_frame_of(path, named):
+            if path in named or clip_of(path) in named:
                 yield row
 
 

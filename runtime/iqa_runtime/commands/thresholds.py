@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from iqa_runtime.commands.resuming import path_key
-from iqa_runtime.commands.rows import Row, is_frame_of
+from iqa_runtime.commands.rows import Row, clip_of
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import FileError, UsageError
 
@@ -125,8 +125,8 @@ class Thresholds:
         paths = {path_key(row["path"]) for row in rows}
 
         def judged(row: Row) -> Row:
-            clip = row["path"].rpartition("#t=")[0]
-            return self.judged(row, clip if is_frame_of(path_key(row["path"]), paths) else row["path"])
+            clip = clip_of(row["path"])
+            return self.judged(row, row["path"] if clip is None or path_key(clip) not in paths else clip)
 
         return [judged(row) for row in rows]
 
