@@ -227,8 +227,9 @@ def _system(
         )
     description = read_contract_file(Path(contract))
     graph = None if adopt is None else ForeignGraph(Path(adopt), description)
-    source = graph if module is None else Factory(module, description.network)
-    return described_system(Path(contract), description, source), graph
+    if module is not None:
+        return described_system(Path(contract), description, Factory(module, description.network)), graph
+    return described_system(Path(contract), graph.description if graph else description, graph), graph
 
 
 def _bundled(system: System, variant: str | None) -> tuple[str, Path]:

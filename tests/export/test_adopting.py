@@ -316,6 +316,17 @@ def test_an_adopted_graph_is_an_artefact_and_says_that_nobody_saw_its_network(fi
         assert scorer.score(pixels).value == pytest.approx(expected_scores(item)[0], abs=ROUNDING)
 
 
+def test_outputs_that_the_file_names_are_those_of_the_graph_as_it_came(files):
+    """Its second output is the score; the first, which a network in PyTorch would give first, is something else."""
+    model = graph()
+    model.graph.node.append(helper.make_node("Neg", ["out"], ["negative"]))
+    model.graph.output.insert(0, helper.make_tensor_value_info("negative", TensorProto.FLOAT, ["n", GRADES]))
+    Path("foreign.onnx").write_bytes(model.SerializeToString())
+    with Path("c.toml").open("a", encoding="utf-8") as file:
+        file.write('[onnx.outputs]\nscore = "out"\n')
+    assert iqa_export.export(**files).passed
+
+
 def test_with_its_network_parity_is_that_with_pytorch(files):
     module = f"{__name__}:Network"
     report = iqa_export.export(**files, module=module, weights="net.pth")
