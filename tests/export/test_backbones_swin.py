@@ -171,6 +171,7 @@ def test_a_small_one_computes_what_it_was_trained_to(small, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_full_one_computes_what_it_was_trained_to(tmp_path):
     check_loaded(SwinT(), FULL, tmp_path)
 

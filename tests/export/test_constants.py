@@ -31,7 +31,7 @@ CASES = [
         task,
         marks=[]
         if (system.name, variant, task) in QUICK
-        else [pytest.mark.slow, *([pytest.mark.long] if variant in ("resnet50", "teacher") else [])],
+        else [pytest.mark.slow, *([] if variant == "edge" else [pytest.mark.long])],
     )
     for system in BUILT_IN
     for variant, (*_, task) in system.tasks.items()  # with a reference, where there may be one: the larger graph

@@ -109,6 +109,7 @@ def test_yoto_from_the_authors_checkpoint(run, tmp_path, yoto_checkpoint, load_c
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_cvrkd_from_the_authors_checkpoint(run, tmp_path, cvrkd_checkpoint, cvrkd_case):
     output = tmp_path / "c.onnx"
     code, _, _ = run("--model", "cvrkd", "--weights", cvrkd_checkpoint, "--cache-reference", "--output", output)

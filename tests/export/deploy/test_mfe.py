@@ -219,6 +219,7 @@ def test_contract():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_export(tmp_path):
     system, path = MfeSystem(), tmp_path / "mfe.onnx"
     checkpoint = load_checkpoint(system, "random:0", None)

@@ -230,6 +230,7 @@ def test_export_of_another_configuration(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_export(system, tmp_path):
     report = export(export_request(system, (), tmp_path / "dri.onnx"))
     assert report.passed

@@ -67,7 +67,7 @@ def test_no_sanitizer_complains_about_rows_of_jpeg_files(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_no_sanitizer_complains(kernel: str, tmp_path: Path) -> None:
-    report = run_program(kernel, sanitizing_compiler(tmp_path), [], tmp_path, 3000)
+    report = run_program(kernel, sanitizing_compiler(tmp_path), [], tmp_path, 1000)
     assert "scalar agree" in report
     if kernel == "patches" and not report.startswith("scalar"):
         assert_formula_was_used(report)
