@@ -92,8 +92,8 @@ class Report:
         for heading in ("file", "MB", "GMAC per item", "as written"):
             files.add_column(heading, justify="left" if heading == "file" else "right")
         for index, graph in enumerate(self.graphs):
-            as_written = "" if index or self.gmac_as_written is None else f"{self.gmac_as_written:.1f}"
-            gmac = "not counted" if graph.gmac is None else f"{graph.gmac:.1f}"
+            as_written = "" if index or self.gmac_as_written is None else _gmac(self.gmac_as_written)
+            gmac = "not counted" if graph.gmac is None else _gmac(graph.gmac)
             files.add_row(Text(graph.file), f"{graph.bytes / 1e6:.1f}", gmac, as_written)
         console.print(files)
         parity = Table(
@@ -128,3 +128,8 @@ class Report:
         if contract.patch_plan.kind == "whole":
             item = "a whole picture"
         console.print(f"one item is {item}; {self.seconds:.0f} s")
+
+
+def _gmac(count: float) -> str:
+    """Return a number with a decimal, and three digits of what is less than one."""
+    return f"{count:.1f}" if count >= 1 else f"{count:.3g}"

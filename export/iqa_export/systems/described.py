@@ -76,12 +76,14 @@ class DescribedSystem(System):
         """Yield what the file says, part by part, in words."""
         image, score = self.crop_input("image"), self.score
         yield "network", f"{self.name} {self.description.variant}, {self.description.task}, {self.title}"
+        given = ", ".join(f"{name}={value!r}" for name, value in self.description.network.items())
+        yield "built with", given or "no arguments"
         yield "input", f"{' x '.join(map(str, image.shape))}, {image.color}, {image.color_space}"
         for index, channel in enumerate(image.color or ""):
             yield channel, f"(x / 255 - {self.mean[index]:.6g}) / {self.std[index]:.6g}, for x of 0 to 255"
         yield "resize", format_resize(self.description.resize)
         yield "crops", f"{format_patch_plan(self.patch_plan)}, pooled by their {self.pooling}"
-        yield "score", f"{score}; {score.scale}"
+        yield "score", f"the network's value {self.description.score.output!r}; {score}; {score.scale}"
         head = self.description.head
         yield "head", head if isinstance(head, str) else f"mean of {len(head.distribution)} grades, from {head.values}"
         for output in self.description.further:
