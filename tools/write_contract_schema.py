@@ -5,6 +5,7 @@ python tools/write_contract_schema.py
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ def contract_schema() -> dict[str, Any]:
     """
     schema = msgspec.json.schema(Contract)
     for definition in schema["$defs"].values():
+        if "description" in definition:  # msgspec before 0.23 leaves the indentation of docstrings in it
+            definition["description"] = inspect.cleandoc(definition["description"])
         if definition.get("type") == "object":
             definition["additionalProperties"] = False
     return {
