@@ -20,7 +20,9 @@ SCRIPTS = {
 """The commands that a wheel installs, and their modules."""
 
 SENTENCE = re.compile(r"[A-Z].*\.", re.DOTALL)
-HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "tensorrt", "cv2", "scipy", "matplotlib", "pandas"}
+HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "tensorrt", "cv2", "scipy", "matplotlib"} | {
+    *("aiohttp", "fsspec", "pandas", "pyarrow")
+}
 COLUMNS = 100
 
 

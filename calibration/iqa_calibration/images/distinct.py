@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.images.loading import Source, load_image
+from iqa_runtime.images.named import NamedImage
 
 
 def distinct(images: Sequence[Source]) -> list[Source]:
@@ -67,7 +68,7 @@ def _length(image: Source) -> int | None:
     """Return the length of an encoded image; None for pixels and for what cannot be read."""
     if isinstance(image, bytes):
         return len(image)
-    if isinstance(image, np.ndarray):
+    if isinstance(image, (np.ndarray, NamedImage)):
         return None
     try:
         status = Path(image).stat()
@@ -82,6 +83,8 @@ def _keys(image: Source, *, is_read: bool) -> Iterator[Hashable]:
         yield "pixels", image.dtype.str, pixel_digest(image)
     elif isinstance(image, bytes):
         yield "content", sha256(image).digest()
+    elif isinstance(image, NamedImage):
+        yield "name", image.name
     else:
         yield "path", os.path.realpath(image)
         if is_read and _length(image) is not None:

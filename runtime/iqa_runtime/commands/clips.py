@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import stat
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ import numpy as np
 from iqa_runtime.commands.rows import Row, frame_path
 from iqa_runtime.contract import ColorSpace
 from iqa_runtime.errors import ImageError, IqaError, one_line
-from iqa_runtime.images.loading import Source
+from iqa_runtime.images.loading import Source, source_name
+from iqa_runtime.images.named import NamedImage
 from iqa_runtime.percentiles import percentile
 from iqa_runtime.results import Score
 from iqa_runtime.scorer import Scorer
@@ -44,7 +45,9 @@ class Scored:
     Attributes
     ----------
     image
-        The input it belongs to.
+        The name of the input it belongs to.
+    source
+        What was read for it.
     result
         Of an image, a frame or a video.
     is_frame
@@ -56,6 +59,7 @@ class Scored:
     """
 
     image: str
+    source: Source
     result: Score
     is_frame: bool = False
     is_clip: bool = False
@@ -71,6 +75,7 @@ class _Clip:
     """What is known so far about a video."""
 
     path: str
+    source: Source
     every: float
     results: list[Score] = field(default_factory=list)
     error: IqaError | None = None
@@ -84,6 +89,7 @@ class _Expected:
     """
 
     path: str
+    source: Source
     clip: _Clip | None = None
     frame: ClipFrame | None = None
     seconds: float = 0.0
@@ -120,18 +126,23 @@ class ClipScorer:
         """How many videos are still being decoded though the time of a frame was over."""
         return 0 if self._limit is None else self._limit.overdue
 
-    def score(self, images: Sequence[str], references: str | Sequence[str] | None) -> Iterator[Scored]:
+    def score(self, pairs: Iterable[tuple[Source, Source | None]], *, compared: bool) -> Iterator[Scored]:
         """Score inputs in order; of a video its frames come first, then the video.
+
+        Parameters
+        ----------
+        pairs
+            Images and videos, each with its reference. They are taken as `Scorer.score_many` takes images.
+        compared
+            Whether there are references.
 
         Raises
         ------
         UsageError
             At once, if references are missing or superfluous.
         """
-        others = [references] * len(images) if references is None or isinstance(references, str) else references
-        sources = self._sources(images, others)
-        taken = None if references is None else self._taken_references()
-        return self._scored(self._scorer.score_many(sources, taken))
+        taken = self._taken_references() if compared else None
+        return self._scored(self._scorer.score_many(self._sources(pairs), taken))
 
     def _scored(self, results: Iterator[Score]) -> Iterator[Scored]:
         for result in results:
@@ -139,7 +150,7 @@ class ClipScorer:
             expected = self._expected.popleft()
             clip, frame = expected.clip, expected.frame
             if clip is None or frame is None:
-                yield Scored(expected.path, result)
+                yield Scored(expected.path, expected.source, result)
                 continue
             result = replace(
                 result,
@@ -148,7 +159,7 @@ class ClipScorer:
                 milliseconds=result.milliseconds + 1000 * expected.seconds,
             )
             clip.results.append(replace(result, patch_scores=()))
-            yield Scored(clip.path, result, is_frame=True)
+            yield Scored(clip.path, clip.source, result, is_frame=True)
             yield from self._ended_clips()
         yield from self._ended_clips()
 
@@ -158,19 +169,20 @@ class ClipScorer:
             if clip is not None:
                 yield self._total(clip)
 
-    def _sources(self, images: Sequence[str], references: Sequence[str | None]) -> Iterator[Source]:
-        for image, reference in zip(images, references, strict=True):
-            if self._every is None or not _begins_as_video(image):
-                self._expected.append(_Expected(image))
+    def _sources(self, pairs: Iterable[tuple[Source, Source | None]]) -> Iterator[Source]:
+        for source, reference in pairs:
+            image, file = source_name(source) or "image", _file_of(source)
+            if self._every is None or file is None or not _begins_as_video(file):
+                self._expected.append(_Expected(image, source))
                 self._references.append(reference)
-                yield image
+                yield source
                 continue
-            clip = _Clip(image, self._every)
+            clip = _Clip(image, source, self._every)
             began = perf_counter()
             try:
-                for frame, other in self._frames(image, reference, clip.every):
+                for frame, other in self._frames(file, reference, clip.every):
                     without_pixels = frame._replace(pixels=_NO_PIXELS)
-                    self._expected.append(_Expected(image, clip, without_pixels, perf_counter() - began))
+                    self._expected.append(_Expected(image, source, clip, without_pixels, perf_counter() - began))
                     self._references.append(other)
                     yield frame.pixels
                     began = perf_counter()
@@ -179,30 +191,33 @@ class ClipScorer:
             except Exception as error:
                 # A decoder's surprise must cost no other input its score; anything typed was caught above.
                 clip.error = ImageError(f"{image}: cannot be read ({type(error).__name__}: {one_line(error)})")
-            self._expected.append(_Expected(image, clip))
+            self._expected.append(_Expected(image, source, clip))
 
     def _taken_references(self) -> Iterator[Source | None]:
         while self._references:  # each is there once its image has been taken
             yield self._references.popleft()
 
-    def _frames(self, path: str, reference: str | None, every: float) -> Iterator[tuple[ClipFrame, Source | None]]:
+    def _frames(self, path: str, reference: Source | None, every: float) -> Iterator[tuple[ClipFrame, Source | None]]:
         """Yield the frames of a video, each with that of its reference which is shown at the same time."""
         frames = self._next_ones(path, every)
         if reference is None:
             yield from ((frame, None) for frame in frames)
             return
-        others = self._next_ones(reference, every)
+        other_path = _file_of(reference)
+        if other_path is None:
+            raise ImageError(f"{path}: the reference of a video is a file of this host; give the path of one")
+        others = self._next_ones(other_path, every)
         for frame in frames:
             other = next(others, None)
             if other is None or abs(other.time - frame.time) > _SAME_TIME:
                 found = "ends before" if other is None else f"has one at {other.time:.3f} s instead"
                 raise ImageError(
-                    f"{path}: its frame at {frame.time:.3f} s has none in its reference {reference}, which {found}; "
+                    f"{path}: its frame at {frame.time:.3f} s has none in its reference {other_path}, which {found}; "
                     "give a reference of the same frame rate and length"
                 )
             yield frame, other.pixels
         if next(others, None) is not None:
-            raise ImageError(f"{path}: it ends before its reference {reference}; give one of the same length")
+            raise ImageError(f"{path}: it ends before its reference {other_path}; give one of the same length")
 
     def _next_ones(self, path: str, every: float) -> Iterator[ClipFrame]:
         """Yield the frames of a video, as long as each is there in time."""
@@ -248,7 +263,7 @@ class ClipScorer:
             distortions=None if error else _mean([result.distortions for result in results]),
             error=error,
         )
-        return Scored(clip.path, total, is_clip=True, p05=None if error else pooled(values, "p05"))
+        return Scored(clip.path, clip.source, total, is_clip=True, p05=None if error else pooled(values, "p05"))
 
 
 def _mean(frames: list[dict[str, float] | None]) -> dict[str, float] | None:
@@ -263,6 +278,13 @@ _NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 def _common(values: Sequence[_Value | None]) -> _Value | None:
     """Return what all frames have in common; None if they differ."""
     return values[0] if len(set(values)) == 1 else None
+
+
+def _file_of(source: Source) -> str | None:
+    """Return the path of what is a file of this host; None for anything else."""
+    if isinstance(source, NamedImage):
+        return source.file
+    return source if isinstance(source, str) else None
 
 
 def _begins_as_video(path: str) -> bool:

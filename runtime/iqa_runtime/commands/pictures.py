@@ -15,7 +15,7 @@ from iqa_runtime.errors import FileError, ImageError, UsageError, one_line
 from iqa_runtime.files.inputs import absolute_path
 from iqa_runtime.files.overwriting import write_at_once
 from iqa_runtime.images.header import Frame
-from iqa_runtime.images.loading import load_image
+from iqa_runtime.images.loading import Source, load_image
 from iqa_runtime.kernels import resize
 from iqa_runtime.results import Score
 from iqa_runtime.scoring.time_limits import TimeLimit, interruptible
@@ -66,8 +66,17 @@ class PictureWriter:
             if folder:
                 yield from ((option, folder / self._names[image]) for image in images)
 
-    def write(self, image: str, result: Score) -> str | None:
+    def write(self, image: str, source: Source, result: Score) -> str | None:
         """Write what there is of one image.
+
+        Parameters
+        ----------
+        image
+            Its name, one of `images`.
+        source
+            Where it is read from.
+        result
+            Its score.
 
         Returns
         -------
@@ -81,7 +90,7 @@ class PictureWriter:
         """
         complaint = None
         if self._maps and result.map is not None:
-            draw = partial(self._heatmap, image, result.map, result)
+            draw = partial(self._heatmap, source, result.map, result)
             try:
                 heatmap = interruptible(draw) if self._limit is None else self._limit.call(draw)
             except (FileError, ImageError, UsageError, MemoryError, TimeoutError) as error:
@@ -92,8 +101,8 @@ class PictureWriter:
             write_png(self._restored / self._names[image], interruptible(partial(encode_png, result.restored)))
         return complaint
 
-    def _heatmap(self, image: str, values: NDArray[np.float32], result: Score) -> bytes:
-        pixels = load_image(image, pixel_limit=self._pixel_limit, frame=self._frame)
+    def _heatmap(self, source: Source, values: NDArray[np.float32], result: Score) -> bytes:
+        pixels = load_image(source, pixel_limit=self._pixel_limit, frame=self._frame)
         if pixels.shape[:2] != (result.height, result.width):
             raise ImageError("another picture since it was scored; score it again")
         # Where the artefact resizes, the map is of the resized picture.

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 
-from iqa_runtime.commands.rows import KEYS, Format, Row, clip_of
+from iqa_runtime.commands.arrow_rows import read_arrow_rows
+from iqa_runtime.commands.rows import KEYS, TYPED, Format, Row, clip_of
 from iqa_runtime.errors import FileError, UsageError
 
 
@@ -70,7 +71,7 @@ def read_rows(output: Path, form: Format, keys: tuple[str, ...] = KEYS) -> list[
     output
         File of an earlier run.
     form
-        Its format, JSON lines or CSV.
+        Its format, JSON lines, CSV, Parquet or Arrow; the latter two are whole, or no file of rows.
     keys
         That its rows must have.
 
@@ -82,6 +83,8 @@ def read_rows(output: Path, form: Format, keys: tuple[str, ...] = KEYS) -> list[
         If it cannot be read.
     """
     try:
+        if form in TYPED:
+            return _whole_rows(output, form, keys)
         text = output.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
         raise FileError(f"{output}: cannot read the earlier rows ({error.strerror}); check the path") from error
@@ -105,7 +108,7 @@ def read_rows(output: Path, form: Format, keys: tuple[str, ...] = KEYS) -> list[
     except (ValueError, csv.Error, RecursionError):
         ours = False
     if not ours:
-        raise UsageError(f"{output}: not a {form} file of this command, so it cannot be resumed; give another --output")
+        raise _stranger(output, form)
     return rows
 
 
@@ -148,6 +151,20 @@ def resume_from(
         return path not in again and (path in named or clip_of(path) not in again)
 
     return [row for row in rows if is_kept(path_key(row["path"]))], left
+
+
+def _whole_rows(output: Path, form: Format, keys: tuple[str, ...]) -> list[Row]:
+    try:
+        rows = read_arrow_rows(output, form)
+    except ValueError as error:
+        raise _stranger(output, form) from error
+    if not all(_is_row(row, keys) for row in rows):
+        raise _stranger(output, form)
+    return rows
+
+
+def _stranger(output: Path, form: Format) -> UsageError:
+    return UsageError(f"{output}: not a {form} file of this command, so it cannot be resumed; give another --output")
 
 
 def _refuse(constant: str) -> NoReturn:

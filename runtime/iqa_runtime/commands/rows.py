@@ -47,7 +47,12 @@ class Format(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
+    PARQUET = "parquet"
+    ARROW = "arrow"
 
+
+TYPED = (Format.PARQUET, Format.ARROW)
+"""Formats with typed columns, which `iqa_runtime.commands.arrow_rows` writes; the file is whole only at its end."""
 
 STREAMED = (Format.JSONL, Format.CSV)
 """Formats whose rows stand for themselves, so that a file of them can be cut, resumed and appended to."""

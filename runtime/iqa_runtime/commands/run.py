@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,6 +17,7 @@ from iqa_runtime import IqaError, Scorer, UsageError, __version__, read_contract
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.artefacts.opening import open_artefact
+from iqa_runtime.commands.arrow_rows import ArrowWriter, open_arrow_output
 from iqa_runtime.commands.check import check_installation, describe
 from iqa_runtime.commands.clips import ClipScorer, Scored, clip_key
 from iqa_runtime.commands.options import BackendOptions, ScoringOptions
@@ -27,6 +28,7 @@ from iqa_runtime.commands.rows import (
     CLIP_KEYS,
     KEYS,
     STREAMED,
+    TYPED,
     Format,
     Row,
     RowWriter,
@@ -46,10 +48,11 @@ from iqa_runtime.commands.shared import (
     with_groups,
 )
 from iqa_runtime.commands.showing import printable, printable_json
+from iqa_runtime.commands.sources import InputOptions, Inputs
 from iqa_runtime.commands.summary import Summary
 from iqa_runtime.commands.thresholds import BELOW_THRESHOLD, ThresholdOptions, Thresholds
 from iqa_runtime.errors import BackendError, FileError
-from iqa_runtime.files.inputs import expand_inputs, pair_references
+from iqa_runtime.files.inputs import pair_references
 from iqa_runtime.files.locking import locked
 from iqa_runtime.files.overwriting import Named, check_targets, is_stream
 from iqa_runtime.images.header import Frame
@@ -88,9 +91,10 @@ def run(
     scoring: ScoringOptions,
     threshold: ThresholdOptions,
     backend: BackendOptions,
+    listed: InputOptions,
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="INPUT", help="Images, folders, quoted globs, or - for a list on standard input."),
+        typer.Argument(metavar="INPUT", help="Images, folders, quoted globs, addresses, or - for a list on stdin."),
     ] = None,
     reference: Annotated[
         str | None,
@@ -165,10 +169,11 @@ def run(
     """Score the quality of images; rows go to --output or standard output, all else to standard error."""
     del version  # its callback has done everything
     try:
-        artefact = str(find_artefact(artefact, reference=reference is not None))
+        compared = reference is not None or listed.reference_column is not None
+        artefact = str(find_artefact(artefact, reference=compared))
         if check or info:
             others = (inputs, output, reference, resume, maps, restored, every, *scoring.arguments().values())
-            if (check and info) or any(others) or threshold != ThresholdOptions():
+            if (check and info) or any(others) or threshold != ThresholdOptions() or listed != InputOptions():
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
             return _show_contract(artefact, form, backend.trust) if info else _check(artefact, backend, batch_size)
         with ExitStack() as lock:
@@ -178,7 +183,10 @@ def run(
                 raise UsageError(
                     "--every: frames of videos have no pictures beside them; leave --maps and --restored out"
                 )
-            job = _plan_job(inputs or [], reference, form, output, resume, null, every, threshold.read())
+            if listed.reference_column is not None and reference is not None:
+                raise UsageError("--reference and --reference-column: leave one out")
+            found = partial(listed.collect, inputs or [], sys.stdin.buffer, null=null, videos=every is not None)
+            job = _plan_job(found, reference, form, output, resume, every, threshold.read())
             opened = open_artefact(artefact, trust=backend.trust)
             load = partial(
                 Scorer,
@@ -213,7 +221,7 @@ def run(
 class _Job:
     """What to score and where to write it; `keep` is None unless an earlier run is resumed."""
 
-    images: list[str]
+    inputs: Inputs
     left: list[str]
     references: str | list[str] | None
     form: Format
@@ -227,6 +235,11 @@ class _Job:
         """Keys of the rows."""
         return KEYS if self.every is None else CLIP_KEYS
 
+    @property
+    def images(self) -> list[str]:
+        """What rows call the images."""
+        return self.inputs.names
+
     def kept(self) -> Iterator[Row]:
         """Yield the rows of an earlier run that are of the images of this one, or of frames of theirs."""
         named = {path_key(path) for path in self.images}
@@ -237,32 +250,32 @@ class _Job:
 
 
 def _plan_job(
-    inputs: Sequence[str],
+    collect: Callable[[], Inputs],
     reference: str | None,
     form: Format | None,
     output: Path | None,
     resumed: bool,
-    null: bool,
     every: float | None,
     thresholds: Thresholds,
 ) -> _Job:
-    if not inputs:
-        raise UsageError("nothing to score; give images, folders, quoted globs, or - for a list on standard input")
     if form is None:
-        suffixes = {f".{known}": known for known in (Format.JSON, *STREAMED)}
+        suffixes = {f".{known}": known for known in (Format.JSON, *STREAMED, *TYPED)} | {".feather": Format.ARROW}
         by_stream = Format.TABLE if output is None and sys.stdout.isatty() else Format.JSONL
         form = suffixes.get(output.suffix.lower(), by_stream) if output else by_stream
-    if resumed and (output is None or form not in STREAMED):
-        raise UsageError("--resume needs --output with rows that can be appended to: --format jsonl or csv")
+    if form in TYPED and output is None:
+        raise UsageError(f"--format {form} needs --output: a file of it is whole only at the end")
+    if resumed and (output is None or form not in (*STREAMED, *TYPED)):
+        raise UsageError("--resume needs --output with rows that read back: --format jsonl, csv, parquet or arrow")
     if resumed and output and is_stream(output):
         raise UsageError(f"--resume: {output} is no file whose rows could be read; give another --output")
-    images = left = expand_inputs(inputs, sys.stdin.buffer, null=null, videos=every is not None)
+    inputs = collect()
+    images = left = inputs.names
     keep = None
     if resumed and output:
         keep, left = resume_from(output, form, images, KEYS if every is None else CLIP_KEYS)
         say(_NAME, f"{len(images) - len(left)} already scored, {len(left)} left")
     references = None if reference is None else pair_references(left, reference)
-    return _Job(images, left, references, form, output, keep, every, thresholds)
+    return _Job(inputs, left, references, form, output, keep, every, thresholds)
 
 
 def _score(
@@ -274,11 +287,13 @@ def _score(
     lock: ExitStack,
 ) -> int:
     contract = scorer.contract
-    results = clips.score(job.left, job.references)  # refuses a missing or needless reference at once
+    compared = job.references is not None or job.inputs.has_references
+    pairs = job.inputs.pairs(job.left, job.references)
+    results = clips.score(pairs, compared=compared)  # refuses a missing or needless reference at once
     _check_same_artefact(job, scorer)
     job.thresholds.check(contract)
     if job.keep is not None:
-        job = replace(job, keep=job.thresholds.rejudged(job.keep))
+        job = replace(job, keep=job.thresholds.rejudged(job.keep, job.inputs.place))
     _check_overwriting(job, pictures, artefact)
     if not contract.weights.trained:
         say(_NAME, "the artefact is untrained (random weights): its scores only show that the pipeline runs")
@@ -289,17 +304,17 @@ def _score(
     # Rows that go to the same terminal one by one show how far it is.
     rows_on_terminal = job.output is None and sys.stdout.isatty() and job.form is not Format.TABLE
     with (
-        _writer(job, _title(scorer)) as writer,
+        _writer(job, scorer) as writer,
         progress(shown=not rows_on_terminal) as tell,
     ):
         advance = counter(tell, "scoring", len(job.left))
         try:
             for scored in results:
-                row = job.thresholds.judged(_row(scored), scored.image)
+                row = job.thresholds.judged(_row(scored), job.inputs.place(scored.image))
                 writer.write(row)
                 summary.add(scored)
                 summary.judge(row)
-                complaint = pictures.write(scored.image, scored.result)
+                complaint = pictures.write(scored.image, scored.source, scored.result)
                 if complaint is not None:
                     summary.undrawn += 1
                     say(_NAME, complaint)
@@ -335,15 +350,18 @@ def _check_same_artefact(job: _Job, scorer: Scorer) -> None:
 
 def _check_overwriting(job: _Job, pictures: PictureWriter, artefact: Sequence[Named]) -> None:
     references = [job.references] if isinstance(job.references, str) else job.references or []
-    read = [*artefact]
-    read += [("an image to score", image) for image in job.images]
+    read = [*artefact, *job.inputs.read()]
     read += [("a reference", reference) for reference in references]
     rows: list[Named] = [("--output", job.output)] if job.output else []
     check_targets([*rows, *pictures.paths(job.left)], read)
     check_targets(pictures.paths(job.left), rows)
 
 
-def _writer(job: _Job, title: str) -> AbstractContextManager[RowWriter]:
+def _writer(job: _Job, scorer: Scorer) -> AbstractContextManager[RowWriter | ArrowWriter]:
+    title = _title(scorer)
+    if job.output and job.form in TYPED:
+        about = _about(scorer)
+        return open_arrow_output(job.output, job.form, keep=job.keep, keys=job.keys, metadata=about)
     if job.output:
         return open_output(job.output, job.form, title, keep=job.keep, keys=job.keys)
     # No file name may break the output, however little the terminal's encoding can show.
@@ -353,6 +371,17 @@ def _writer(job: _Job, title: str) -> AbstractContextManager[RowWriter]:
     else:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
     return open_writer(stream, job.form, title, job.keys)
+
+
+def _about(scorer: Scorer) -> dict[str, str]:
+    """Return what a file with typed columns says about its run."""
+    return {
+        "iqa.version": __version__,
+        "iqa.artefact": scorer.artefact_key,
+        "iqa.artefact_sha256": scorer.file.sha256,
+        "iqa.backend": f"{scorer.backend_name} {scorer.provider}",
+        "iqa.contract": contract_to_json(scorer.contract),
+    }
 
 
 def _title(scorer: Scorer) -> str:

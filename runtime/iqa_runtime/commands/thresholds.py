@@ -6,6 +6,7 @@ import glob
 import math
 import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -112,7 +113,7 @@ class Thresholds:
             )
 
     def judged(self, row: Row, image: str) -> Row:
-        """Return a row with its verdict; `image` is the input that it belongs to."""
+        """Return a row with its verdict; `image` is the path of the input that it belongs to."""
         threshold = self.default
         names = Path(os.path.abspath(image)).parts  # noqa: PTH100 - links are not followed, and .. is taken out
         for rule in self.rules:
@@ -120,13 +121,13 @@ class Thresholds:
                 threshold = rule.threshold
         return row | {"verdict": threshold.verdict(row)}
 
-    def rejudged(self, rows: list[Row]) -> list[Row]:
-        """Return rows of an earlier run with the verdicts of this one."""
+    def rejudged(self, rows: list[Row], place: Callable[[str], str] = str) -> list[Row]:
+        """Return rows of an earlier run with the verdicts of this one; `place` tells paths by what rows call them."""
         paths = {path_key(row["path"]) for row in rows}
 
         def judged(row: Row) -> Row:
             clip = clip_of(row["path"])
-            return self.judged(row, row["path"] if clip is None or path_key(clip) not in paths else clip)
+            return self.judged(row, place(row["path"] if clip is None or path_key(clip) not in paths else clip))
 
         return [judged(row) for row in rows]
 

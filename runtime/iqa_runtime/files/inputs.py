@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.files.patterns import expand_pattern
+from iqa_runtime.files.uris import public_name, scheme_of
 
 
 def expand_inputs(arguments: Sequence[str], stdin: BinaryIO, *, null: bool = False, videos: bool = False) -> list[str]:
@@ -19,8 +20,9 @@ def expand_inputs(arguments: Sequence[str], stdin: BinaryIO, *, null: bool = Fal
     Parameters
     ----------
     arguments
-        Each is ``-`` (a list on `stdin`), an existing folder, an existing file, a glob pattern (``**`` crosses
-        folders), or anything else, which is taken for a file that is missing. A folder stands for every file below it
+        Each is ``-`` (a list on `stdin`), an address such as ``https://host/a.jpg``, an existing folder, an existing
+        file, a glob pattern (``**`` crosses folders), or anything else, which is taken for a file that is missing. A
+        folder stands for every file below it
         with the suffix of an image, be it one that cannot be read here, and every folder below it that cannot be
         listed; links to folders are not followed, so that a loop cannot hang. What a pattern matches counts as named
         one by one, as if a shell had expanded it. An existing path is never read as a pattern, so ``a[1].jpg`` needs no
@@ -53,7 +55,7 @@ def expand_inputs(arguments: Sequence[str], stdin: BinaryIO, *, null: bool = Fal
             if not listed:
                 raise UsageError("-: the list on standard input is empty; write one path a line")
             paths += _expand_paths(listed, videos=videos)
-        elif glob.has_magic(argument) and not os.path.lexists(argument):
+        elif scheme_of(argument) is None and glob.has_magic(argument) and not os.path.lexists(argument):
             matches = sorted(expand_pattern(argument), key=Path)
             if not matches:
                 raise UsageError(f"{argument}: the pattern matches nothing; check it, and the folder you are in")
@@ -62,7 +64,7 @@ def expand_inputs(arguments: Sequence[str], stdin: BinaryIO, *, null: bool = Fal
             paths += _expand_paths([argument], videos=videos)
     first: dict[str, str] = {}
     for path in paths:
-        first.setdefault(absolute_path(path), path)
+        first.setdefault(absolute_path(path) if scheme_of(path) is None else public_name(path), path)
     return list(first.values())
 
 
@@ -81,7 +83,8 @@ def _expand_paths(paths: Iterable[str], *, videos: bool) -> list[str]:
     for path in paths:
         if not path:
             raise UsageError('an input is empty (""); give a path, or . for the folder you are in')
-        files += _images_below(path, videos=videos) if Path(path).is_dir() else [path]
+        is_folder = scheme_of(path) is None and Path(path).is_dir()
+        files += _images_below(path, videos=videos) if is_folder else [path]
     return files
 
 
@@ -120,7 +123,7 @@ def pair_references(images: Sequence[str], reference: str) -> str | list[str]:
     images
         Paths of the images.
     reference
-        A file is the reference of all. A folder pairs by literal file name: ``shots/kite.jpg`` belongs to
+        A file or an address is the reference of all. A folder pairs by literal file name: ``shots/kite.jpg`` belongs to
         ``<reference>/kite.jpg``, whether that exists or not; a missing one becomes an error when it is read.
 
     Raises
@@ -132,6 +135,8 @@ def pair_references(images: Sequence[str], reference: str) -> str | list[str]:
     """
     if not reference:
         raise UsageError('the reference is empty (""); give a path, or . for the folder you are in')
+    if scheme_of(reference) is not None:
+        return reference
     folder = Path(reference)
     if not folder.exists():
         raise FileError(

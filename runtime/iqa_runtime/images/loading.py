@@ -16,10 +16,11 @@ from iqa_runtime.contract import ColorSpace
 from iqa_runtime.errors import FileError, ImageError, UsageError
 from iqa_runtime.images.formats import decode, decode_bands, inspect_header
 from iqa_runtime.images.header import Band, Frame
+from iqa_runtime.images.named import NamedImage
 from iqa_runtime.images.pixels import upright
 
-Source = str | os.PathLike[str] | bytes | NDArray[np.uint8]
-"""An image: the path of a file, the bytes of one, or uint8 H x W x 3 RGB pixels."""
+Source = str | os.PathLike[str] | bytes | NDArray[np.uint8] | NamedImage
+"""An image: the path of a file, the bytes of one, uint8 H x W x 3 RGB pixels, or one with a name of its own."""
 
 DEFAULT_PIXEL_LIMIT = 200_000_000
 """Pixels. Admits today's largest phone photographs (16320 x 12240); as 8-bit RGB they take 600 MB."""
@@ -135,20 +136,31 @@ def load_with_color(
         if target is not None:
             target.size(*pixels.shape[:2])
         return LoadedImage(pixels, "untagged" if color_space == "sRGB" else "stored", *pixels.shape[:2])
-    if not isinstance(source, (bytes, str, os.PathLike)):
+    if not isinstance(source, (bytes, str, os.PathLike, NamedImage)):
         raise UsageError(
             f"an image of type {type(source).__name__}: give a path, the bytes of a file, or a uint8 H x W x 3 RGB "
             "array (from PIL: numpy.asarray(image.convert('RGB')))"
         )
-    name = "image bytes" if isinstance(source, bytes) else os.fspath(source)
+    given = source_name(source)
+    name = "image bytes" if given is None else given
     try:
-        data = source if isinstance(source, bytes) else _read_file(name)
+        if isinstance(source, NamedImage):
+            data = source.read()
+        else:
+            data = source if isinstance(source, bytes) else read_file(name)
         try:
             return _decode(data, pixel_limit, color_space, target, bands, frame)
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from error.__cause__
     except MemoryError as error:
         raise ImageError(f"{name}: not enough memory to decode it; shrink it, or score fewer at a time") from error
+
+
+def source_name(source: Source) -> str | None:
+    """Return what results call an image; None for encoded bytes and arrays."""
+    if isinstance(source, NamedImage):
+        return source.name
+    return os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else None
 
 
 def check_frame(frame: object) -> None:
@@ -179,7 +191,14 @@ def _check_array(array: NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array)
 
 
-def _read_file(name: str) -> bytes:
+def read_file(name: str) -> bytes:
+    """Return the bytes of a regular file of a size that can be decoded.
+
+    Raises
+    ------
+    FileError, ImageError
+        If it is none.
+    """
     if "://" in name:
         raise FileError(f"{name}: URLs are not fetched; download the file and give its path")
     path = Path(name)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from iqa_runtime.contract import ColorSpace, Contract, PatchPlan
 from iqa_runtime.errors import ImageError, IqaError, UsageError, one_line, starting_threads
 from iqa_runtime.images.header import Band, Frame
-from iqa_runtime.images.loading import LoadedImage, Source, load_with_color
+from iqa_runtime.images.loading import LoadedImage, Source, load_with_color, source_name
+from iqa_runtime.images.named import NamedImage
 from iqa_runtime.kernels import resize
 from iqa_runtime.kernels.patches_numpy import cut
 from iqa_runtime.scoring.parts import bands_of, region_of, within_bands
@@ -40,7 +41,7 @@ _Result = TypeVar("_Result")
 
 def is_source(value: object) -> TypeGuard[Source]:
     """Tell one image from several; an array of four axes is several."""
-    return isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview)) or (
+    return isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview, NamedImage)) or (
         isinstance(value, np.ndarray) and value.ndim < 4
     )
 
@@ -357,7 +358,7 @@ class Preparer:
 
 
 def _unprepared(source: Source) -> Prepared:
-    return Prepared(os.fsdecode(source) if isinstance(source, (str, os.PathLike)) else None)
+    return Prepared(source_name(source))
 
 
 def _check_equal_sizes(size: str, other: str, name: str) -> None:

@@ -20,6 +20,7 @@ from iqa_runtime.contract import ColorSpace, Resize
 from iqa_runtime.forking import tell_after_fork
 from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import Source
+from iqa_runtime.images.named import NamedImage
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.resizing import load_judged
 
@@ -129,6 +130,8 @@ def _source_key(source: Source) -> Hashable | None:
 
     Arrays need no decoding, and keeping one would tie the result to a buffer the caller may fill again.
     """
+    if isinstance(source, NamedImage):
+        return source.identity if source.file is None else _source_key(source.file)
     if isinstance(source, bytes):
         return hashlib.blake2b(source, digest_size=16).digest()
     if isinstance(source, (str, os.PathLike)):

@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import polars
 import pytest
 
 from command_line import invoke
@@ -74,6 +75,18 @@ def test_a_video_gives_a_row_a_frame_and_one_for_the_whole(artefacts: Any) -> No
     assert (clip["width"], clip["height"], clip["color"], clip["patches"]) == (64, 48, "sRGB", 15)
     assert clip["artefact"] == f"{rows[0]['artefact']}:every:0.4"
     assert "5 images and frames, 0 failed; 1 video, 0 failed" in result.stderr
+
+
+def test_videos_of_a_table_are_called_as_it_has_them(artefacts: Any, shots: Path) -> None:
+    (shots / "t.csv").write_text("id,file\n1,clip.mkv\n2,a.png\n")
+    columns = ("--from", "shots/t.csv", "--column", "file", "--id-column", "id")
+    rows = lines(run(artefacts.mean(), *columns, "--every", 0.4, "--format", "jsonl").stdout)
+    assert [row["path"] for row in rows] == ["1#t=0.000", "1#t=0.400", "1#t=0.800", "1", "2"]
+    compared = ("--reference-column", "file", "--every", 0.4, "--output", "rows.parquet")
+    assert run(artefacts.difference(), *columns, *compared).exit_code == 0
+    by_polars = polars.read_parquet("rows.parquet")
+    assert by_polars["path"].to_list() == [row["path"] for row in rows]
+    assert by_polars["p05"].to_list() == [None, None, None, 0.0, None]
 
 
 @pytest.mark.usefixtures("shots")
@@ -266,7 +279,11 @@ def test_a_frame_that_does_not_come_in_time_ends_its_video_alone(
     images = [str(path) for path in sorted(shots.iterdir())]
     try:
         with Scorer(artefacts.mean(), timeout=60.0) as scorer:
-            scored = list(clips.ClipScorer(scorer, every=0.4, pixel_limit=10**6, timeout=0.5).score(images, None))
+            scored = list(
+                clips.ClipScorer(scorer, every=0.4, pixel_limit=10**6, timeout=0.5).score(
+                    [(image, None) for image in images], compared=False
+                )
+            )
     finally:
         released.set()
     assert [entry.result.value is None for entry in scored] == [False, False, True, False]

@@ -260,10 +260,10 @@ def test_usage_error_is_one_line_and_exit_code_2(arguments, artefacts, monkeypat
 
 @pytest.mark.usefixtures("shots")
 def test_rows_join_with_the_list_they_came_from(artefacts):
-    listed = ["./shots/a.png", "shots//x/a.png", "http://example.org/a.png"]
+    listed = ["./shots/a.png", "shots//x/a.png", "ftp://example.org/a.png"]
     code, out, _ = finish(start(artefacts.mean(), "-"), "\n".join(listed).encode())
     assert (code, [row["path"] for row in lines(out)]) == (1, listed)
-    assert "URLs are not fetched" in lines(out)[2]["error"]
+    assert "ftp:// is not fetched" in lines(out)[2]["error"]
 
 
 def test_what_is_wrong_is_said_in_options(artefacts, shots):
