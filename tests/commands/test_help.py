@@ -83,3 +83,10 @@ def test_options_that_commands_share_read_the_same():
         assert len({group[name] for group in groups}) == 1
     engines = {param.name: param.help for param in commands_of("iqa-engine")[("build",)].params}
     assert engines["library"] == {param.name: param.help for param in commands_of("iqa-export")[()].params}["library"]
+
+
+def test_every_option_of_iqa_run_is_in_its_page():
+    page = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
+    for param in commands_of("iqa-run")[()].params:
+        if param.param_type_name == "option" and param.name not in ("help", "version"):
+            assert re.search(rf"{re.escape(max(param.opts, key=len))}[ `\n]", page), param.opts
