@@ -176,9 +176,11 @@ def _read_rules(file: Path) -> list[_Rule]:
     except UnicodeDecodeError as error:
         raise UsageError(f"{file}: thresholds are a TOML file, and that is UTF-8; save it so") from error
     try:
-        found = msgspec.convert(tomllib.loads(text), _File)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # of a number too long for Python, it is no TOMLDecodeError
         raise UsageError(f"{file}: no TOML ({error}); mend it") from error
+    try:
+        found = msgspec.convert(tables, _File)
     except msgspec.ValidationError as error:
         raise UsageError(
             f"{file}: {error}; a [[threshold]] has a pattern, and fail_under or fail_under_percentile"

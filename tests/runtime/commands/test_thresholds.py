@@ -240,6 +240,7 @@ def test_patterns(tmp_path: Path, pattern: str, image: str, matches: bool) -> No
         ('[thresholds]\n"a" = 1\n', "thresholds"),
         ("[[threshold\n", "no TOML"),
         ("a = " + "[" * 100_000, "no TOML"),
+        ("a = 1" + "0" * 5000, "no TOML"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_with_its_path(tmp_path: Path, text: str, says: str) -> None:
