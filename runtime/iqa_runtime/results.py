@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from iqa_runtime.contract import Range, range_in_words
 from iqa_runtime.errors import IqaError
+from iqa_runtime.measuring import Measures
 
 REASON = 0.5
 """Probability from which on something is a reason for a score: it is more likely than not that it was done."""
@@ -63,6 +64,8 @@ class Score:
     distortions
         Probability, 0 to 1, that each of these was done to the image, by name, in the order of the contract: the mean
         over the crops. They don't add up to one, for several may have been. None where the artefact names none.
+    measures
+        What was measured in the picture, whatever the artefact; None unless asked for, and if it could not be decoded.
     error
         Why there is no value; None if there is one.
     """
@@ -84,6 +87,7 @@ class Score:
     restored: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
     percentile: float | None = None
     distortions: dict[str, float] | None = field(default=None, hash=False)
+    measures: Measures | None = None
     error: IqaError | None = field(default=None, compare=False)
 
     @property
@@ -93,11 +97,15 @@ class Score:
 
     @property
     def reasons(self) -> tuple[str, ...] | None:
-        """What of `distortions` has a probability of `REASON` at least, the likeliest first; None without any there."""
-        if self.distortions is None:
+        """What of `distortions` has a probability of `REASON` at least, the likeliest first, then those of `measures`.
+
+        A word that both have is there once. None without either.
+        """
+        if self.distortions is None and self.measures is None:
             return None
-        likely = [(value, name) for name, value in self.distortions.items() if value >= REASON]
-        return tuple(name for _, name in sorted(likely, key=lambda pair: -pair[0]))
+        likely = [(value, name) for name, value in (self.distortions or {}).items() if value >= REASON]
+        named = [name for _, name in sorted(likely, key=lambda pair: -pair[0])]
+        return tuple(dict.fromkeys([*named, *(self.measures.reasons if self.measures else ())]))
 
     def row(self) -> dict[str, Any]:
         """Return the result as plain values for JSON or CSV.
@@ -105,9 +113,10 @@ class Score:
         Returns
         -------
         dict
-            Keys ``path score percentile verdict reasons range direction width height color patches milliseconds
-            artefact error``, in this order; ``verdict`` is null, for it takes a threshold to judge; ``reasons`` is a
-            list of names or null, ``range`` one of two numbers or nulls, ``error`` the message.
+            Keys ``path score percentile verdict reasons measures group rank range direction width height color
+            patches milliseconds artefact error``, in this order; ``verdict``, ``group`` and ``rank`` are null, for it
+            takes a threshold to judge, and other results to rank; ``reasons`` is a list of names or null, ``measures``
+            an object or null, ``range`` a list of two numbers or nulls, ``error`` the message.
         """
         return {
             "path": self.path,
@@ -115,6 +124,9 @@ class Score:
             "percentile": self.percentile,
             "verdict": None,
             "reasons": None if self.reasons is None else list(self.reasons),
+            "measures": None if self.measures is None else self.measures.row(),
+            "group": None,
+            "rank": None,
             "range": list(self.range),
             "direction": self.direction,
             "width": self.width,

@@ -86,6 +86,9 @@ class Scorer:
         Seconds that an image may take from when its decoding begins, without the time it waits for its turn; None for
         any time. One that takes longer has an error instead of a score, and the others go on. A decoder cannot be
         interrupted: it ends by itself in a thread of its own, see `overdue`; the model is looked at between batches.
+    measure
+        Whether results have `Score.measures`. Costs time and memory for each image, which is decoded whole for it; no
+        score changes.
     trust
         Public key (PEM, Ed25519) that must have signed the engine; None to take an engine from anybody.
 
@@ -130,6 +133,7 @@ class Scorer:
         pixel_limit: int = DEFAULT_PIXEL_LIMIT,
         frame: Frame | None = None,
         timeout: float | None = None,
+        measure: bool = False,
         trust: str | os.PathLike[str] | None = None,
     ) -> None:
         check_number("threads", threads, most=MAX_THREADS)
@@ -142,6 +146,7 @@ class Scorer:
         check_type("resize", resize, "a Resize or its text", str, Resize)
         check_type("maps", maps, "True or False", bool)
         check_type("restored", restored, "True or False", bool)
+        check_type("measure", measure, "True or False", bool)
         check_path("trust", trust)
         if isinstance(artefact, Artefact):
             if trust is not None:
@@ -166,6 +171,7 @@ class Scorer:
                 "pixel_limit": pixel_limit,
                 "frame": frame,
                 "timeout": timeout,
+                "measure": measure,
             },
         )
         self._file = FileDigest(file=artefact.path.name, sha256=artefact.graph.sha256)
@@ -184,7 +190,9 @@ class Scorer:
         self._batch_size = 1 if self._contract.has_own_size else batch_size or at_once
         self._resize, self._frame = choose_resize(self._contract, resize), frame
         resized = with_resize(self._contract, self._resize)
-        self._preparer = Preparer(resized, self._patch_plan, pixel_limit=pixel_limit, timeout=timeout, frame=frame)
+        self._preparer = Preparer(
+            resized, self._patch_plan, pixel_limit=pixel_limit, timeout=timeout, frame=frame, measure=measure
+        )
         self._pipeline = Pipeline(
             self._contract,
             self._backend,

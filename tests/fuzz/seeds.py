@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fakes"))
 from described_plans import BUILT_FOR_RTX, described
 from iqa_calibration.graphs.finishing import embed_contract
 from iqa_runtime.artefacts.contract_json import contract_to_json
-from iqa_runtime.commands.rows import KEYS
+from iqa_runtime.commands.rows import KEYS, columns
 from iqa_runtime.contract import BakedReference, FileDigest, MapOutput, TensorInput
+from iqa_runtime.measuring import MEASURED
 from tiny_contract import tiny_contract
 from video_files import moving_planes, write_video
 
@@ -139,6 +140,9 @@ def rows() -> Iterator[tuple[str, bytes]]:
         12.5,
         "pass",
         ["blur", "noise"],
+        dict(zip(MEASURED, (0.41, 12.5, None, 87, 0.0, 0.25), strict=True)),
+        "a,b/7",
+        1,
         [0.0, None],
         "higher",
         13,
@@ -149,12 +153,13 @@ def rows() -> Iterator[tuple[str, bytes]]:
         artefact,
         None,
     ]
-    failed = ["b,\n.png", None, None, None, None, [0.0, 1.0], "lower", None, None, None, 0, 0.5, artefact, "corrupt"]
+    failed = ["b,\n.png", *[None] * 7, [0.0, 1.0], "lower", None, None, None, 0, 0.5, artefact, "corrupt"]
     lines = "".join(json.dumps(dict(zip(KEYS, row, strict=True))) + "\n" for row in (scored, failed)).encode()
-    header = ",".join(KEYS).encode()
+    header = ",".join(columns(KEYS)).encode()
     table = header + (
-        b'\na.png,0.25,12.5,pass,"blur,noise",0.0 inf,higher,13,9,untagged,5,1.5,0123456789ab:five,\n'
-        b'"b,\n.png",,,,,0.0 1.0,lower,,,,0,0.5,0123456789ab:five,corrupt\n'
+        b'\na.png,0.25,12.5,pass,"blur,noise",0.41,12.5,,87,0.0,0.25,"a,b/7",1,0.0 inf,higher,13,9,untagged,5,1.5,'
+        b"0123456789ab:five,\n"
+        b'"b,\n.png",,,,,,,,,,,,,0.0 1.0,lower,,,,0,0.5,0123456789ab:five,corrupt\n'
     )
     yield "jsonl", lines
     yield "jsonl_cut", lines[:-20]

@@ -41,6 +41,9 @@ def test_the_row_has_these_keys_in_this_order_and_goes_through_json() -> None:
         "percentile": 12.5,
         "verdict": None,
         "reasons": None,
+        "measures": None,
+        "group": None,
+        "rank": None,
         "range": [0.0, 1.0],
         "direction": "higher",
         "width": 640,
@@ -52,7 +55,8 @@ def test_the_row_has_these_keys_in_this_order_and_goes_through_json() -> None:
         "error": None,
     }
     assert " ".join(GOOD.row()) == (
-        "path score percentile verdict reasons range direction width height color patches milliseconds artefact error"
+        "path score percentile verdict reasons measures group rank range direction width height color patches "
+        "milliseconds artefact error"
     )
 
 

@@ -11,6 +11,7 @@ from iqa_runtime.commands.process import undisturbed
 from iqa_runtime.commands.rows import KEYS, Format, Row
 from iqa_runtime.errors import FileError, needing
 from iqa_runtime.files.overwriting import open_straight, rewritten
+from iqa_runtime.measuring import MEASURED
 from iqa_runtime.tables import arrow_schema
 
 _ROWS = 8192
@@ -40,7 +41,7 @@ class ArrowWriter:
     def __init__(
         self, stream: BinaryIO, form: Format, keys: Sequence[str] = KEYS, metadata: Mapping[str, str] | None = None
     ) -> None:
-        self._schema = arrow_schema(keys, metadata=metadata)
+        self._schema = arrow_schema(keys, MEASURED, metadata)
         self._rows: list[Row] = []
         # arrow_schema has told whether it is there.
         import pyarrow as pa

@@ -19,6 +19,7 @@ from iqa_runtime.contract import ColorSpace
 from iqa_runtime.errors import ImageError, IqaError, one_line
 from iqa_runtime.images.loading import Source, source_name
 from iqa_runtime.images.named import NamedImage
+from iqa_runtime.measuring import mean_of
 from iqa_runtime.percentiles import percentile
 from iqa_runtime.results import Score
 from iqa_runtime.scorer import Scorer
@@ -261,6 +262,7 @@ class ClipScorer:
             patches=0 if error else sum(result.patches for result in results),
             milliseconds=math.fsum(result.milliseconds for result in results),
             distortions=None if error else _mean([result.distortions for result in results]),
+            measures=None if error else mean_of([each.measures for each in results if each.measures is not None]),
             error=error,
         )
         return Scored(clip.path, clip.source, total, is_clip=True, p05=None if error else pooled(values, "p05"))

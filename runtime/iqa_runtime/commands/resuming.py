@@ -14,8 +14,23 @@ from typing import Annotated, Any, Literal, NoReturn
 import msgspec
 
 from iqa_runtime.commands.arrow_rows import read_arrow_rows
-from iqa_runtime.commands.rows import KEYS, TYPED, Format, Row, clip_of
+from iqa_runtime.commands.rows import KEYS, TYPED, Format, Row, clip_of, columns
 from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.measuring import MEASURED
+
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Levels = Annotated[float, msgspec.Meta(ge=0, le=255)]
+
+
+class _Measures(msgspec.Struct, forbid_unknown_fields=True):
+    """The types of what was measured, see `iqa_runtime.measuring.Measures`."""
+
+    sharpness: _Share | None
+    noise: _Levels | None
+    blockiness: _Levels | None
+    jpeg_quality: Annotated[int, msgspec.Meta(ge=1, le=100)] | None
+    overexposed: _Share
+    underexposed: _Share
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True):
@@ -26,6 +41,9 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     percentile: Annotated[float, msgspec.Meta(ge=0, le=100)] | None
     verdict: Literal["pass", "fail"] | None
     reasons: list[str] | None
+    measures: _Measures | None
+    group: str | None
+    rank: Annotated[int, msgspec.Meta(ge=1)] | None
     range: tuple[float | None, float | None]
     direction: Literal["higher", "lower"]
     width: int | None
@@ -43,19 +61,23 @@ _NULL = r"n(?:ull|ul?\Z|\Z)"
 _JSON_TEXT = re.compile(rf'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|{_NULL}', re.DOTALL)
 _JSON_NUMBERS = re.compile(rf"\[[-+.0-9enul, ]*(?:\]|\Z)|[-+.0-9e]+|{_NULL}")
 _JSON_NAMES = re.compile(rf'\[(?:[ ,]|"(?:[^"\\]|\\.)*(?:"|\\?\Z))*(?:\]|\Z)|{_NULL}', re.DOTALL)
+_JSON_MEASURES = re.compile(rf'\{{[-+.0-9a-z_:", ]*(?:\}}|\Z)|{_NULL}')
 _CSV_TEXT = re.compile("[-> .:A-Za-z0-9]*")
 _CSV_NUMBERS = re.compile("[-+.0-9einf ]*")
 _CSV_NUMBER_TYPES = {
     "score": float,
     "p05": float,
     "percentile": float,
+    **{f"measures.{name}": int if name == "jpeg_quality" else float for name in MEASURED},
+    "rank": int,
     "width": int,
     "height": int,
     "patches": int,
     "milliseconds": float,
 }
 _CSV_NAMES = re.compile("[^\r\n]*")
-_TEXTS = ("path", "verdict", "direction", "color", "artefact", "error")
+_CSV_PATH = re.compile("(?s:.*)")
+_TEXTS = ("path", "verdict", "group", "direction", "color", "artefact", "error")
 
 
 def path_key(path: str) -> str:
@@ -103,7 +125,7 @@ def read_rows(output: Path, form: Format, keys: tuple[str, ...] = KEYS) -> list[
             cut_is_ours = _begins_json_row(cut, keys)
         else:
             rows = list(_csv_rows(whole, keys))
-            cut_is_ours = _begins_csv_row(cut, keys) if whole else f"{','.join(keys)}\n".startswith(cut)
+            cut_is_ours = _begins_csv_row(cut, keys) if whole else f"{','.join(columns(keys))}\n".startswith(cut)
         ours = cut_is_ours and all(_is_row(row, keys) for row in rows)
     except (ValueError, csv.Error, RecursionError):
         ours = False
@@ -113,7 +135,7 @@ def read_rows(output: Path, form: Format, keys: tuple[str, ...] = KEYS) -> list[
 
 
 def resume_from(
-    output: Path, form: Format, paths: Sequence[str], keys: tuple[str, ...] = KEYS
+    output: Path, form: Format, paths: Sequence[str], keys: tuple[str, ...] = KEYS, *, measured: bool = False
 ) -> tuple[list[Row], list[str]]:
     """Split a run into what is done and what is left; a video is done, or begun anew with all its frames.
 
@@ -127,6 +149,8 @@ def resume_from(
         Images of this run.
     keys
         Of its rows.
+    measured
+        Whether an image whose row has no measures is scored again.
 
     Returns
     -------
@@ -134,7 +158,7 @@ def resume_from(
         Rows to keep. The failed ones of images in `paths` are not among them, nor frames of a video without a score:
         they are tried again.
     left : list of str
-        Images without a score.
+        Images without a score, or without measures that are wanted.
 
     Raises
     ------
@@ -142,7 +166,8 @@ def resume_from(
         As `read_rows`.
     """
     rows = read_rows(output, form, keys) if output.exists() else []
-    scored = {path_key(row["path"]) for row in rows if row["error"] is None}
+    lacking = {path_key(row["path"]) for row in rows if measured and row["measures"] is None}
+    scored = {path_key(row["path"]) for row in rows if row["error"] is None} - lacking
     left = [path for path in paths if path_key(path) not in scored]
     again = {path_key(path) for path in left}
     named = {path_key(path) for path in paths}
@@ -191,10 +216,11 @@ def _is_row(row: Any, keys: tuple[str, ...]) -> bool:
 
 def _csv_rows(text: str, keys: tuple[str, ...]) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    if text and tuple(reader.fieldnames or ()) != keys:
+    names = columns(keys)
+    if text and tuple(reader.fieldnames or ()) != names:
         raise ValueError("another header")
     for cells in reader:
-        if tuple(cells) != keys or None in cells.values():
+        if tuple(cells) != names or None in cells.values():
             raise ValueError("more or fewer cells than the header has")
         row: Row = {key: value or None for key, value in cells.items()}
         # Of an artefact that names nothing, and of one that found nothing to name, the cell is empty.
@@ -204,7 +230,9 @@ def _csv_rows(text: str, keys: tuple[str, ...]) -> Iterator[Row]:
         for key, kind in _CSV_NUMBER_TYPES.items():
             if key in cells:
                 row[key] = kind(cells[key]) if cells[key] else None
-        yield row
+        measures = {name: row.pop(f"measures.{name}") for name in MEASURED}
+        row["measures"] = None if set(measures.values()) == {None} else measures
+        yield {key: row[key] for key in keys}
 
 
 def _begins_json_row(text: str, keys: tuple[str, ...]) -> bool:
@@ -213,7 +241,8 @@ def _begins_json_row(text: str, keys: tuple[str, ...]) -> bool:
         opening = f'{", " if number else "{"}"{key}": '
         if len(text) <= len(opening):
             return opening.startswith(text)
-        pattern = _JSON_NAMES if key == "reasons" else _JSON_TEXT if key in _TEXTS else _JSON_NUMBERS
+        others = _JSON_TEXT if key in _TEXTS else _JSON_NUMBERS
+        pattern = {"reasons": _JSON_NAMES, "measures": _JSON_MEASURES}.get(key, others)
         value = pattern.match(text, len(opening)) if text.startswith(opening) else None
         if value is None:
             return False
@@ -226,8 +255,9 @@ def _begins_csv_row(text: str, keys: tuple[str, ...]) -> bool:
     records = list(csv.reader(io.StringIO(text, newline="")))
     if len(records) > 1:
         return False
-    cells = records[0] if records else []
-    patterns = [_CSV_NAMES if key == "reasons" else _CSV_TEXT if key in _TEXTS else _CSV_NUMBERS for key in keys[1:-1]]
-    return len(cells) <= len(keys) and all(
+    cells, names = records[0] if records else [], columns(keys)
+    texts = dict.fromkeys(_TEXTS, _CSV_TEXT) | {"reasons": _CSV_NAMES, "group": _CSV_PATH}
+    patterns = [texts.get(name, _CSV_NUMBERS) for name in names[1:-1]]
+    return len(cells) <= len(names) and all(
         pattern.fullmatch(cell) for pattern, cell in zip(patterns, cells[1:], strict=False)
     )

@@ -17,16 +17,23 @@ from iqa_runtime.commands.process import undisturbed
 from iqa_runtime.commands.showing import printable, printable_json
 from iqa_runtime.errors import FileError
 from iqa_runtime.files.overwriting import open_straight, rewritten
+from iqa_runtime.measuring import MEASURED
 
 Row = dict[str, Any]
 KEYS = (
-    *("path", "score", "percentile", "verdict", "reasons", "range", "direction", "width", "height", "color"),
-    *("patches", "milliseconds", "artefact", "error"),
+    *("path", "score", "percentile", "verdict", "reasons", "measures", "group", "rank", "range", "direction"),
+    *("width", "height", "color", "patches", "milliseconds", "artefact", "error"),
 )
 CLIP_KEYS = (*KEYS[:2], "p05", *KEYS[2:])
 """Keys of a run with videos: of one, the 5th percentile of its frames' scores stands beside their mean."""
 
 _FRAME_MARK = "#t="
+
+
+def columns(keys: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of rows with these keys where a cell is one value: each of the measures has its own."""
+    several = {"measures": tuple(f"measures.{name}" for name in MEASURED)}
+    return tuple(name for key in keys for name in several.get(key, (key,)))
 
 
 def frame_path(clip: str, time: float) -> str:
@@ -120,7 +127,8 @@ class JsonWriter(RowWriter):
 class CsvWriter(RowWriter):
     """RFC 4180 with a header and bare newlines, flushed as it comes; null is empty.
 
-    The range is two numbers, infinite where it has no end; reasons are joined by commas.
+    The range is two numbers, infinite where it has no end; reasons are joined by commas; each of the measures has a
+    column.
     """
 
     def __init__(self, stream: TextIO, title: str = "", keys: tuple[str, ...] = KEYS) -> None:
@@ -129,12 +137,14 @@ class CsvWriter(RowWriter):
         self._quoting = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def begin(self) -> None:  # noqa: D102
-        self.stream.write(",".join(self.keys) + "\n")
+        self.stream.write(",".join(columns(self.keys)) + "\n")
 
     def write(self, row: Row) -> None:  # noqa: D102
         ends = zip(row["range"], (-math.inf, math.inf), strict=True)
         words = " ".join(str(open_end if end is None else end) for end, open_end in ends)
-        cells = [(row | {"range": words, "reasons": _joined(row)}).get(key) for key in self.keys]
+        measures = {f"measures.{name}": value for name, value in (row["measures"] or {}).items()}
+        flat = row | measures | {"range": words, "reasons": _joined(row)}
+        cells = [flat.get(column) for column in columns(self.keys)]
         if self._on_terminal:
             cells = [printable(cell) if isinstance(cell, str) else cell for cell in cells]
         # Python before 3.13 quotes no carriage return, and then reads none back.
@@ -162,6 +172,8 @@ class TableWriter(RowWriter):
         failed = any(row["error"] for row in self._rows)
         reasoned = any(row["reasons"] is not None for row in self._rows)
         judged = any(row["verdict"] is not None for row in self._rows)
+        measured = MEASURED if any(row["measures"] is not None for row in self._rows) else ()
+        grouped = any(row["group"] is not None for row in self._rows)
         # Text, not str: a file name is not markup.
         table = Table(box=SIMPLE_HEAD, title=Text(printable(self.title)), title_justify="left")
         table.add_column("path", overflow="fold")
@@ -174,6 +186,11 @@ class TableWriter(RowWriter):
             table.add_column("verdict", no_wrap=True)
         if reasoned:
             table.add_column("reasons", overflow="fold")
+        for heading in measured:
+            table.add_column(heading, justify="right", no_wrap=True)
+        if grouped:
+            table.add_column("group", overflow="fold")
+            table.add_column("rank", no_wrap=True)
         table.add_column("size", justify="right", no_wrap=True)
         table.add_column("color", no_wrap=True)
         for heading in ("patches", "ms"):
@@ -187,7 +204,10 @@ class TableWriter(RowWriter):
             milliseconds = "" if row["milliseconds"] is None else f"{row['milliseconds']:.0f}"
             color, patches = row["color"] or "", str(row["patches"] or "")
             reasons, errors = [_joined(row) or ""] * reasoned, [row["error"] or ""] * failed
-            cells = [row["path"], *scores, *verdicts, *reasons, size, color, patches, milliseconds, *errors]
+            measures = [_shown((row["measures"] or {}).get(name)) for name in measured]
+            ranks = [row["group"] or "", _place(row["rank"])] if grouped else []
+            facts = [*verdicts, *reasons, *measures, *ranks]
+            cells = [row["path"], *scores, *facts, size, color, patches, milliseconds, *errors]
             table.add_row(*(Text(printable(cell)) for cell in cells))
         # Only a terminal has a width to fold into.
         width = None if self.stream.isatty() else 1_000_000
@@ -200,6 +220,14 @@ class TableWriter(RowWriter):
 def _joined(row: Row) -> str | None:
     """Return the reasons of a row in one text; the contract lets no comma into their names."""
     return None if row["reasons"] is None else ",".join(row["reasons"])
+
+
+def _shown(measure: float | None) -> str:
+    return "" if measure is None else f"{measure:.3g}"
+
+
+def _place(rank: int | None) -> str:
+    return "" if rank is None else f"{rank} best" if rank == 1 else str(rank)
 
 
 WRITERS: dict[Format, type[RowWriter]] = {
@@ -228,6 +256,7 @@ def open_output(
     *,
     keep: Sequence[Row] | None = None,
     keys: tuple[str, ...] = KEYS,
+    at_once: bool = False,
 ) -> Iterator[RowWriter]:
     """Write rows to a file.
 
@@ -248,6 +277,8 @@ def open_output(
         first, so that a crash now doesn't lose them.
     keys
         Of every row.
+    at_once
+        Whether the file is replaced in one step whatever the format.
 
     Raises
     ------
@@ -259,7 +290,7 @@ def open_output(
             straight = open_straight(output)
             if straight is not None:
                 yield opened.enter_context(open_writer(opened.enter_context(_text(straight)), form, title, keys))
-            elif form not in STREAMED:
+            elif form not in STREAMED or at_once:
                 new = opened.enter_context(rewritten(output, keep=True)).open("xb")
                 writer = opened.enter_context(open_writer(opened.enter_context(_text(new)), form, title, keys))
                 yield writer

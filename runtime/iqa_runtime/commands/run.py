@@ -23,6 +23,7 @@ from iqa_runtime.commands.clips import ClipScorer, Scored, clip_key
 from iqa_runtime.commands.options import BackendOptions, ScoringOptions
 from iqa_runtime.commands.pictures import PictureWriter
 from iqa_runtime.commands.process import exit_code, give_up_output, leave
+from iqa_runtime.commands.ranking import Held, open_ranked
 from iqa_runtime.commands.resuming import path_key, resume_from
 from iqa_runtime.commands.rows import (
     CLIP_KEYS,
@@ -55,6 +56,7 @@ from iqa_runtime.errors import BackendError, FileError
 from iqa_runtime.files.inputs import pair_references
 from iqa_runtime.files.locking import locked
 from iqa_runtime.files.overwriting import Named, check_targets, is_stream
+from iqa_runtime.grouping import Grouping
 from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.patch_plans import format_patch_plan
@@ -124,6 +126,14 @@ def run(
             rich_help_panel=_SCORING,
         ),
     ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure",
+            help="Also measure sharpness, noise, blocks, clipped tones and size; no score changes.",
+            rich_help_panel=_SCORING,
+        ),
+    ] = False,
     form: Annotated[
         Format | None,
         typer.Option(
@@ -144,6 +154,14 @@ def run(
         bool,
         typer.Option("--resume", help="Go on with --output: skip what has a score there.", rich_help_panel=_ROWS),
     ] = False,
+    best_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN|folders",
+            help="Rank the images of each folder, or of each {group} of a pattern such as 'IMG_{group}_*.jpg'.",
+            rich_help_panel=_ROWS,
+        ),
+    ] = None,
     maps: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Write heat maps here, as PNG.", rich_help_panel=_PICTURES),
@@ -172,8 +190,9 @@ def run(
         compared = reference is not None or listed.reference_column is not None
         artefact = str(find_artefact(artefact, reference=compared))
         if check or info:
-            others = (inputs, output, reference, resume, maps, restored, every, *scoring.arguments().values())
-            if (check and info) or any(others) or threshold != ThresholdOptions() or listed != InputOptions():
+            others = (inputs, output, reference, resume, maps, restored, every, measure, best_of)
+            given = any((*others, *scoring.arguments().values()))
+            if (check and info) or given or threshold != ThresholdOptions() or listed != InputOptions():
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
             return _show_contract(artefact, form, backend.trust) if info else _check(artefact, backend, batch_size)
         with ExitStack() as lock:
@@ -185,8 +204,9 @@ def run(
                 )
             if listed.reference_column is not None and reference is not None:
                 raise UsageError("--reference and --reference-column: leave one out")
+            grouping = None if best_of is None else Grouping(best_of)
             found = partial(listed.collect, inputs or [], sys.stdin.buffer, null=null, videos=every is not None)
-            job = _plan_job(found, reference, form, output, resume, every, threshold.read())
+            job = _plan_job(found, reference, form, output, resume, every, measure, threshold.read(), grouping)
             opened = open_artefact(artefact, trust=backend.trust)
             load = partial(
                 Scorer,
@@ -197,6 +217,7 @@ def run(
                 maps=maps is not None,
                 restored=restored is not None,
                 pixel_limit=pixel_limit,
+                measure=measure,
             )
             with interruptible(load) as scorer:
                 pictures = PictureWriter(
@@ -229,6 +250,7 @@ class _Job:
     keep: list[Row] | None
     every: float | None
     thresholds: Thresholds
+    grouping: Grouping | None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -256,7 +278,9 @@ def _plan_job(
     output: Path | None,
     resumed: bool,
     every: float | None,
+    measured: bool,
     thresholds: Thresholds,
+    grouping: Grouping | None,
 ) -> _Job:
     if form is None:
         suffixes = {f".{known}": known for known in (Format.JSON, *STREAMED, *TYPED)} | {".feather": Format.ARROW}
@@ -272,10 +296,10 @@ def _plan_job(
     images = left = inputs.names
     keep = None
     if resumed and output:
-        keep, left = resume_from(output, form, images, KEYS if every is None else CLIP_KEYS)
+        keep, left = resume_from(output, form, images, KEYS if every is None else CLIP_KEYS, measured=measured)
         say(_NAME, f"{len(images) - len(left)} already scored, {len(left)} left")
     references = None if reference is None else pair_references(left, reference)
-    return _Job(inputs, left, references, form, output, keep, every, thresholds)
+    return _Job(inputs, left, references, form, output, keep, every, thresholds, grouping)
 
 
 def _score(
@@ -302,7 +326,8 @@ def _score(
         summary.judge(row)
     stopped: BaseException | None = None
     # Rows that go to the same terminal one by one show how far it is.
-    rows_on_terminal = job.output is None and sys.stdout.isatty() and job.form is not Format.TABLE
+    at_the_end = job.form is Format.TABLE or job.grouping is not None
+    rows_on_terminal = job.output is None and sys.stdout.isatty() and not at_the_end
     with (
         _writer(job, scorer) as writer,
         progress(shown=not rows_on_terminal) as tell,
@@ -357,7 +382,16 @@ def _check_overwriting(job: _Job, pictures: PictureWriter, artefact: Sequence[Na
     check_targets(pictures.paths(job.left), rows)
 
 
-def _writer(job: _Job, scorer: Scorer) -> AbstractContextManager[RowWriter | ArrowWriter]:
+def _writer(job: _Job, scorer: Scorer) -> AbstractContextManager[RowWriter | ArrowWriter | Held]:
+    if job.grouping is None:
+        return _row_writer(job, scorer)
+    if job.output and job.form in STREAMED and not is_stream(job.output):
+        rewritten = partial(open_output, job.output, job.form, keys=job.keys, at_once=True)
+        return open_ranked(job.grouping, job.images, job.keep or [], _row_writer(job, scorer), rewritten)
+    return open_ranked(job.grouping, job.images, job.keep or [], None, partial(_row_writer, job, scorer))
+
+
+def _row_writer(job: _Job, scorer: Scorer) -> AbstractContextManager[RowWriter | ArrowWriter]:
     title = _title(scorer)
     if job.output and job.form in TYPED:
         about = _about(scorer)

@@ -45,6 +45,8 @@ class ImageHeader:
         At which part of its size a JPEG is decoded: one over 1, 2, 4 or 8; other formats have no such thing.
     several
         Of a file of several images, the first of which this header is about: what it is, such as ``an animated PNG``.
+    quantisation
+        Of a JPEG, the 64 steps that its luminance (or its only component) is coded in, in zigzag order.
     parsed
         What the decoder of the format needs of all that was read, so that no file is parsed twice.
     """
@@ -60,6 +62,7 @@ class ImageHeader:
     color: ColorTag = UNTAGGED
     shrink: int = 1
     several: str | None = None
+    quantisation: tuple[int, ...] | None = None
     parsed: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

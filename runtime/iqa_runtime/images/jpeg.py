@@ -13,7 +13,7 @@ from iqa_runtime.color.tags import UNTAGGED, Channels, ColorTag, joined_profile
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.exif import exif_space
 from iqa_runtime.images.header import ADVICE, DAMAGED, Band, ImageHeader
-from iqa_runtime.images.jpeg_markers import Frame, JpegFile, read_markers, with_standard_markers
+from iqa_runtime.images.jpeg_markers import Frame, JpegFile, first_table, read_markers, with_standard_markers
 from iqa_runtime.images.opencv import decode_with_opencv
 from iqa_runtime.images.pixels import WHITE
 from iqa_runtime.images.tiff_directory import exif_orientation
@@ -62,6 +62,7 @@ def inspect_jpeg(data: bytes) -> ImageHeader:
         parsed=(file, frame),
         channels=_CHANNELS[len(frame.sampling)],
         color=_color_tag(file, frame, exif),
+        quantisation=first_table(file),
     )
 
 

@@ -32,6 +32,7 @@ _ALONE = {0x00, 0x01, *range(0xD0, 0xD8)}  # TEM and restarts have no length; be
 _JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"
 COEFFICIENTS = 64  # of a block: one DC, then the AC
 _NOT_CODED = 255
+_FIRST_SELECTOR = 8  # where a frame header names the first component's quantisation table
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,30 @@ def _read_segments(data: bytes, file: JpegFile) -> None:
             position = _read_scan(data, body, position, file, file.frame)
         else:
             _read_segment(data, marker, body, position, file)
+
+
+def first_table(file: JpegFile) -> tuple[int, ...] | None:
+    """Return the quantisation table of the first component, 64 steps in zigzag order (B.2.4.1).
+
+    None where it is not there before the first scan of this component, or cut short.
+    """
+    tables: dict[int, tuple[int, ...]] = {}
+    selector = None
+    for segment in file.segments:
+        if segment.marker == DQT:
+            position = 0
+            while position < len(segment.body):
+                wide, number = segment.body[position] >> 4 != 0, segment.body[position] & 15
+                end = position + 1 + COEFFICIENTS * (1 + wide)
+                steps = segment.body[position + 1 : end]
+                if len(steps) == COEFFICIENTS * (1 + wide):
+                    tables[number] = struct.unpack(f">{COEFFICIENTS}{'H' if wide else 'B'}", steps)
+                position = end
+        elif segment.marker in _FRAMES and len(segment.body) > _FIRST_SELECTOR:
+            selector = segment.body[_FIRST_SELECTOR]
+        elif segment.marker == SOS and 0 in segment.components:
+            break
+    return None if selector is None else tables.get(selector)
 
 
 def with_standard_markers(file: JpegFile, segments: list[Segment] | None = None) -> bytes:

@@ -49,6 +49,8 @@ class LoadedImage:
         Of the picture, upright, in pixels.
     bands
         Which rows of it `pixels` are, one band below the other; None: all.
+    quantisation
+        Of a JPEG, the steps that its luminance is coded in, see `iqa_runtime.images.header.ImageHeader`.
     """
 
     pixels: NDArray[np.uint8]
@@ -56,6 +58,7 @@ class LoadedImage:
     height: int
     width: int
     bands: Sequence[Band] | None = None
+    quantisation: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +248,7 @@ def _decode(
     if wanted:
         some = decode_bands(header, wanted, conversion)
         if some is not None:
-            return LoadedImage(upright(some, header.orientation), conversion.color, height, width, wanted)
+            rows = upright(some, header.orientation)
+            return LoadedImage(rows, conversion.color, height, width, wanted, header.quantisation)
     pixels = upright(decode(data, header, conversion), header.orientation)
-    return LoadedImage(pixels, conversion.color, height, width)
+    return LoadedImage(pixels, conversion.color, height, width, quantisation=header.quantisation)

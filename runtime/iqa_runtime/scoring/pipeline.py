@@ -41,6 +41,7 @@ class _Tally:
     ) -> None:
         self.path, self.width, self.height = prepared.path, prepared.width, prepared.height
         self.color, self.seconds, self.error = prepared.color, prepared.seconds, prepared.error
+        self.measures = prepared.measures
         self.items = items
         self.scores: list[float] = []
         self.distortions: list[list[float]] = []
@@ -273,6 +274,7 @@ class Pipeline:
             map=tally.map.result() if scored and tally.map is not None else None,
             restored=tally.restored.result() if scored and tally.restored is not None else None,
             distortions=self._named(tally) if scored and self._distortions else None,
+            measures=tally.measures,
             error=tally.error,
         )
 

@@ -24,6 +24,7 @@ from iqa_runtime.images.loading import LoadedImage, Source, load_with_color, sou
 from iqa_runtime.images.named import NamedImage
 from iqa_runtime.kernels import resize
 from iqa_runtime.kernels.patches_numpy import cut
+from iqa_runtime.measuring import Measures, measure, measures_of
 from iqa_runtime.scoring.parts import bands_of, region_of, within_bands
 from iqa_runtime.scoring.patch_plans import fitted_size, format_patch_plan, positions
 from iqa_runtime.scoring.references import Reference, ReferenceStore
@@ -152,6 +153,7 @@ class Prepared:
     width: int | None = None
     height: int | None = None
     color: str | None = None
+    measures: Measures | None = None
     subject: Subject | None = None
     error: IqaError | None = None
 
@@ -176,6 +178,8 @@ class Preparer:
         Which image of several is meant.
     timeout
         Seconds that one image and its reference may take; None for any time.
+    measure
+        Whether images are measured, too.
 
     Raises
     ------
@@ -191,8 +195,10 @@ class Preparer:
         pixel_limit: int,
         timeout: float | None = None,
         frame: Frame | None = None,
+        measure: bool = False,
     ) -> None:
         self._contract = contract
+        self._measure = measure
         self._patch_plan = patch_plan
         self._pixel_limit = pixel_limit
         self._frame: Frame | None = frame
@@ -270,8 +276,10 @@ class Preparer:
     def _prepare(self, source: Source, reference: Source | None, crops_alone: bool) -> Prepared:
         prepared = _unprepared(source)
         try:
-            loaded = self.load(source, crops_alone=crops_alone)
+            loaded = self.load(source, crops_alone=crops_alone and not self._measure)
             prepared.height, prepared.width, prepared.color = loaded.height, loaded.width, loaded.color
+            if self._measure:
+                prepared.measures = self._measured(source, loaded)
             prepared.subject = self._subject(loaded, reference, crops_alone=crops_alone)
             if crops_alone:
                 prepared.subject = prepared.subject.crops_alone()
@@ -290,6 +298,12 @@ class Preparer:
                 f"{prepared.name}: cannot be prepared ({type(error).__name__}: {error}); save it again as PNG"
             )
         return prepared
+
+    def _measured(self, source: Source, loaded: LoadedImage) -> Measures:
+        """Measure all of a picture in sRGB, whatever part and colours of it the artefact wants."""
+        if loaded.pixels.shape[:2] != (loaded.height, loaded.width) or self._color_space != "sRGB":
+            return measure(source, pixel_limit=self._pixel_limit, frame=self._frame)
+        return measures_of(loaded)
 
     def _subject(self, loaded: LoadedImage, source: Source | None, *, crops_alone: bool) -> Subject:
         image, height, width = loaded.pixels, loaded.height, loaded.width

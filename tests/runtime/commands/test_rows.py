@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from iqa_runtime.commands.resuming import read_rows, resume_from
-from iqa_runtime.commands.rows import KEYS, STREAMED, TYPED, Format, open_output, open_writer
+from iqa_runtime.commands.rows import KEYS, STREAMED, TYPED, Format, columns, open_output, open_writer
 from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.measuring import MEASURED
 
 NAMES = [
     "plain.jpg",
@@ -45,6 +46,9 @@ def good(path="a.jpg", score=0.1 + 0.2):
         12.5,
         "pass",
         ["color", 'a "b"'],
+        dict(zip(MEASURED, (0.6125, 1.25, None, 87, 0.0, 0.5), strict=True)),
+        "burst, 7",
+        2,
         [0.0, 100.0],
         "higher",
         640,
@@ -59,7 +63,7 @@ def good(path="a.jpg", score=0.1 + 0.2):
 
 
 def bad(path="b.jpg", error='b.jpg: truncated, says the\n"decoder"'):
-    values = (path, None, None, None, None, [0.0, 100.0], "higher", None, None, None, 0, 0.5, ARTEFACT, error)
+    values = (path, *[None] * 7, [0.0, 100.0], "higher", None, None, None, 0, 0.5, ARTEFACT, error)
     return dict(zip(KEYS, values, strict=True))
 
 
@@ -88,11 +92,15 @@ def test_csv_has_the_keys_as_header_and_empty_for_null():
     text = written(Format.CSV, [good(), bad()])
     first, second = csv.DictReader(io.StringIO(text, newline=""))
     assert text.startswith(
-        "path,score,percentile,verdict,reasons,range,direction,width,height,color,patches,milliseconds,artefact,error\n"
+        "path,score,percentile,verdict,reasons,measures.sharpness,measures.noise,measures.blockiness,"
+        "measures.jpeg_quality,measures.overexposed,measures.underexposed,group,rank,range,direction,width,height,"
+        "color,patches,milliseconds,artefact,error\n"
     )
-    expected = {key: str(value) for key, value in good().items()}
-    assert first == expected | {"reasons": 'color,a "b"', "range": "0.0 100.0", "error": ""}
-    assert (second["score"], second["reasons"], second["width"], second["error"]) == ("", "", "", bad()["error"])
+    expected = {key: str(value) for key, value in good().items() if key != "measures"}
+    measured = {f"measures.{key}": "" if value is None else str(value) for key, value in good()["measures"].items()}
+    assert first == expected | measured | {"reasons": 'color,a "b"', "range": "0.0 100.0", "error": ""}
+    assert [second[key] for key in ("score", "reasons", "measures.noise", "rank", "width")] == [""] * 5
+    assert second["error"] == bad()["error"]
 
 
 @pytest.mark.parametrize("form", STREAMED)
@@ -174,7 +182,9 @@ def test_resume_without_an_earlier_run_starts_one(form, tmp_path):
     assert read_rows(tmp_path / "rows", form) == [good()]
 
 
-HEADER = ",".join(KEYS)
+HEADER = ",".join(columns(KEYS))
+RANGE = re.compile(",(?=0(?: 1)?,(?:higher|hi|up))")
+"""Before it are eight fields of measures, group and rank, all of them empty."""
 FOREIGN = {
     Format.JSONL: [
         *(json.dumps(good() | change) + "\n" for change in (
@@ -182,7 +192,9 @@ FOREIGN = {
             {"score": "0.5"}, {"range": 1}, {"range": [0]}, {"direction": "up"}, {"patches": None}, {"width": 1.5},
             {"milliseconds": None}, {"artefact": ""}, {"artefact": None}, {"more": 1}, {"score": float("nan")},
             {"reasons": "blur"}, {"reasons": [1]}, {"percentile": "12"}, {"percentile": 100.1}, {"percentile": -1},
-            {"verdict": "passed"}, {"verdict": True},
+            {"verdict": "passed"}, {"verdict": True}, {"rank": 0}, {"rank": "1"}, {"group": 1}, {"measures": []},
+            {"measures": {"noise": 1.0}}, {"measures": good()["measures"] | {"noise": -1.0}},
+            {"measures": good()["measures"] | {"jpeg_quality": 1.5}},
             {"score": float("inf")},
         )),
         json.dumps(good()).replace("0.30000000000000004", "1" + "0" * 400) + "\n",
@@ -194,11 +206,13 @@ FOREIGN = {
         '{"path": "a.jpg", "size": 3',
         '{"path": {"name": "a.jpg"',
         '{"path": "a.jpg", "score": 0.5, "percentile": null, "verdict": null, "reasons": [1',
-        '{"path": "a.jpg", "score": 0.5, "percentile": 1.5, "verdict": "pass", "reasons": null, "range": "wi',
+        '{"path": "a.jpg", "score": 0.5, "percentile": null, "verdict": null, "reasons": null, "measures": [1',
+        '{"path": "a.jpg", "score": 0.5, "percentile": null, "verdict": "pass", "reasons": null, "measures": null, '
+        '"group": null, "rank": 1, "range": "wi',
         json.dumps(good()) + " and more",
     ],
     Format.CSV: [
-        *(f"{HEADER}\n{row}\n" for row in (
+        *(f"{HEADER}\n{RANGE.sub(',' * 9, row)}\n" for row in (
             ",0.5,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,", "a.jpg,,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,",
             "a.jpg,0.5,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,both",
             "a.jpg,nan,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,", "a.jpg,inf,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,",
@@ -214,8 +228,11 @@ FOREIGN = {
         "x" * 100,
         "path;score",
         f"{HEADER}\na.jpg,a good one",
-        f"{HEADER}\na.jpg,0.5,good,,,0 1,hi",
-        f"{HEADER}\na.jpg,0.5,,,,0 1,higher,6,4,sRGB,5,1.0,f:five,,,",
+        f"{HEADER}\na.jpg,0.5,good{',' * 11}0 1,hi",
+        *(f"{HEADER}\na.jpg,0.5,,,,{facts},0 1,higher,6,4,sRGB,5,1.0,f:five,\n" for facts in (
+            ",,,101,0,0,,", "0.5,1,2,,2,0,,", ",,,,,,,0", ",,,,,,,best", "nan,,,,0,0,,", ",1e999,,,0,0,,", ",,,,0,,,",
+        )),
+        f"{HEADER}\na.jpg,0.5{',' * 12}0 1,higher,6,4,sRGB,5,1.0,f:five,,,",
         'a "quoted\n' * 99_999,
     ],
 }  # fmt: skip
@@ -231,7 +248,7 @@ def test_what_no_run_has_written_is_never_resumed(form, text, tmp_path):
 
 @pytest.mark.parametrize("form", STREAMED)
 @pytest.mark.parametrize(
-    "text", ["some notes\n", '{"path": "a.jpg"}\n', "[1, 2]\n", "path,score\na.jpg,1\n", ",".join(KEYS) + "\na,b,c\n"]
+    "text", ["some notes\n", '{"path": "a.jpg"}\n', "[1, 2]\n", "path,score\na.jpg,1\n", f"{HEADER}\na,b,c\n"]
 )
 def test_other_files_are_never_resumed(form, text, tmp_path):
     (tmp_path / "rows").write_text(text)
@@ -288,9 +305,9 @@ def test_table_shows_names_as_they_are_and_errors_only_if_any():
     assert "b.jpg: truncated" in written(Format.TABLE, [good(), bad()])
 
 
-def test_table_has_percentiles_verdicts_and_reasons_where_there_are_some():
+def test_table_has_what_some_rows_have():
     text = written(Format.TABLE, [good(), bad()])
-    assert re.search(r"path +score +percentile +verdict +reasons +size", text)
-    assert 'color,a "b"' in text
+    assert re.search(rf"path +score +percentile +verdict +reasons +{' +'.join(MEASURED)} +group +rank +size", text)
+    assert re.search(r'color,a "b" +0\.613 +1\.25 +87 +0 +0\.5 +burst, 7 +2 +640', text)
     assert re.search(r"0\.3000 +12\.5 +pass +color", text)
     assert re.search(r"path +score +size", written(Format.TABLE, [bad()]))
