@@ -22,9 +22,9 @@ from iqa_runtime.kernels import resize
 MEASURED = ("sharpness", "noise", "blockiness", "jpeg_quality", "overexposed", "underexposed")
 """What rows have of `Measures`; width and height are there anyway."""
 
-SIDE = 512
-"""Pixels of the shorter side that larger pictures are shrunk to (bicubic, antialiased) before they are measured, but
-for blocks: a photograph of 12 megapixels and its copy of one then agree."""
+SIDE, LONGEST = 512, 4096
+"""Pixels of the shorter and at most of the longer side that larger pictures are shrunk to (bicubic, antialiased) before
+they are measured, but for blocks: a photograph of 12 megapixels and its copy of one then agree."""
 
 BLUR_BELOW = 0.53
 NOISE_ABOVE = 3.5
@@ -33,8 +33,8 @@ QUALITY_BELOW = 50
 WHITE_ABOVE, BLACK_ABOVE = 0.05, 0.1
 SMALL_BELOW = 224
 """Thresholds of `Measures.reasons`. About one in twenty undistorted photographs is below the first, and above the
-second; a step of a level is what libjpeg leaves at a quality of 60 to 75; below 50 its rule makes tables coarser than the
-standard's own; 224 is the side of the crops that most networks take."""
+second; a step of a level is what libjpeg leaves at a quality of 60 to 75; below 50 its rule makes tables coarser than
+the standard's own; 224 is the side of the crops that most networks take."""
 
 _REACH = 6
 _STRONG, _LEAST_CHANGE, _ENOUGH_CHANGE = 90, 8, 32
@@ -133,10 +133,11 @@ def measures_of(loaded: LoadedImage) -> Measures:
     """Measure a picture that was loaded whole and in sRGB."""
     import cv2
 
-    shorter = min(loaded.height, loaded.width)
-    pixels = loaded.pixels
-    if shorter > SIDE:
-        pixels = resize(pixels, (round(loaded.height * SIDE / shorter), round(loaded.width * SIDE / shorter)))
+    pixels, size = loaded.pixels, (loaded.height, loaded.width)
+    factor = min(SIDE / min(size), LONGEST / max(size))
+    if factor < 1:
+        height, width = (max(round(side * factor), 1) for side in size)
+        pixels = resize(pixels, (height, width))
     luma: NDArray[Any] = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     white, black = luma >= _WHITE_FROM, luma <= _BLACK_TO
     return Measures(

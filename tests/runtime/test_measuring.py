@@ -32,7 +32,7 @@ PLAIN = Measures(
 )
 OF_ESTIMATE = 0.15
 """Share by which Gaussian noise may be missed: the 10th percentile of tiles lies 1.3 deviations below their mean,
-means of 256 pixels differ by 6 percent or more, for neighbours share pixels of the mask, and rounding to 8 bits adds."""
+means of 256 pixels differ by 6 percent or more, as neighbours share pixels of the mask, and rounding to 8 bits adds."""
 
 
 def gray(values: Any) -> NDArray[np.uint8]:
@@ -138,6 +138,14 @@ def test_exposure_is_the_share_of_white_and_of_black() -> None:
     found = measure(gray(values))
     assert (found.overexposed, found.underexposed) == (0.2, 0.3)
     assert (found.width, found.height) == (100, 100)
+
+
+def test_what_is_measured_of_a_panorama_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    monkeypatch.setattr("iqa_runtime.measuring.sharpness", lambda luma: sizes.append(luma.shape))
+    for shape in ((600, 900), (20, 9000), (1, 5000), (300, 400)):
+        measure(np.zeros((*shape, 3), np.uint8))
+    assert sizes == [(512, 768), (9, 4096), (1, 4096), (300, 400)]
 
 
 def test_a_large_picture_and_its_copy_agree() -> None:
