@@ -41,7 +41,7 @@ class Grouping:
 
     def __init__(self, by: str) -> None:
         check_type("best_of", by, "folders or a pattern", str)
-        self._pattern = None if by == FOLDERS else _compiled(by)
+        self._pattern = None if by.lower() == FOLDERS else _compiled(by)
 
     def group_of(self, path: str) -> str | None:
         """Return the group of a picture; None if the pattern doesn't match its path.

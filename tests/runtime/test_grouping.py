@@ -31,6 +31,7 @@ def score(path: str | None, value: float | None, **changes: Any) -> Score:
     [
         ("folders", "a/b/c.jpg", "a/b"),
         ("folders", "c.jpg", "."),
+        ("FOLDERS", "a/c.jpg", "a"),
         ("folders", "./a/../a/c.jpg", "a"),
         ("IMG_{group}_*.jpg", "IMG_7_1.jpg", "7"),
         ("IMG_{group}_*.jpg", "a/IMG_7_1.jpg", "a/7"),
@@ -64,7 +65,7 @@ def test_a_group_outside_the_working_folder_is_named_in_full(tmp_path: Path) -> 
     assert Grouping("{group}_*.jpg").group_of("../other/a_1.jpg") == str(tmp_path / "other/a")
 
 
-@pytest.mark.parametrize("by", ["", "Folders", "IMG_*.jpg", "{group}_{group}", "/{group}", "../{group}", "{group}/**"])
+@pytest.mark.parametrize("by", ["", "folder", "IMG_*.jpg", "{group}_{group}", "/{group}", "../{group}", "{group}/**"])
 def test_what_is_no_pattern_is_refused(by: str) -> None:
     with pytest.raises(UsageError, match="best_of"):
         Grouping(by)

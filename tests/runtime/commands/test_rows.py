@@ -122,10 +122,11 @@ def test_csv_reads_back_in_pandas(tmp_path):
     names = [*NAMES, "NA", "null", "nan", "001", "1e5", " lead", "\r\r\n", "#", "'"]
     rows = [*map(good, names), bad()]
     (tmp_path / "rows.csv").write_text(written(Format.CSV, rows), encoding="utf-8", newline="")
-    empty = {key: [""] for key in ("score", "percentile", "width", "height")}
+    empty = {key: [""] for key in ("score", "percentile", "rank", "width", "height", "measures.noise")}
     table = pandas.read_csv(tmp_path / "rows.csv", dtype={"path": str}, keep_default_na=False, na_values=empty)
     assert list(table["path"]) == [*names, "b.jpg"]
     assert list(table["score"].dropna()) == [0.1 + 0.2] * len(names)
+    assert (table["rank"].sum(), table["measures.noise"].max()) == (2 * len(names), 1.25)
     assert list(table["error"]) == [""] * len(names) + [bad()["error"]]
 
 
