@@ -65,8 +65,8 @@ def open_ranked(
     grouping: Grouping,
     inputs: Sequence[str],
     keep: Sequence[Row],
-    unranked: AbstractContextManager[Writer] | None,
-    open_at_end: Callable[[], AbstractContextManager[Writer]],
+    opened: AbstractContextManager[Writer],
+    open_again: Callable[[], AbstractContextManager[Writer]] | None = None,
 ) -> Iterator[Held]:
     """Hold rows back until all are there, then write them with their ranks, in their order.
 
@@ -76,19 +76,22 @@ def open_ranked(
         As in `ranked`.
     keep
         Rows of an earlier run.
-    unranked
-        A file that grows row by row meanwhile, so that a crash costs none: it is written anew at the end. None for
-        nothing before the end.
-    open_at_end
-        Opens what the ranked rows, the earlier ones among them, are written to.
+    opened
+        What rows are written to: opened at once, so that what is wrong with it is said before anything is scored.
+    open_again
+        Opens the same file anew for the ranked rows, the earlier ones among them. Until then it grows row by row, and a
+        crash costs none. None: nothing is written before the end.
     """
-    if unranked is None:
-        held = Held(keep, None)
+    with opened as writer:
+        held = Held(keep, None if open_again is None else writer)
         yield held
-    else:
-        with unranked as writer:
-            held = Held(keep, writer)
-            yield held
-    with open_at_end() as writer:
-        for row in ranked(held.rows, grouping, inputs):
-            writer.write(row)
+        if open_again is None:
+            _write(ranked(held.rows, grouping, inputs), writer)
+    if open_again is not None:
+        with open_again() as writer:
+            _write(ranked(held.rows, grouping, inputs), writer)
+
+
+def _write(rows: Sequence[Row], writer: Writer) -> None:
+    for row in rows:
+        writer.write(row)

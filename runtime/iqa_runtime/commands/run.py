@@ -388,7 +388,9 @@ def _writer(job: _Job, scorer: Scorer) -> AbstractContextManager[RowWriter | Arr
     if job.output and job.form in STREAMED and not is_stream(job.output):
         rewritten = partial(open_output, job.output, job.form, keys=job.keys, at_once=True)
         return open_ranked(job.grouping, job.images, job.keep or [], _row_writer(job, scorer), rewritten)
-    return open_ranked(job.grouping, job.images, job.keep or [], None, partial(_row_writer, job, scorer))
+    whole = _row_writer(replace(job, keep=None), scorer)
+    return open_ranked(job.grouping, job.images, job.keep or [], whole)
+
 
 
 def _row_writer(job: _Job, scorer: Scorer) -> AbstractContextManager[RowWriter | ArrowWriter]:
