@@ -392,7 +392,6 @@ def _writer(job: _Job, scorer: Scorer) -> AbstractContextManager[RowWriter | Arr
     return open_ranked(job.grouping, job.images, job.keep or [], whole)
 
 
-
 def _row_writer(job: _Job, scorer: Scorer) -> AbstractContextManager[RowWriter | ArrowWriter]:
     title = _title(scorer)
     if job.output and job.form in TYPED:

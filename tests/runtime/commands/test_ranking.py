@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from iqa_run import gray, lines, run
+from iqa_runtime.commands.resuming import read_rows
+from iqa_runtime.commands.rows import Format
+from iqa_runtime.measuring import measure
 from video_files import gray_planes, write_video
 
 BURSTS = {"a/x_1.png": 51, "a/x_2.png": 204, "a/x_3.png": 204, "a/y_1.png": 102, "b/x_1.png": 60, "b/plain.png": 250}
@@ -72,6 +75,21 @@ def test_a_resumed_run_ranks_all_rows_of_the_file(artefacts: Any, form: str) -> 
     text = output.read_text()
     rows = lines(text) if form == "jsonl" else list(csv.DictReader(text.split("\n")))
     assert ranked(rows) == {path: rank or (None if form != "csv" else "") for path, rank in RANKS.items()}
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_files_with_typed_columns_are_ranked_measured_and_resumed(artefacts: Any, form: str) -> None:
+    pytest.importorskip("pyarrow")
+    for inputs in (("a/x_1.png", "b"), ("a", "b")):
+        options = ("--best-of", BY, "--measure", "--output", f"rows.{form}", "--resume")
+        result = run(artefacts.mean(), *inputs, *options)
+        assert result.exit_code == 0
+    assert "3 already scored, 3 left" in result.stderr
+    rows = read_rows(Path(f"rows.{form}"), Format(form))
+    assert len(rows) == len(BURSTS)
+    assert ranked(rows) == RANKS
+    for row in rows:
+        assert row["measures"] == measure(row["path"]).row()
 
 
 def test_a_file_grows_row_by_row_before_it_is_ranked(artefacts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
