@@ -11,6 +11,7 @@ from pathlib import Path
 from iqa_runtime.arguments import check_type
 from iqa_runtime.errors import UsageError
 from iqa_runtime.files.inputs import absolute_path
+from iqa_runtime.files.uris import scheme_of
 from iqa_runtime.results import Score
 
 FOLDERS = "folders"
@@ -50,15 +51,20 @@ class Grouping:
         -------
         str or None
             Its folder, or the folder before the names of the pattern and ``{group}``: from the working folder on if it
-            lies there.
+            lies there. Of an address the same, from its scheme on.
         """
-        absolute = Path(absolute_path(path))
+        is_address = scheme_of(path) is not None
+        whole = path if is_address else Path(absolute_path(path)).as_posix()
         if self._pattern is None:
-            return _from_here(absolute.parent)
-        found = self._pattern.fullmatch(absolute.as_posix())
-        if found is None:
-            return None
-        return found["group"] if found["before"] is None else _from_here(Path(found["before"], found["group"]))
+            group = whole.rpartition("/")[0]
+        else:
+            found = self._pattern.fullmatch(whole)
+            if found is None:
+                return None
+            if found["before"] is None:
+                return found["group"]
+            group = found["before"] + found["group"]
+        return group if is_address else _from_here(Path(group or "/"))
 
 
 def ranks(

@@ -60,8 +60,22 @@ def test_groups_of_paths(by: str, path: str, group: str | None) -> None:
     assert Grouping(by).group_of(absolute_path(path)) == group
 
 
+@pytest.mark.parametrize(
+    ("by", "group"),
+    [
+        ("folders", "s3://bucket/a"),
+        ("{group}_*.jpg", "s3://bucket/a/x"),
+        ("**/{group}_*.jpg", "x"),
+        ("{group}.png", None),
+    ],
+)
+def test_groups_of_addresses(by: str, group: str | None) -> None:
+    assert Grouping(by).group_of("s3://bucket/a/x_1.jpg") == group
+
+
 def test_a_group_outside_the_working_folder_is_named_in_full(tmp_path: Path) -> None:
     assert Grouping("folders").group_of("../other/a.jpg") == str(tmp_path / "other")
+    assert Grouping("folders").group_of("/a.jpg") == "/"
     assert Grouping("{group}_*.jpg").group_of("../other/a_1.jpg") == str(tmp_path / "other/a")
 
 
