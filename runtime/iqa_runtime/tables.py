@@ -15,7 +15,7 @@ _TYPES: Mapping[str, str] = {
     "percentile": "double",
     "verdict": "string",
     "reasons": "list<string>",
-    "measures": "struct<double>",
+    "measures": "measures",
     "group": "string",
     "rank": "int32",
     "range": "list<double>",
@@ -66,7 +66,7 @@ def arrow_schema(keys: Sequence[str], measures: Sequence[str] = (), metadata: Ma
     keys
         Of the rows, in order.
     measures
-        What ``measures`` holds, if it is among the keys: a number each.
+        What ``measures`` holds, if it is among the keys: a double each, ``jpeg_quality`` an int32.
     metadata
         What a file of them says about the run.
 
@@ -88,6 +88,6 @@ def arrow_schema(keys: Sequence[str], measures: Sequence[str] = (), metadata: Ma
         "int32": pa.int32(),
         "list<string>": pa.list_(pa.string()),
         "list<double>": pa.list_(pa.float64()),
-        "struct<double>": pa.struct([(name, pa.float64()) for name in measures]),
+        "measures": pa.struct([(n, pa.int32() if n == "jpeg_quality" else pa.float64()) for n in measures]),
     }
     return pa.schema([(key, kinds[_TYPES[key]]) for key in keys], metadata=dict(metadata or {}))

@@ -21,6 +21,7 @@ from iqa_runtime.commands.resuming import read_rows
 from iqa_runtime.commands.rows import CLIP_KEYS, KEYS, TYPED, Format
 from iqa_runtime.commands.summary import Summary
 from iqa_runtime.contract import Contract
+from iqa_runtime.measuring import MEASURED
 
 READERS = {
     Format.PARQUET: (pandas.read_parquet, polars.read_parquet),
@@ -35,6 +36,9 @@ def row(path="a.jpg", **changes):
         "percentile": 12.5,
         "verdict": "pass",
         "reasons": ["color", "a,b"],
+        "measures": dict(zip(MEASURED, (0.6, 1.25, None, 87, 0.0, 0.5), strict=True)),
+        "group": "burst",
+        "rank": 2,
         "range": [0.0, None],
         "direction": "higher",
         "width": 640,
@@ -49,7 +53,8 @@ def row(path="a.jpg", **changes):
 
 
 def failed(path="b.jpg"):
-    nothing = dict.fromkeys(("score", "percentile", "verdict", "reasons", "width", "height", "color"))
+    nothing = dict.fromkeys(("score", "percentile", "verdict", "reasons", "measures", "group", "rank"))
+    nothing |= dict.fromkeys(("width", "height", "color"))
     return row(path, **nothing, patches=0, error="gone")
 
 
