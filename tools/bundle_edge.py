@@ -1,23 +1,30 @@
-"""Make the package's resources of a trained edge model: ``python tools/bundle_edge.py runs/edge/best.safetensors``.
+"""Make the package's resources of a trained edge variant.
+
+    python tools/bundle_edge.py mfe runs/mfe-edge-2/best.safetensors
 
 Weights are rounded to float16 once, before anything else is made of them: the file for PyTorch is half as large, and
-the graphs, in float32, compute what PyTorch computes from that file.
+the graphs are made of it. Folding leaves little of that, so a graph that is stored as float16 too is rounded anew.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import safetensors.torch
 import torch
 
 import iqa_runtime
-from iqa_export.checkpoints import read_checkpoint
+from iqa_calibration.graphs.finishing import embed_contract, save
+from iqa_calibration.graphs.half_storage import store_in_half
+from iqa_export.checkpoints import Checkpoint, read_checkpoint
 from iqa_export.exporting import Request, export
 from iqa_export.report import Report
 from iqa_export.systems import GraphChoice, find_system
-from iqa_export.systems.yoto import EDGE_WEIGHTS
+from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.contract import Task
 from iqa_runtime.errors import UsageError
 from iqa_runtime.files.overwriting import write_at_once
@@ -25,17 +32,46 @@ from iqa_runtime.files.overwriting import write_at_once
 VARIANT = "edge"
 
 
-def bundle(checkpoint: Path, weights: Path, models: Path) -> list[Report]:
-    """Write the weights and both graphs.
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """What the package has of a system's edge variant.
+
+    Attributes
+    ----------
+    artefacts
+        Name of the graph for each task.
+    maps, extras
+        Outputs beside the score.
+    half
+        Whether the graphs store their weights as float16, with a Cast behind each: the file is half as large, scores
+        are a little off those of the network in PyTorch.
+    """
+
+    artefacts: Mapping[Task, str]
+    maps: bool = False
+    extras: tuple[str, ...] = ()
+    half: bool = False
+
+
+BUNDLES = {
+    "yoto": Bundle(artefacts={"nr": "edge-nr", "fr": "edge-fr"}, maps=True),
+    "mfe": Bundle(artefacts={"nr": "mfe-edge"}, extras=("distortions",), half=True),
+}
+
+
+def bundle(name: str, checkpoint: Path, weights: Path, models: Path) -> list[Report]:
+    """Write the weights and the graphs.
 
     Parameters
     ----------
+    name
+        The system, one of `BUNDLES`.
     checkpoint
-        What ``iqa-train yoto`` wrote for the edge variant.
+        What ``iqa-train`` wrote for its edge variant.
     weights
         The safetensors file to write, float16.
     models
-        Folder for ``edge-nr.onnx`` and ``edge-fr.onnx``.
+        Folder for the graphs.
 
     Raises
     ------
@@ -44,8 +80,36 @@ def bundle(checkpoint: Path, weights: Path, models: Path) -> list[Report]:
     FileError, CheckpointError, ParityError
         If the checkpoint cannot be used.
     """
-    system = find_system("yoto")
+    system, chosen = find_system(name), BUNDLES[name]
     trained = read_checkpoint(checkpoint)
+    write_at_once(weights, safetensors.torch.save(_rounded(trained, checkpoint), trained.metadata))
+    reports = []
+    for task, artefact in chosen.artefacts.items():
+        choice = GraphChoice(variant=VARIANT, task=task, maps=chosen.maps, extras=chosen.extras)
+        request = Request(
+            system=system,
+            choice=choice,
+            checkpoint=read_checkpoint(weights),
+            output=models / f"{artefact}.onnx",
+            patch_plan=system.patch_plan_of(VARIANT),
+            resize=system.resize_of(choice),
+        )
+        reports.append(export(request))
+        request.output.with_name(f"{request.output.stem}.report.json").unlink()
+        if chosen.half:
+            shrink(request.output)
+    return reports
+
+
+def shrink(artefact: Path) -> None:
+    """Store the weights of an artefact as float16."""
+    model, contract = onnx.load(artefact), read_contract(artefact)
+    store_in_half(model)
+    embed_contract(model, contract)
+    save(model, artefact)
+
+
+def _rounded(trained: Checkpoint, checkpoint: Path) -> dict[str, torch.Tensor]:
     rounded = {
         name: value.half().contiguous() if value.is_floating_point() else value
         for name, value in trained.entries.items()
@@ -57,24 +121,12 @@ def bundle(checkpoint: Path, weights: Path, models: Path) -> list[Report]:
     for name, value in rounded.items():
         if name.endswith("running_var"):
             rounded[name] = value.clamp(min=torch.finfo(torch.float16).tiny)
-    write_at_once(weights, safetensors.torch.save(rounded, trained.metadata))
-    reports = []
-    tasks: tuple[Task, ...] = system.tasks[VARIANT]
-    for task in tasks:
-        choice = GraphChoice(variant=VARIANT, task=task, maps=True)
-        request = Request(
-            system=system,
-            choice=choice,
-            checkpoint=read_checkpoint(weights),
-            output=models / f"{VARIANT}-{task}.onnx",
-            patch_plan=system.patch_plan,
-            resize=system.resize_of(choice),
-        )
-        reports.append(export(request))
-        request.output.with_name(f"{request.output.stem}.report.json").unlink()
-    return reports
+    return rounded
 
 
 if __name__ == "__main__":
-    for report in bundle(Path(sys.argv[1]), EDGE_WEIGHTS, Path(iqa_runtime.__file__).parent / "models"):
+    if len(sys.argv) != 3 or sys.argv[1] not in BUNDLES:
+        sys.exit(f"python tools/bundle_edge.py {'|'.join(BUNDLES)} best.safetensors")
+    file = find_system(sys.argv[1]).bundled[VARIANT]
+    for report in bundle(sys.argv[1], Path(sys.argv[2]), file, Path(iqa_runtime.__file__).parent / "models"):
         print(report.contract.task, report.graphs[0], report.failures())

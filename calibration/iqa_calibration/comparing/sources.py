@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from iqa_calibration.graphs.half_storage import widen
 from iqa_calibration.graphs.runner import Feed, Runner
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.half.casting import element_types, emulated, is_half
@@ -61,6 +62,7 @@ class Graph:
 
     def __init__(self, content: bytes) -> None:
         self._model = onnx.load_model_from_string(content)
+        widen(self._model)
         self.structure = Structure(self._model)
         types = element_types(self._model)
         self.floats = tuple(

@@ -13,6 +13,7 @@ from onnx import ModelProto
 from iqa_calibration.gate.gate import GateResult
 from iqa_calibration.gate.gate_set import GateSet
 from iqa_calibration.graphs.finishing import embed_contract, save
+from iqa_calibration.graphs.half_storage import widen
 from iqa_calibration.graphs.reading_back import check_artefact
 from iqa_calibration.graphs.structure import opset_of
 from iqa_calibration.images.items import Cropper, check_seed
@@ -180,9 +181,11 @@ def _read(path: Path) -> tuple[ModelProto, Artefact]:
     if contract.precision != "fp32":
         raise UsageError(f"{path}: it is {contract.precision} already; give the float32 artefact it was made from")
     try:
-        return onnx.load_model_from_string(artefact.graph.take()), artefact
+        model = onnx.load_model_from_string(artefact.graph.take())
     except Exception as error:  # protobuf's own, which has no stubs
         raise ArtefactError(f"{path}: onnx cannot read it ({error}); export it again") from error
+    widen(model)
+    return model, artefact
 
 
 def _tried(request: Request, maker: Maker, judge: Judge) -> list[Attempt]:

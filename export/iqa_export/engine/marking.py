@@ -7,6 +7,7 @@ from typing import Any
 
 from onnx import load_model_from_string
 
+from iqa_calibration.graphs.half_storage import widen
 from iqa_calibration.graphs.structure import Structure
 
 
@@ -32,7 +33,9 @@ def mark_layers(trt: ModuleType, network: Any, parser: Any, source: bytes) -> di
     dict
         The tensors marked, and the network's own float outputs: name to shape for one item, in the graph's order.
     """
-    structure = Structure(load_model_from_string(source))
+    model = load_model_from_string(source)
+    widen(model)
+    structure = Structure(model)
     shapes, floats = structure.item_shapes, (trt.DataType.FLOAT, trt.DataType.HALF)
     marked = {}
     for node in structure.nodes.values():
