@@ -152,11 +152,9 @@ def build_synthetic(
                 ) from error
             report(done, len(files))
     shards = [read_shard(folder, sha) for sha in digests]
-    # By digest and not by name, so that renaming a file moves no photograph from one part to the other.
-    order = np.random.default_rng(config.seed).permutation(sorted(digests)).tolist()
-    held_back = set(order[: min(max(1, round(config.validation * len(order))), len(order) - 1)])
+    validating = held_back(digests, config)
     parts = [
-        [shard for sha, shard in zip(digests, shards, strict=True) if (sha in held_back) == validation]
+        [shard for sha, shard in zip(digests, shards, strict=True) if (sha in validating) == validation]
         for validation in (False, True)
     ]
     tables = [{name: _column(part, name) for name in measured(config)} for part in parts]
@@ -194,6 +192,20 @@ def find_photographs(folder: Path, side: int) -> list[Path]:
         raise FileError(f"{folder}: {len(files)} photographs there; training and validation need one each at least")
     refuse_smaller([(str(file), *picture_size(file)) for file in files], side, f"{folder}: photographs")
     return files
+
+
+def held_back(photographs: Sequence[str], config: SyntheticConfig) -> set[str]:
+    """Return which photographs validate, of the SHA-256 of all: by digest and not by name, so that renaming moves none.
+
+    Parameters
+    ----------
+    photographs
+        Two at least, in any order.
+    config
+        Its `validation` and `seed` decide, and nothing else.
+    """
+    order = np.random.default_rng(config.seed).permutation(sorted(photographs)).tolist()
+    return set(order[: min(max(1, round(config.validation * len(order))), len(order) - 1)])
 
 
 def set_digest(photographs: Sequence[str], config: SyntheticConfig) -> str:
