@@ -164,8 +164,10 @@ def test_edge_stages(named, tmp_path, mobilenet):
     assert losses[0]["total"] == pytest.approx(losses[0]["contrast"] + losses[0]["naming"])
 
     weights = {"distortion": tmp_path / "1" / "best.safetensors", "quality": mobilenet}
-    later = QualitySettings(variant="edge", naming=1.0, decorrelation=0.5, frozen_layers=4)
+    later = QualitySettings(variant="edge", crop=CROP // 2, naming=1.0, decorrelation=0.5, frozen_layers=4)
     second = SmallQuality(later, weights)
+    crops = second.example(named, 0, np.random.default_rng(0)), second.validation_example(named, 0)
+    assert [np.shape(example["image"])[1:] for example in crops] == [(CROP // 2,) * 2, (CROP,) * 2]
     for name, tensor in first.network.encoder.named_parameters():
         assert torch.equal(second.network.distortion.get_parameter(name), tensor)
     assert torch.equal(second.network.naming.weight, first.network.naming.weight)

@@ -216,6 +216,9 @@ class QualitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     Attributes
     ----------
+    crop
+        Side of the crops to train on, pixels, a multiple of 32; validation and scoring have the system's. 0 for these:
+        smaller ones cost less, and the network takes any size (our choice where time is short).
     distortion_rate
         Learning rate of the distortion branch as a multiple of the encoder's. 0 keeps it as it is, which is how DACNN
         treats its own; 0.1 lets it follow.
@@ -233,6 +236,7 @@ class QualitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         most, and see no more than edges and grain.
     """
 
+    crop: Annotated[int, Meta(ge=0, multiple_of=32)] = 0
     distortion_rate: NonNegative = 0.0
     vertical_flip: bool = True
     variant: Variant = "van_b2"
@@ -261,7 +265,7 @@ class MfeQualityRecipe(Recipe):
         self._settings = settings
         self.variant = settings.variant
         self.export_options = " --distortions" if settings.naming else ""
-        self.smallest = self.system.crop
+        self.smallest = max(settings.crop, self.system.crop)
         config = self.system.configs[settings.variant]
         if settings.naming and not config.named:
             raise UsageError(f"recipe {self.name}: naming: {settings.variant} names no distortions; leave it out")
@@ -295,7 +299,8 @@ class MfeQualityRecipe(Recipe):
         """Cut at a random place."""
         item = source.item(index)
         vertical_flip = self._settings.vertical_flip
-        [crop] = random_crop([item.distorted], self.system.crop, rng, vertical_flip=vertical_flip)
+        side = self._settings.crop or self.system.crop
+        [crop] = random_crop([item.distorted], side, rng, vertical_flip=vertical_flip)
         example: Example = {"image": crop, "label": np.float32(item.label)}
         if self._settings.naming:
             if item.steps is None:
