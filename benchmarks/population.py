@@ -6,14 +6,15 @@
 
 PHOTOGRAPHS and the configuration are those of the training run, and the photographs are those it held back, but for the
 files that match a pattern. Of each there are: itself, two JPEGs of a quality drawn from 30 to 95, one at 0.4 to 0.9 of
-its size, one with noise and one with blur, both mild. The last line of output names the population, with the digest of
-photographs and recipe. Needs the train extra.
+its size, one with noise and one with blur, both mild. The output names the population, for ``--population-name``, with
+the digest of photographs and recipe. Needs the train extra.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,9 +79,8 @@ def main() -> None:
     }
     count = write_population(kept, arguments.output)
     digest = hashlib.sha256("\n".join([*sorted(kept), RECIPE]).encode()).hexdigest()[:16]
-    print(
-        f"{len(kept)} photographs and what people meet of them, {count} pictures of benchmarks/population.py, {digest}"
-    )
+    print(f"{len(kept)} photographs and what people meet of them: benchmarks/population.py, {digest}")
+    print(f"{count} pictures", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """benchmarks/distortion_names.py: what it counts, and which pictures."""
 
+import distortion_names
 import numpy as np
 import pytest
 from distortion_names import judge
@@ -24,6 +25,11 @@ RIGHT = {
     "both": ["compression", "exposure"],
     "none": ["none"],
 }
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(distortion_names, "RESAMPLES", 10)
 
 
 class Saying:
@@ -58,6 +64,7 @@ def test_one_that_is_right_of_all():
     assert measures["top_1_by_type"] == {"lens_blur": 1.0, "white_noise": 1.0}
     assert measures["macro_average_precision"] == 1.0
     assert measures["mean_calibration_error"] == 0.0
+    assert measures["intervals"]["top_1"] == [1.0, 1.0]
     assert measures["confusion"]["blur"] == [0, 1, 0, 0, 0, 0, 0, 0]
     assert measures["confusion"]["compression"] == [0] * 8
 
@@ -65,6 +72,7 @@ def test_one_that_is_right_of_all():
 def test_one_that_takes_noise_for_blur():
     measures = judge(Saying(*(RIGHT | {"noise": ["blur"]}).values()), items())
     assert measures["top_1"] == 0.5
+    assert measures["intervals"]["top_1"] == [0.5, 0.5], "all are of one photograph"
     assert measures["confusion"]["noise"] == [0, 1, 0, 0, 0, 0, 0, 0]
     # One of the two that are called blurred is; of the name that nothing got, all five pictures come at once.
     assert measures["average_precision"]["blur"] == 0.5
