@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, cast
 
 import torch
@@ -15,6 +16,7 @@ from iqa_export.models.mfe import CONFIGS, DISTORTIONS, Mfe, MfeConfig, MfeOutpu
 from iqa_export.systems.base import METRIC_SCALE, UNIT_SCORE, GraphChoice, System
 from iqa_runtime.contract import ExtraOutput, PatchPlan, Resize, ScoreOutput, Task
 
+EDGE_WEIGHTS = Path(__file__).parents[1] / "weights" / "mfe-edge.safetensors"
 FEATURE = "distortion_feature"
 NAMED = "distortions"
 _PLAN_COUNT = 50
@@ -40,6 +42,7 @@ class MfeSystem(System):
         "published VAN and ResNet-50 weights are for its trunks alone (iqa_export.backbones)"
     )
     tasks: ClassVar[dict[str, tuple[Task, ...]]] = {"van_b2": ("nr",), "edge": ("nr",)}
+    bundled: ClassVar[dict[str, Path]] = {"edge": EDGE_WEIGHTS}
     # The network takes x / 255 and normalises inside, for its branches want different inputs.
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)

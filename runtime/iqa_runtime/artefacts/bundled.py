@@ -7,8 +7,9 @@ from pathlib import Path
 
 from iqa_runtime.errors import UsageError
 
-BUNDLED = ("edge-nr", "edge-fr", "lpips")
-"""Names of the artefacts in the package: the edge variant of YOTO without and with a reference, LPIPS with AlexNet."""
+BUNDLED = ("edge-nr", "edge-fr", "mfe-edge", "lpips")
+"""Names of the artefacts in the package: the edge variants of YOTO, without and with a reference, and of MFE-Net; LPIPS
+with AlexNet."""
 
 _FAMILIES = {"edge": ("edge-nr", "edge-fr")}
 _FOLDER = Path(__file__).parents[1] / "models"

@@ -8,7 +8,9 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-ARTEFACT_HELP = "File written by iqa-export (.onnx or .plan), or a bundled model: edge, edge-nr, edge-fr or lpips."
+ARTEFACT_HELP = (
+    "File written by iqa-export (.onnx or .plan), or a bundled model: edge, edge-nr, edge-fr, mfe-edge or lpips."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

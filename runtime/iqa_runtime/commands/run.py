@@ -88,7 +88,10 @@ def _show_version(wanted: bool) -> None:
 @with_groups
 def run(
     artefact: Annotated[
-        str, typer.Argument(metavar="ARTEFACT", help="File written by iqa-export, or a bundled model: edge or lpips.")
+        str,
+        typer.Argument(
+            metavar="ARTEFACT", help="File written by iqa-export, or a bundled model: edge, mfe-edge or lpips."
+        ),
     ],
     scoring: ScoringOptions,
     threshold: ThresholdOptions,

@@ -1,16 +1,21 @@
 """MFE-Net at edge size: its size, the state it starts training in, and that no branch is idle."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from iqa_export.checkpoints import KeyMap, load_into, random_checkpoint
+from iqa_export.checkpoints import KeyMap, load_into, random_checkpoint, read_checkpoint
 from iqa_export.models.mfe import CONFIGS, DISTORTIONS, Mfe
 from iqa_export.models.mobilenet import MobileNetV2, MobileNetV2Pyramid
+from iqa_export.systems import find_system
+from iqa_runtime import Scorer
 
 MOST_PARAMETERS = 5_000_000
 SIDE = 64
 """Of the crops here: the layers take any multiple of 32."""
+HALF = 2e-3
+"""Absolute: what rounding the weights of the graph to float16 moves scores and probabilities by at most."""
 ROUNDING = 1e-6
 """Absolute, for values of about one in float32."""
 
@@ -114,3 +119,18 @@ def test_names_come_of_the_feature_before_it_is_scaled(network, crops):
         torch.testing.assert_close(output.distortion_logits, network.naming(feature))
     unit = feature / feature.norm(dim=1, keepdim=True)
     torch.testing.assert_close(output.distortion_feature, unit, rtol=0, atol=ROUNDING)
+
+
+def test_the_bundled_graph_is_the_bundled_weights():
+    """What the package scores with is what its PyTorch weights compute, but for the rounding of its weights."""
+    system = find_system("mfe")
+    trained = system.build("edge").requires_grad_(False)
+    load_into(trained, read_checkpoint(system.bundled["edge"]), system.key_map("edge"))
+    pixels = np.random.default_rng(5).integers(0, 256, (28, 28, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    with torch.no_grad():
+        expected = trained(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
+    with Scorer("mfe-edge", crops="center") as scorer:
+        result = scorer.score(pixels)
+    assert result.value == pytest.approx(float(expected.score), abs=HALF)
+    probabilities = torch.sigmoid(expected.distortion_logits)[0].tolist()
+    assert result.distortions == pytest.approx(dict(zip(DISTORTIONS, probabilities, strict=True)), abs=HALF)
