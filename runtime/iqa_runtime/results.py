@@ -61,6 +61,9 @@ class Score:
         unless asked for.
     restored
         The image as the network would restore it, at that size, uint8, H x W x 3, RGB; None unless asked for.
+    preview, reference_preview
+        The image, and what it was compared with, shrunk to show them: uint8, h x w x 3, RGB; None unless asked for, and
+        where there is none.
     distortions
         Probability, 0 to 1, that each of these was done to the image, by name, in the order of the contract: the mean
         over the crops. They don't add up to one, for several may have been. None where the artefact names none.
@@ -85,6 +88,8 @@ class Score:
     milliseconds: float = field(default=0.0, compare=False)
     map: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     restored: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+    preview: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
+    reference_preview: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
     percentile: float | None = None
     distortions: dict[str, float] | None = field(default=None, hash=False)
     measures: Measures | None = None

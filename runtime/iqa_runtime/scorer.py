@@ -33,6 +33,9 @@ _AHEAD = 4
 MAX_BATCH_SIZE = 4096
 """The backend cuts batches into small runs anyway, so larger ones would only take memory."""
 
+MAX_PREVIEW = 4096
+"""Pixels; more is no small copy."""
+
 _KEY_DIGITS = 12
 """Hexadecimal digits of a digest that tell artefacts apart: among a million of them, two meet once in 560 times."""
 
@@ -78,6 +81,9 @@ class Scorer:
         Whether results have a quality map.
     restored
         Whether results have the restored image.
+    preview
+        Longest side, in pixels, of a small copy of each picture, and of its reference, that results have to show them;
+        at most `MAX_PREVIEW`. None for none. Whole pictures are decoded then, where otherwise the rows of crops may do.
     pixel_limit
         Most pixels an image may have; checked before decoding. Of whole pictures at their own size, the model works on
         so many pixels at once, over all threads.
@@ -131,6 +137,7 @@ class Scorer:
         resize: str | Resize | None = None,
         maps: bool = False,
         restored: bool = False,
+        preview: int | None = None,
         pixel_limit: int = DEFAULT_PIXEL_LIMIT,
         frame: Frame | None = None,
         timeout: float | None = None,
@@ -139,6 +146,7 @@ class Scorer:
     ) -> None:
         check_number("threads", threads, most=MAX_THREADS)
         check_number("batch_size", batch_size, most=MAX_BATCH_SIZE)
+        check_number("preview", preview, most=MAX_PREVIEW)
         check_given("pixel_limit", pixel_limit)
         check_number("pixel_limit", pixel_limit)
         check_frame(frame)
@@ -169,6 +177,7 @@ class Scorer:
                 "resize": resize,
                 "maps": maps,
                 "restored": restored,
+                "preview": preview,
                 "pixel_limit": pixel_limit,
                 "frame": frame,
                 "timeout": timeout,
@@ -192,7 +201,13 @@ class Scorer:
         self._resize, self._frame = choose_resize(self._contract, resize), frame
         resized = with_resize(self._contract, self._resize)
         self._preparer = Preparer(
-            resized, self._patch_plan, pixel_limit=pixel_limit, timeout=timeout, frame=frame, measure=measure
+            resized,
+            self._patch_plan,
+            pixel_limit=pixel_limit,
+            timeout=timeout,
+            frame=frame,
+            measure=measure,
+            preview=preview,
         )
         self._pipeline = Pipeline(
             self._contract,

@@ -42,6 +42,7 @@ class _Tally:
         self.path, self.width, self.height = prepared.path, prepared.width, prepared.height
         self.color, self.seconds, self.error = prepared.color, prepared.seconds, prepared.error
         self.measures = prepared.measures
+        self.preview, self.reference_preview = prepared.preview, prepared.reference_preview
         self.items = items
         self.scores: list[float] = []
         self.distortions: list[list[float]] = []
@@ -273,6 +274,8 @@ class Pipeline:
             milliseconds=1000 * tally.seconds,
             map=tally.map.result() if scored and tally.map is not None else None,
             restored=tally.restored.result() if scored and tally.restored is not None else None,
+            preview=tally.preview,
+            reference_preview=tally.reference_preview,
             distortions=self._named(tally) if scored and self._distortions else None,
             measures=tally.measures,
             error=tally.error,

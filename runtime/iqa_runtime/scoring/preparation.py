@@ -28,7 +28,7 @@ from iqa_runtime.measuring import Measures, measure, measures_of
 from iqa_runtime.scoring.parts import bands_of, region_of, within_bands
 from iqa_runtime.scoring.patch_plans import fitted_size, format_patch_plan, positions
 from iqa_runtime.scoring.references import Reference, ReferenceStore
-from iqa_runtime.scoring.resizing import judged_size, target_of
+from iqa_runtime.scoring.resizing import judged_size, shrunk, target_of
 from iqa_runtime.scoring.time_limits import TimeLimit
 
 _SMALL_BYTES = 4 * 2**20
@@ -156,6 +156,8 @@ class Prepared:
     measures: Measures | None = None
     subject: Subject | None = None
     error: IqaError | None = None
+    preview: NDArray[np.uint8] | None = None
+    reference_preview: NDArray[np.uint8] | None = None
 
     @property
     def name(self) -> str:
@@ -180,6 +182,8 @@ class Preparer:
         Seconds that one image and its reference may take; None for any time.
     measure
         Whether images are measured, too.
+    preview
+        Longest side of what is kept of a picture to show it; None for nothing.
 
     Raises
     ------
@@ -196,9 +200,10 @@ class Preparer:
         timeout: float | None = None,
         frame: Frame | None = None,
         measure: bool = False,
+        preview: int | None = None,
     ) -> None:
         self._contract = contract
-        self._measure = measure
+        self._measure, self._preview = measure, preview
         self._patch_plan = patch_plan
         self._pixel_limit = pixel_limit
         self._frame: Frame | None = frame
@@ -247,7 +252,7 @@ class Preparer:
             pixel_limit=self._pixel_limit,
             color_space=self._color_space,
             target=None if whole else self._target,
-            bands=self._bands if crops_alone and self._resize is None else None,
+            bands=self._bands if crops_alone and self._resize is None and self._preview is None else None,
             frame=self._frame,
         )
 
@@ -280,7 +285,11 @@ class Preparer:
             prepared.height, prepared.width, prepared.color = loaded.height, loaded.width, loaded.color
             if self._measure:
                 prepared.measures = self._measured(source, loaded)
+            if self._preview is not None:
+                prepared.preview = shrunk(loaded.pixels, self._preview)
             prepared.subject = self._subject(loaded, reference, crops_alone=crops_alone)
+            if self._preview is not None and prepared.subject.reference is not None:
+                prepared.reference_preview = prepared.subject.reference.shrunk(self._preview)
             if crops_alone:
                 prepared.subject = prepared.subject.crops_alone()
         except IqaError as error:

@@ -22,7 +22,7 @@ from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import Source
 from iqa_runtime.images.named import NamedImage
 from iqa_runtime.scoring.crops import CropInput
-from iqa_runtime.scoring.resizing import load_judged
+from iqa_runtime.scoring.resizing import load_judged, shrunk
 
 DECODED_REFERENCES = 4
 """Decoded references kept: one serves a whole run, a few serve pairs that come grouped by reference."""
@@ -44,6 +44,13 @@ class Reference:
 
     def __init__(self, image: NDArray[np.uint8], height: int, width: int) -> None:
         self.image, self.height, self.width = image, height, width
+        self._shrunk: NDArray[np.uint8] | None = None
+
+    def shrunk(self, longest: int) -> NDArray[np.uint8]:
+        """Return the picture as `iqa_runtime.scoring.resizing.shrunk` does; made once, for there is one size a run."""
+        if self._shrunk is None:
+            self._shrunk = shrunk(self.image, longest)
+        return self._shrunk
 
     @cached_property
     def digest(self) -> bytes:

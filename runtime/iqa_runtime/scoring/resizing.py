@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from iqa_runtime.artefacts.contract_rules import about_resize
 from iqa_runtime.contract import ColorSpace, Contract, Resize
@@ -93,6 +95,19 @@ def load_judged(
     if how is None or size == loaded.pixels.shape[:2]:
         return loaded
     return replace(loaded, pixels=resize(loaded.pixels, size, how.filter))
+
+
+def shrunk(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """Return a copy of a picture to look at: H x W x 3 becomes h x w x 3, neither side longer than `longest`."""
+    if max(image.shape) > MAX_RESIZED_SIDE:  # a line, of which every so many pixels do
+        image = np.ascontiguousarray(image[:: _steps(image.shape[0]), :: _steps(image.shape[1])])
+    height, width = image.shape[:2]
+    factor = min(1.0, longest / max(height, width))
+    return resize(image, (max(1, round(factor * height)), max(1, round(factor * width))), "bilinear")
+
+
+def _steps(side: int) -> int:
+    return -(-side // MAX_RESIZED_SIDE)
 
 
 def parse_resize(text: str) -> Resize | None:
