@@ -23,7 +23,7 @@ from iqa_runtime.artefacts.contract_json import contract_from_json
 from iqa_runtime.artefacts.onnx_metadata import read_metadata
 from iqa_runtime.contract import METADATA_KEY
 
-CODE = (".py", ".pyi", ".j2", ".md", "py.typed")
+CODE = (".py", ".pyi", ".j2", ".html", ".css", ".js", ".md", "py.typed")
 """Endings of what is text of the package itself, under its own licence, and not listed file by file."""
 
 _PHOTOGRAPH = re.compile(

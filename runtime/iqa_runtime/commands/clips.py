@@ -159,7 +159,7 @@ class ClipScorer:
                 color=frame.color,
                 milliseconds=result.milliseconds + 1000 * expected.seconds,
             )
-            clip.results.append(replace(result, patch_scores=()))
+            clip.results.append(replace(result, patch_scores=(), map=None, preview=None, reference_preview=None))
             yield Scored(clip.path, clip.source, result, is_frame=True)
             yield from self._ended_clips()
         yield from self._ended_clips()

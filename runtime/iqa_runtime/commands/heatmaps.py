@@ -48,6 +48,29 @@ def colour_scale(values: NDArray[np.float32], nominal: Range) -> tuple[float, fl
     return low, high
 
 
+def coloured(values: NDArray[np.float32], worst: float, best: float) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return the colours of a quality map, and where it has values.
+
+    Parameters
+    ----------
+    values
+        H x W, in units of the score, NaN where no crop lies.
+    worst, best
+        Values at the dark and at the light end of the colours.
+
+    Returns
+    -------
+    tuple
+        Colours, H x W x 3, BGR; H x W, whether there is a value.
+    """
+    import cv2
+
+    known = np.isfinite(values)
+    position = (np.where(known, values, worst) - worst) / (best - worst)
+    colours: Any = cv2.applyColorMap(np.rint(position.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    return colours, known
+
+
 def render_heatmap(
     image: NDArray[np.uint8], values: NDArray[np.float32], nominal: Range, *, higher_is_better: bool
 ) -> NDArray[np.uint8]:
@@ -77,9 +100,7 @@ def render_heatmap(
 
     low, high = colour_scale(values, nominal)
     worst, best = (low, high) if higher_is_better else (high, low)
-    known = np.isfinite(values)
-    position = (np.where(known, values, low) - worst) / (best - worst)
-    colours = cv2.applyColorMap(np.rint(position.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    colours, known = coloured(values, worst, best)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2BGR)
     picture = np.where(known[..., None], cv2.addWeighted(colours, _OPACITY, grey, 1 - _OPACITY, 0), grey)
 

@@ -23,7 +23,8 @@ from iqa_runtime.commands.clips import ClipScorer, Scored, clip_key
 from iqa_runtime.commands.options import BackendOptions, ScoringOptions
 from iqa_runtime.commands.pictures import PictureWriter
 from iqa_runtime.commands.process import exit_code, give_up_output, leave
-from iqa_runtime.commands.ranking import Held, open_ranked
+from iqa_runtime.commands.ranking import Held, open_ranked, ranked
+from iqa_runtime.commands.reporting import ReportPlan, has_heat_maps, open_report
 from iqa_runtime.commands.resuming import path_key, resume_from
 from iqa_runtime.commands.rows import (
     CLIP_KEYS,
@@ -55,7 +56,7 @@ from iqa_runtime.commands.thresholds import BELOW_THRESHOLD, ThresholdOptions, T
 from iqa_runtime.errors import BackendError, FileError
 from iqa_runtime.files.inputs import pair_references
 from iqa_runtime.files.locking import locked
-from iqa_runtime.files.overwriting import Named, check_targets, is_stream
+from iqa_runtime.files.overwriting import Named, check_page, check_targets, is_stream
 from iqa_runtime.grouping import Grouping
 from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
@@ -153,6 +154,14 @@ def run(
         bool,
         typer.Option("-0", "--null", help="The list on standard input is separated by NUL.", rich_help_panel=_SCORING),
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write a page with thumbnails and heat maps here, to sort, filter and look at.",
+            rich_help_panel=_ROWS,
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with --output: skip what has a score there.", rich_help_panel=_ROWS),
@@ -193,7 +202,7 @@ def run(
         compared = reference is not None or listed.reference_column is not None
         artefact = str(find_artefact(artefact, reference=compared))
         if check or info:
-            others = (inputs, output, reference, resume, maps, restored, every, measure, best_of)
+            others = (inputs, output, report, reference, resume, maps, restored, every, measure, best_of)
             given = any((*others, *scoring.arguments().values()))
             if (check and info) or given or threshold != ThresholdOptions() or listed != InputOptions():
                 raise UsageError("--check and --info stand alone: give the artefact and nothing to score or to write")
@@ -201,6 +210,9 @@ def run(
         with ExitStack() as lock:
             if output is not None:
                 lock.enter_context(locked(output))
+            if report is not None:
+                check_page(report)
+                lock.enter_context(locked(report, "report"))
             if every is not None and (maps or restored):
                 raise UsageError(
                     "--every: frames of videos have no pictures beside them; leave --maps and --restored out"
@@ -211,14 +223,16 @@ def run(
             found = partial(listed.collect, inputs or [], sys.stdin.buffer, null=null, videos=every is not None)
             job = _plan_job(found, reference, form, output, resume, every, measure, threshold.read(), grouping)
             opened = open_artefact(artefact, trust=backend.trust)
+            page = None if report is None else _plan_report(report, job, pixel_limit, scoring, restored)
             load = partial(
                 Scorer,
                 opened,
                 **backend.arguments(),
                 **scoring.arguments(),
                 batch_size=batch_size,
-                maps=maps is not None,
+                maps=maps is not None or (page is not None and has_heat_maps(opened.contract)),
                 restored=restored is not None,
+                preview=None if page is None else page.sizes.longest,
                 pixel_limit=pixel_limit,
                 measure=measure,
             )
@@ -232,7 +246,7 @@ def run(
                     frame=cast(Frame | None, scoring.frame),
                 )
                 clips = ClipScorer(scorer, every=every, pixel_limit=pixel_limit, timeout=scoring.timeout)
-                return _score(scorer, clips, opened.files(), job, pictures, lock)
+                return _score(scorer, clips, opened.files(), job, pictures, page, lock)
     except BrokenPipeError:
         return give_up_output()
     except (IqaError, FileNotFoundError):
@@ -305,12 +319,23 @@ def _plan_job(
     return _Job(inputs, left, references, form, output, keep, every, thresholds, grouping)
 
 
+def _plan_report(
+    report: Path, job: _Job, pixel_limit: int, scoring: ScoringOptions, restored: Path | None
+) -> ReportPlan:
+    references = {job.references} if isinstance(job.references, str) else {*(job.references or ())}
+    of_each = 1 + (restored is not None) + job.inputs.has_references
+    pictures = len(job.images) * of_each + len(references)
+    images = len(job.images) if job.every is None else None
+    return ReportPlan(report, images, pictures, pixel_limit, cast(Frame | None, scoring.frame))
+
+
 def _score(
     scorer: Scorer,
     clips: ClipScorer,
     artefact: Sequence[Named],
     job: _Job,
     pictures: PictureWriter,
+    page: ReportPlan | None,
     lock: ExitStack,
 ) -> int:
     contract = scorer.contract
@@ -321,27 +346,34 @@ def _score(
     job.thresholds.check(contract)
     if job.keep is not None:
         job = replace(job, keep=job.thresholds.rejudged(job.keep, job.inputs.place))
-    _check_overwriting(job, pictures, artefact)
+    _check_overwriting(job, pictures, page, artefact)
     if not contract.weights.trained:
         say(_NAME, "the artefact is untrained (random weights): its scores only show that the pipeline runs")
     summary = Summary()
-    for row in job.kept():
+    kept = list(job.kept())
+    for row in kept:
         summary.judge(row)
     stopped: BaseException | None = None
     # Rows that go to the same terminal one by one show how far it is.
     at_the_end = job.form is Format.TABLE or job.grouping is not None
     rows_on_terminal = job.output is None and sys.stdout.isatty() and not at_the_end
     with (
+        open_report(page, scorer, _title(scorer)) as report,
         _writer(job, scorer) as writer,
         progress(shown=not rows_on_terminal) as tell,
     ):
         advance = counter(tell, "scoring", len(job.left))
+        shown = [*kept]
         try:
+            report.keep(kept, job.inputs.place)
             for scored in results:
                 row = job.thresholds.judged(_row(scored), job.inputs.place(scored.image))
                 writer.write(row)
                 summary.add(scored)
                 summary.judge(row)
+                report.write(row, scored.result)
+                if job.grouping is not None:
+                    shown.append(row)
                 complaint = pictures.write(scored.image, scored.source, scored.result)
                 if complaint is not None:
                     summary.undrawn += 1
@@ -350,9 +382,13 @@ def _score(
                     advance()
         except (KeyboardInterrupt, IqaError, MemoryError, OSError) as error:
             stopped = error  # once the rows so far are safe
+        summary.interrupted = report.interrupted = stopped is not None
+        report.summary = summary.text(contract)
+        if job.grouping is not None:
+            known = ranked(shown, job.grouping, job.images)
+            report.added = [{key: row[key] for key in ("group", "rank")} for row in known]
     if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
         raise stopped
-    summary.interrupted = stopped is not None
     say(_NAME, f"{summary.text(contract)}; {scorer.backend_name} {scorer.provider}")
     code = SOME_FAILED if not summary.is_clean else BELOW_THRESHOLD if summary.below else 0
     if stopped is not None or scorer.overdue or clips.overdue:
@@ -376,13 +412,15 @@ def _check_same_artefact(job: _Job, scorer: Scorer) -> None:
         )
 
 
-def _check_overwriting(job: _Job, pictures: PictureWriter, artefact: Sequence[Named]) -> None:
+def _check_overwriting(job: _Job, pictures: PictureWriter, page: ReportPlan | None, artefact: Sequence[Named]) -> None:
     references = [job.references] if isinstance(job.references, str) else job.references or []
     read = [*artefact, *job.inputs.read()]
     read += [("a reference", reference) for reference in references]
     rows: list[Named] = [("--output", job.output)] if job.output else []
-    check_targets([*rows, *pictures.paths(job.left)], read)
-    check_targets(pictures.paths(job.left), rows)
+    pages = [] if page is None else list(page.targets())
+    check_targets([*rows, *pages, *pictures.paths(job.left)], read)
+    check_targets(pages, rows)
+    check_targets(pictures.paths(job.left), [*rows, *pages])
 
 
 def _writer(job: _Job, scorer: Scorer) -> AbstractContextManager[RowWriter | ArrowWriter | Held]:

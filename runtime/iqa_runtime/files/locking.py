@@ -12,7 +12,7 @@ from iqa_runtime.errors import UsageError
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, parameter: str = "output") -> Iterator[None]:
     """Keep other runs from writing a file while the block lasts.
 
     The lock is on ``.<name>.lock`` beside the file and, so that hard links and mounts of it count too, on the file
@@ -24,6 +24,8 @@ def locked(path: Path) -> Iterator[None]:
     ----------
     path
         File to be written; it may be missing. What it links to is locked.
+    parameter
+        What messages call it.
 
     Raises
     ------
@@ -41,7 +43,7 @@ def locked(path: Path) -> Iterator[None]:
                     _take(held, target, 0)
             except BlockingIOError:
                 raise UsageError(
-                    f"``output={path}``: another run is writing it; wait for it, or choose another"
+                    f"``{parameter}={path}``: another run is writing it; wait for it, or choose another"
                 ) from None
         yield
 

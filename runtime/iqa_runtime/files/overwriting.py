@@ -42,6 +42,22 @@ def check_output(path: Path, suffix: str = "") -> None:
         raise FileError(f"{path.parent}: no such folder; create it or choose another ``output``")
 
 
+def check_page(path: Path) -> None:
+    """Refuse a path that no page can be written to, before any work.
+
+    Raises
+    ------
+    UsageError, FileError
+        If it is no name of a page, or there is no folder for it; the message speaks of ``report``.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"``report={path}``: it is a page; give a name that ends in .html")
+    if is_stream(path):
+        raise UsageError(f"``report={path}``: no file that a page could be written to; give another name")
+    if not path.parent.is_dir():
+        raise FileError(f"{path.parent}: no such folder; create it or choose another ``report``")
+
+
 @contextmanager
 def replaced_at_once(targets: Sequence[Path]) -> Iterator[Path]:
     """Give files their new content all at once: no reader, and no crash, ever meets half of one.

@@ -1,0 +1,1 @@
+"""Reports as one HTML page that needs nothing else: the template of all commands, and the page of scored images."""
