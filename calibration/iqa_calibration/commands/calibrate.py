@@ -11,6 +11,7 @@ import typer
 from iqa_calibration.commands.options import PrecisionOptions, without_form
 from iqa_runtime.commands.shared import make_app, progress, run_app, say, with_groups
 from iqa_runtime.errors import ArtefactError, UsageError
+from iqa_runtime.files.overwriting import check_page, check_targets
 
 if TYPE_CHECKING:
     from iqa_calibration.jobs.report import Report
@@ -35,11 +36,25 @@ def calibrate_command(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Artefact to write. Default: MODEL.int8.onnx, and alike.")
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", help="Write the page, which lies beside the artefact, here too."),
+    ] = None,
 ) -> None:
     """Put an exported artefact into less than float32, and prove on photographs that it judges quality as before."""
     if precision.precision is None:
         raise UsageError("nothing to do; give --fp16, --bf16, --int8 or --int8-weights")
-    check_passed(run_calibration(_NAME, artefact, precision, images, output))
+    if page is not None:
+        check_page(page)
+        check_targets(
+            [("--report", page)], [("the artefact", artefact), *(("an image", each) for each in images or ())]
+        )
+    report = run_calibration(_NAME, artefact, precision, images, output)
+    if page is not None:
+        from iqa_calibration.jobs.report_page import write_page
+
+        write_page(report, page)
+    check_passed(report)
 
 
 def run_calibration(

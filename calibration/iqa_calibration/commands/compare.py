@@ -50,7 +50,9 @@ def compare_command(
         ),
     ] = 4,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as JSON.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything here, as a page.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE.html", help="Write everything here, as a page.")
+    ] = None,
     second_backend: Annotated[
         str | None,
         typer.Option(
@@ -86,7 +88,7 @@ def compare_command(
     references = None if reference is None else pair_references(paths, reference)
     artefacts = open_both(*files, trust=backend.trust)
     read = [named for artefact in artefacts for named in artefact.files()]
-    _check_outputs([("--json", json), ("--html", html)], read, paths, references)
+    _check_outputs([("--json", json), ("--report", page)], read, paths, references)
     if layers:
         check_sides(artefacts)
     first_side = backend.arguments()
@@ -114,8 +116,8 @@ def compare_command(
             report = CompareReport(scores=scores, layers=rows, layers_apart=apart)
     if json is not None:
         report.write_json(json)
-    if html is not None:
-        report.write_page(html)
+    if page is not None:
+        report.write_page(page)
     # Only a terminal has a width to fold into.
     report.show(Console(width=None if sys.stdout.isatty() else 1_000_000))
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from iqa_calibration.comparing.layers import LayerRow
 from iqa_calibration.comparing.scores import Comparison
+from iqa_calibration.pages import write_page
 from iqa_runtime import __version__
 from iqa_runtime.files.overwriting import write_at_once
 
@@ -100,17 +101,11 @@ class CompareReport:
 
     def write_page(self, path: Path) -> None:
         """Write everything as one HTML page. Raises `FileError`."""
-        # Here and not above, because tables and JSON do without.
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        environment = Environment(
-            loader=PackageLoader("iqa_calibration.comparing", ""),
-            autoescape=True,
-            undefined=StrictUndefined,
-            keep_trailing_newline=True,
-        )
-        page = environment.get_template("compare.html.j2").render(
-            title=self.title,
+        write_page(
+            path,
+            "iqa_calibration.comparing",
+            "compare.html.j2",
+            self.title,
             comparison=self.scores,
             sides=self.sides(),
             measures=self.measures(),
@@ -118,7 +113,6 @@ class CompareReport:
             layers_apart=self.layers_apart,
             version=self.version,
         )
-        write_at_once(path, page.encode("utf-8", "backslashreplace"))
 
 
 def _table(title: str, texts: Sequence[str], numbers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -6,7 +6,6 @@ import math
 from io import StringIO
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from iqa_calibration.gate.gate import GateResult
 from iqa_calibration.int8.sensitivity import MAX_PARTS, Sensitivity
 from iqa_calibration.jobs.report import Report
+from iqa_calibration.pages import write_page as write_body
 
 _WIDTH = 7.5  # inches
 _BAR = 0.22  # inches
@@ -24,18 +24,14 @@ def write_page(report: Report, path: Path) -> None:
 
     Raises
     ------
-    OSError
+    FileError
         If the file cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("iqa_calibration.jobs", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     # Equal reports give equal drawings; text stays text, and the names in it are no formulas.
     with rc_context({"svg.hashsalt": "iqa", "svg.fonttype": "none", "text.parse_math": False}):
         scatter = None if report.gate is None else _scatter(report.gate, report.contract.precision)
         bars = _bars(report.sensitivities[:MAX_PARTS]) if report.sensitivities else None
-    template = environment.get_template("report.html.j2")
-    path.write_text(template.render(report=report, scatter=scatter, bars=bars), encoding="utf-8")
+    write_body(path, "iqa_calibration.jobs", "report.html.j2", report.title, report=report, scatter=scatter, bars=bars)
 
 
 def _scatter(gate: GateResult, precision: str) -> Markup:
@@ -66,6 +62,8 @@ def _bars(parts: tuple[Sensitivity, ...]) -> Markup:
 def _drawn(figure: Figure) -> Markup:
     """Draw as SVG, without the header of a file and without date and version; matplotlib escapes the labels."""
     stream = StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(
+        stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
     text = stream.getvalue()
     return Markup(text[text.index("<svg") :])

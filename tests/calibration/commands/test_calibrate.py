@@ -23,12 +23,13 @@ def run():
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int8-weights"])
 def test_an_artefact_is_written_under_its_own_name(run, artefact, photographs, precision):
-    code, out, err = run(artefact, f"--{precision}", "--images", photographs)
+    page = artefact.with_name("page.html")
+    code, out, err = run(artefact, f"--{precision}", "--images", photographs, "--report", page)
     assert code == 0, err
     assert "the gate accepts it" in out
     assert f"wrote {artefact.parent}/tiny.{precision}.onnx" in err
     assert read_contract(artefact.with_name(f"tiny.{precision}.onnx")).precision == precision
-    assert artefact.with_name(f"tiny.{precision}.report.html").exists()
+    assert artefact.with_name(f"tiny.{precision}.report.html").read_bytes() == page.read_bytes()
     # The weights alone need no ranges, so few photographs are no reason to warn.
     assert ("4 calibration images: ranges are surer from 32 on" in err) == (precision != "int8-weights")
 

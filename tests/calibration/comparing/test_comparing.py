@@ -288,7 +288,7 @@ class TestTrust:
 class TestCommand:
     def test_tables_json_and_page(self, tmp_path: Path, images: list[str]) -> None:
         first, second = write(tmp_path / "a.onnx"), write(tmp_path / "b<i>.onnx", gain=1.25)
-        outputs = ["--json", str(tmp_path / "c.json"), "--html", str(tmp_path / "c.html")]
+        outputs = ["--json", str(tmp_path / "c.json"), "--report", str(tmp_path / "c.html")]
         arguments = [str(first), str(second), "--images", str(tmp_path), "--threads", "1", "--layers", *outputs]
         result = invoke(main, *arguments)
         assert result.exit_code == 0, result.output
@@ -344,7 +344,7 @@ class TestCommand:
     def test_what_is_read_is_not_overwritten(self, tmp_path: Path, images: list[str]) -> None:
         path = write(tmp_path / "a.onnx")
         for target in (path, images[0]):
-            result = invoke(main, str(path), str(path), "--images", images[0], "--html", str(target))
+            result = invoke(main, str(path), str(path), "--images", images[0], "--report", str(target))
             assert "would overwrite" in result.stderr
 
     def test_the_reference_encoder_is_not_written_over(self, tmp_path: Path, images: list[str]) -> None:
@@ -352,7 +352,7 @@ class TestCommand:
         encoder = tmp_path / "a.reference.onnx"
         before = encoder.read_bytes()
         arguments = [str(path), str(path), "--images", images[0], "--reference", images[0]]
-        for option in ("--json", "--html"):
+        for option in ("--json", "--report"):
             result = invoke(main, *arguments, option, str(encoder))
             assert result.exit_code == 2
             assert f"{option}: {encoder} would overwrite the reference encoder of the artefact" in result.stderr

@@ -191,5 +191,7 @@ def test_pictures_at_the_limits_are_shown(tmp_path):
     assert "float32 itself has no finite score for a white picture, so nothing was compared there" in whole.lines()
     write_page(whole, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<tr><td>a &lt;black&gt; picture</td><td>0.5000</td><td>0.5225</td></tr>" in page
-    assert "<tr><td>a white picture</td><td>nan</td><td>0.1000</td></tr>" in page
+    assert (
+        '<tr><td>a &lt;black&gt; picture</td><td class="number">0.5000</td><td class="number">0.5225</td></tr>' in page
+    )
+    assert '<tr><td>a white picture</td><td class="number">nan</td><td class="number">0.1000</td></tr>' in page

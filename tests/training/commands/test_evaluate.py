@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import subprocess
 import sys
 from functools import partial
@@ -138,6 +139,20 @@ def run(monkeypatch):
 
 def rows_of(report):
     return {(row["images"], row["method"]): row["agreement"] for row in report["rows"]}
+
+
+def test_page_shows_numbers_plot_and_what_is_missed_most(run, difference, table, tmp_path):
+    broken = table.parent / "dist/2_darken_24.png"
+    broken.write_bytes(b"<b>no image</b>")
+    page = tmp_path / "page.html"
+    arguments = [difference, "--dataset", "csv", "--root", table.parent, "--report", page]
+    assert run(*arguments, "--baselines")[0] == 1
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<svg") == 1
+    assert "2_darken_24.png</bdi></dt>" in text
+    assert "What tiny test misses most" in text
+    assert not re.search(r"https?://(?!www.w3.org)|<script", text), "it needs nothing else"
+    assert run(*arguments[:-1], table.parent / "dist/0_darken_8.png")[0] == 2
 
 
 def test_full_reference_artefact_is_judged_with_baselines_and_groups(run, difference, table, tmp_path):

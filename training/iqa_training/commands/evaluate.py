@@ -21,7 +21,7 @@ from iqa_runtime.commands.shared import (
     with_groups,
 )
 from iqa_runtime.errors import FileError, IqaError, UsageError, needing
-from iqa_runtime.files.overwriting import Named, check_output, check_targets
+from iqa_runtime.files.overwriting import Named, check_output, check_page, check_targets
 
 _NAME = "iqa-eval"
 _POPULATION = "Population"
@@ -62,6 +62,9 @@ def eval_command(
         Path | None,
         typer.Option(metavar="FOLDER", help="Write report (.json), scatter plot (.png) and scores (.csv) here."),
     ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE.html", help="Write the report here, as a page.")
+    ] = None,
     population: Annotated[
         str | None,
         typer.Option(
@@ -91,7 +94,8 @@ def eval_command(
     if population is not None or write_quantiles is not None or population_name is not None:
         if population is None or write_quantiles is None:
             raise UsageError("--population and --write-quantiles go together: give pictures, and a file to write")
-        judging = (dataset, root, types, groups, baselines, output, scoring.crops, scoring.resize, seed, split != "all")
+        asked = (dataset, root, types, groups, baselines, output, page, scoring.crops, scoring.resize, seed)
+        judging = (*asked, split != "all")
         if any(judging):
             raise UsageError(
                 "--population: pictures alone are no data set, and are scored with the artefact's own crops and size; "
@@ -108,9 +112,12 @@ def eval_command(
         from iqa_training.evaluation.judge import check_groups, image_groups, judge, measure, select_types
         from iqa_training.evaluation.plots import write_scatter
         from iqa_training.evaluation.report import Artefact, Images, Report, write_scores
+        from iqa_training.evaluation.report_page import write_page
         from iqa_training.evaluation.statistics import RESAMPLES
     from iqa_runtime.scorer import Scorer
 
+    if page is not None:
+        check_page(page)
     chosen_types = None if types is None else _names("--types", types)
     members = _groups(groups or [])
     chosen = select(read_dataset(dataset, root), split, seed=seed)
@@ -122,7 +129,8 @@ def eval_command(
     read: list[Named] = [*opened.files(), ("the labels", root)]
     read += [("an image to score", sample.distorted) for sample in samples]
     read += [("a reference", sample.reference) for sample in samples if sample.reference is not None]
-    check_targets([("--output", file) for file in files], read)
+    pages: list[Named] = [] if page is None else [("--report", page)]
+    check_targets([*(("--output", file) for file in files), *pages], read)
     with Scorer(opened, **scoring.arguments(), **backend.arguments()) as scorer, progress() as tell:
         if not scorer.contract.weights.trained:
             say(_NAME, "the artefact is untrained (random weights): its scores only show that the pipeline runs")
@@ -149,6 +157,8 @@ def eval_command(
         write_scatter(plot_file, judged, rows, report.title)
         write_scores(scores_file, judged)
         say(_NAME, f"wrote {', '.join(map(str, files))}")
+    if page is not None:
+        write_page(page, report, judged)
     # Only a terminal has a width to fold into.
     report.show(Console(width=None if sys.stdout.isatty() else 1_000_000))
     for failure in judged.failures:

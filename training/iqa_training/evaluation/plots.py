@@ -19,24 +19,17 @@ _DISTINCT_COLORS = 10  # of the palette tab10; more types than that get colours 
 _SHAPES = "os^Dv"
 
 
-def write_scatter(path: Path, judged: Judged, rows: list[Row], title: str) -> None:
-    """Draw one panel a method, a point an image, a colour a distortion type, and write a PNG.
+def draw_scatter(judged: Judged, rows: list[Row], title: str) -> Figure:
+    """Draw one panel a method, a point an image, a colour a distortion type.
 
     Parameters
     ----------
-    path
-        File to write.
     judged
         Scores and human scores.
     rows
         As `measure` returned them; the logistic is that of all images.
     title
         Line above the panels.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be written.
     """
     # A Figure of its own, without pyplot: no global state, no window system.
     count = len(judged.methods)
@@ -48,7 +41,27 @@ def write_scatter(path: Path, judged: Judged, rows: list[Row], title: str) -> No
     panels[0].set_ylabel("human score, 1 is best")
     if len(distortion_types(judged.samples)) > 1:
         panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
-    figure.suptitle(title, fontsize="medium")
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def write_scatter(path: Path, judged: Judged, rows: list[Row], title: str) -> None:
+    """Draw them, and write a PNG.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    judged, rows, title
+        As in `draw_scatter`.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    figure = draw_scatter(judged, rows, title)
     try:
         # Without the version of matplotlib, so that equal scores give equal files.
         figure.savefig(path, format="png", metadata={"Software": None})

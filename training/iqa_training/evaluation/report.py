@@ -26,9 +26,10 @@ from iqa_training.datasets import Dataset, LabelScale
 from iqa_training.evaluation.judge import Failure, Judged, Row
 from iqa_training.evaluation.statistics import CONFIDENCE, Statistic
 
-_LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "opencv-python", *BACKEND_PACKAGES)
+LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "opencv-python", *BACKEND_PACKAGES)
+"""Whose versions a report has."""
 
-_COLUMNS = {
+COLUMNS = {
     "srcc": "SRCC",
     "plcc": "PLCC",
     "krcc": "KRCC",
@@ -36,7 +37,8 @@ _COLUMNS = {
     "plcc_raw": "PLCC raw",
     "rmse_raw": "RMSE raw",
 }
-_WITH_INTERVAL = ("srcc", "plcc")
+WITH_INTERVAL = ("srcc", "plcc")
+"""Statistics that are shown with their interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +172,7 @@ class Report:
         """
         content: dict[str, Any] = {
             "host": {"machine": platform.machine(), "system": platform.system()},
-            "versions": versions_of(_LIBRARIES),
+            "versions": versions_of(LIBRARIES),
             "confidence": CONFIDENCE,
             "resampled": "contents",
             **msgspec.to_builtins(self),
@@ -183,13 +185,13 @@ class Report:
         table.add_column("images")
         table.add_column("n", justify="right")
         table.add_column("method")
-        for heading in _COLUMNS.values():
+        for heading in COLUMNS.values():
             table.add_column(heading, justify="right", no_wrap=True)
         previous = None
         for row in self.rows:
             if previous not in (None, row.images):
                 table.add_section()
-            cells = [_cell(getattr(row.agreement, name), name in _WITH_INTERVAL) for name in _COLUMNS]
+            cells = [_cell(getattr(row.agreement, name), name in WITH_INTERVAL) for name in COLUMNS]
             first = row.images != previous
             table.add_row(
                 Text(row.images if first else ""), str(row.agreement.images) if first else "", Text(row.method), *cells
