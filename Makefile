@@ -12,11 +12,12 @@ KERNELS := $(filter-out csrc/_kernels.c,$(wildcard csrc/*.c csrc/*.h csrc/*.pyx 
 JPEG := $(filter-out csrc/jpeg/_jpeg_bands.c,$(wildcard csrc/jpeg/*))
 FOLDERS := runtime export calibration training tools tests benchmarks examples docs
 
-.PHONY: help demo test test-long test-oldest test-newest lint bench bench-long soak fuzz sanitize sbom audit clean
+.PHONY: help demo pictures chromium test test-long test-oldest test-newest lint bench bench-long soak fuzz sanitize sbom audit clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   export the edge model and score examples/photographs with it"
+	@echo "make pictures  make the pictures of the documentation from the examples"
 	@echo "make test   linters, then every test that needs no GPU, but for those of make test-long"
 	@echo "make test-oldest, make test-newest  the quick tests with the oldest and newest releases that are supported"
 	@echo "make lint   linters alone"
@@ -33,7 +34,13 @@ demo: $(READY)
 	$(BIN)/iqa-export --model yoto --variant edge --output out/edge.onnx
 	$(BIN)/iqa-run out/edge.onnx examples/photographs --format table
 
-test: lint $(OPENVINO)/.ready
+pictures: $(READY) chromium
+	$(BIN)/python tools/make_pictures.py docs/pictures
+
+chromium:
+	@sh tools/install_chromium.sh
+
+test: lint $(OPENVINO)/.ready chromium
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu and not openvino and not long" --numprocesses 2 --dist worksteal --durations 12
 	OMP_NUM_THREADS=1 PYTHONPATH=$(OPENVINO) $(BIN)/pytest -m "openvino and not gpu"
 

@@ -5,6 +5,8 @@ from importlib.util import find_spec
 import pytest
 from hypothesis import settings
 
+from chromium import CHROMIUM
+
 # A busy machine may take any time for an example.
 settings.register_profile("without deadline", settings.default, deadline=None)
 settings.load_profile("without deadline")
@@ -13,3 +15,5 @@ settings.load_profile("without deadline")
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("openvino") is not None and find_spec("openvino") is None:
         pytest.skip("OpenVINO is not installed")
+    if item.get_closest_marker("browser") is not None and not (CHROMIUM.exists() and find_spec("playwright")):
+        pytest.skip("Chromium or Playwright is not installed")
