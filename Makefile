@@ -10,7 +10,7 @@ OPENVINO := build/openvino
 UV := build/uv/bin/uv
 KERNELS := $(filter-out csrc/_kernels.c,$(wildcard csrc/*.c csrc/*.h csrc/*.pyx csrc/*.pxd))
 JPEG := $(filter-out csrc/jpeg/_jpeg_bands.c,$(wildcard csrc/jpeg/*))
-FOLDERS := runtime export calibration training tools tests benchmarks examples docs
+FOLDERS := runtime export calibration training serving tools tests benchmarks examples docs
 
 .PHONY: help demo pictures chromium test test-long test-oldest test-newest lint bench bench-long soak fuzz sanitize sbom audit clean
 .DELETE_ON_ERROR:

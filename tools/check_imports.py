@@ -19,10 +19,15 @@ FLOORS = (
     ("calibration/iqa_calibration", ("iqa_runtime", "iqa_calibration")),
     ("export/iqa_export", ("iqa_runtime", "iqa_calibration", "iqa_export")),
     ("training/iqa_training", ("iqa_runtime", "iqa_calibration", "iqa_export", "iqa_training")),
+    ("serving/iqa_serving", ("iqa_runtime", "iqa_serving")),
 )
 """Packages from the ground up, each with those of ours that it may import."""
 
-FORBIDDEN = {"iqa_runtime": ("torch", "onnx", "onnxscript", "scipy", "matplotlib"), "iqa_calibration": ("torch",)}
+FORBIDDEN = {
+    "iqa_runtime": ("torch", "onnx", "onnxscript", "scipy", "matplotlib"),
+    "iqa_calibration": ("torch",),
+    "iqa_serving": ("torch", "onnx", "onnxscript", "scipy", "matplotlib"),
+}
 """Libraries that a package must not import anywhere."""
 
 

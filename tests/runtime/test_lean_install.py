@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
-PACKAGES = ("csrc", "runtime", "calibration", "export", "training")
+PACKAGES = ("csrc", "runtime", "calibration", "export", "training", "serving")
 FORBIDDEN = {"torch", "onnx", "scipy", "onnxscript", "matplotlib"}
 
 ROUNDING = 1e-6

@@ -1,0 +1,1 @@
+"""A small HTTP server over the runtime, which knows nothing of it."""

@@ -1,0 +1,1 @@
+"""Commands: iqa-serve."""
