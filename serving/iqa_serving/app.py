@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from iqa_serving import inference, scoring
 from iqa_serving.bodies import Lingering
 from iqa_serving.metrics import Counting
-from iqa_serving.problems import Problem, problem_response
+from iqa_serving.problems import ProblemError, problem_response
 from iqa_serving.service import Service
 
 _OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})
@@ -43,7 +43,9 @@ class Guard:
         if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token):
             await self.app(scope, receive, send)
             return
-        problem = Problem(401, "send the token of this server as Authorization: Bearer", {"WWW-Authenticate": "Bearer"})
+        problem = ProblemError(
+            401, "send the token of this server as Authorization: Bearer", {"WWW-Authenticate": "Bearer"}
+        )
         await problem_response(request, problem)(scope, receive, send)
 
 
@@ -66,7 +68,7 @@ def create_app(service: Service) -> Starlette:
             Middleware(Guard, service=service),
         ],
         exception_handlers={
-            Problem: _on_problem,
+            ProblemError: _on_problem,
             HTTPException: _on_http_exception,
             ClientDisconnect: _on_disconnect,
             Exception: _on_surprise,
@@ -77,13 +79,13 @@ def create_app(service: Service) -> Starlette:
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
-    return problem_response(request, cast(Problem, error))
+    return problem_response(request, cast(ProblemError, error))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     of_http = cast(HTTPException, error)  # of routing: no such path, or no such method
     detail = f"{request.method} {request.url.path}: {of_http.detail}"
-    return problem_response(request, Problem(of_http.status_code, detail, of_http.headers))
+    return problem_response(request, ProblemError(of_http.status_code, detail, of_http.headers))
 
 
 async def _on_disconnect(*_: object) -> Response:
@@ -91,4 +93,7 @@ async def _on_disconnect(*_: object) -> Response:
 
 
 async def _on_surprise(request: Request, _: Exception) -> Response:
-    return problem_response(request, Problem(500, "the server has failed; its log says why"))
+    # Uvicorn closes the connection after it.
+    return problem_response(
+        request, ProblemError(500, "the server has failed; its log says why", {"Connection": "close"})
+    )

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from iqa_serving.problems import Problem
+from iqa_serving.problems import ProblemError
 
 _LINGER_SECONDS = 2.0
 """How long what nobody wants is still read, so that a client that sends first and listens later learns why."""
@@ -40,11 +40,11 @@ class Slots:
 
         Raises
         ------
-        Problem
+        ProblemError
             503 with Retry-After, if all are taken.
         """
         if self._taken >= self._count:
-            raise Problem(
+            raise ProblemError(
                 503,
                 f"{self._count} requests are under way already; ask again later",
                 {"Retry-After": str(_RETRY_SECONDS)},
@@ -65,7 +65,7 @@ async def read_body(request: Request, *, most: int, seconds: float) -> bytes:
 
     Raises
     ------
-    Problem
+    ProblemError
         413 if it is longer than `most` bytes; 408 if it takes longer than `seconds`; 415 if it is compressed; 400 if it
         is empty.
     ClientDisconnect
@@ -73,8 +73,10 @@ async def read_body(request: Request, *, most: int, seconds: float) -> bytes:
     """
     coding = request.headers.get("content-encoding", "identity")
     if coding.strip().lower() != "identity":
-        raise Problem(415, f"content coding {coding!r} is not read; send the body as it is", {"Accept-Encoding": "identity"})
-    too_long = Problem(413, f"the body is longer than {most} bytes; send less at a time")
+        raise ProblemError(
+            415, f"content coding {coding!r} is not read; send the body as it is", {"Accept-Encoding": "identity"}
+        )
+    too_long = ProblemError(413, f"the body is longer than {most} bytes; send less at a time")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
         raise too_long
@@ -86,9 +88,9 @@ async def read_body(request: Request, *, most: int, seconds: float) -> bytes:
                 if len(body) > most:
                     raise too_long
     except TimeoutError as error:
-        raise Problem(408, f"the body did not come within {seconds:g} s; send less at a time") from error
+        raise ProblemError(408, f"the body did not come within {seconds:g} s; send less at a time") from error
     if not body:
-        raise Problem(400, "the body is empty; send an image")
+        raise ProblemError(400, "the body is empty; send an image")
     return bytes(body)
 
 
@@ -104,7 +106,9 @@ class Lingering:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] != "http" or not {b"content-length", b"transfer-encoding"} & {name for name, _ in scope["headers"]}:
+        if scope["type"] != "http" or not {b"content-length", b"transfer-encoding"} & {
+            name for name, _ in scope["headers"]
+        }:
             await self.app(scope, receive, send)
             return
         ended = early = False

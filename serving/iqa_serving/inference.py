@@ -6,7 +6,6 @@ Images go in as encoded files, so that a client gets the pixels, crops and score
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -14,10 +13,10 @@ from starlette.routing import Route
 
 from iqa_runtime import __version__
 from iqa_serving.batcher import Batcher
-from iqa_serving.problems import Problem
+from iqa_serving.problems import ProblemError
 from iqa_serving.scoring import batcher_of, check_scored, received, row_of, scores_of, service_of
 from iqa_serving.tensors import HEADER, InferenceRequest, Wanted, read_request, write_response
-from iqa_serving.uploads import Upload
+from iqa_serving.uploads import Upload, with_references
 
 _VERSION = "1"
 _OUTPUTS = {"score": "FP64", "row": "BYTES"}
@@ -27,14 +26,14 @@ _OUTPUTS = {"score": "FP64", "row": "BYTES"}
 async def live(request: Request) -> Response:
     """Say whether the process is to be kept."""
     if service_of(request).is_stuck:
-        raise Problem(503, "decoders stand still that nothing can end; restart the server")
+        raise ProblemError(503, "decoders stand still that nothing can end; restart the server")
     return JSONResponse({"live": True})
 
 
 async def ready(request: Request) -> Response:
     """Say whether requests are taken: artefacts are open from before the first one."""
     if service_of(request).is_stuck:
-        raise Problem(503, "decoders stand still that nothing can end; restart the server")
+        raise ProblemError(503, "decoders stand still that nothing can end; restart the server")
     return JSONResponse({"ready": True})
 
 
@@ -98,7 +97,7 @@ async def infer(request: Request) -> Response:
 def _model(request: Request) -> tuple[str, Batcher]:
     version = request.path_params.get("version", _VERSION)
     if version != _VERSION:
-        raise Problem(404, f"there is no version {version!r}, only {_VERSION}")
+        raise ProblemError(404, f"there is no version {version!r}, only {_VERSION}")
     return batcher_of(service_of(request), request.path_params["model"])
 
 
@@ -110,20 +109,17 @@ def _wanted(asked: InferenceRequest) -> list[Wanted]:
     wanted = asked.outputs or [Wanted(name) for name in _OUTPUTS]
     unknown = [output.name for output in wanted if output.name not in _OUTPUTS]
     if unknown:
-        raise Problem(400, f"there is no output {unknown[0]!r}, but {', '.join(_OUTPUTS)}")
+        raise ProblemError(400, f"there is no output {unknown[0]!r}, but {', '.join(_OUTPUTS)}")
     return wanted
 
 
 def _uploads(tensors: dict[str, list[bytes]], inputs: list[str], most: int) -> list[Upload]:
     if set(tensors) != set(inputs):
-        raise Problem(400, f"inputs are {', '.join(tensors) or 'none'}, and this artefact takes {', '.join(inputs)}")
-    images, references = tensors["image"], tensors.get("reference", [None])
-    if len(images) > most:
-        raise Problem(413, f"{len(images)} images, and at most {most} are taken at a time; send fewer")
-    if len(references) not in (1, len(images)):
-        raise Problem(400, f"{len(references)} references for {len(images)} images; send one for all, or one for each")
-    shared: list[Any] = [*references] * (len(images) if len(references) == 1 else 1)
-    return [Upload(None, image, reference) for image, reference in zip(images, shared, strict=True)]
+        raise ProblemError(
+            400, f"inputs are {', '.join(tensors) or 'none'}, and this artefact takes {', '.join(inputs)}"
+        )
+    images = [(None, image) for image in tensors["image"]]
+    return with_references(images, tensors.get("reference"), most=most)
 
 
 ROUTES = [

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 MEDIA_TYPE = "application/problem+json"
 
 
-class Problem(Exception):
+class ProblemError(Exception):
     """A request that gets no scores, and why.
 
     Parameters
@@ -40,12 +40,12 @@ class Problem(Exception):
         }
 
 
-def problem_bytes(problem: Problem) -> bytes:
+def problem_bytes(problem: ProblemError) -> bytes:
     """Return the body of a response, for whoever has no request."""
     return json.dumps(problem.content(), ensure_ascii=False).encode()
 
 
-def problem_response(request: Request, problem: Problem) -> Response:
+def problem_response(request: Request, problem: ProblemError) -> Response:
     """Return what answers a request; clients of the Open Inference Protocol find the detail as ``error``, too."""
     content = problem.content()
     if request.url.path.startswith("/v2"):

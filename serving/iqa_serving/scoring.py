@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from iqa_runtime import BackendError, IqaError, Score
 from iqa_serving.batcher import Batcher
 from iqa_serving.bodies import read_body
-from iqa_serving.problems import Problem
+from iqa_serving.problems import ProblemError
 from iqa_serving.service import Service
 from iqa_serving.uploads import Upload, read_uploads
 
@@ -32,15 +32,15 @@ def batcher_of(service: Service, name: str | None) -> tuple[str, Batcher]:
 
     Raises
     ------
-    Problem
+    ProblemError
         400 if none is named among several; 404 if there is none of that name.
     """
     served = ", ".join(service.batchers)
     if name is None and len(service.batchers) > 1:
-        raise Problem(400, f"several artefacts are served ({served}); say which: ?artefact=NAME")
+        raise ProblemError(400, f"several artefacts are served ({served}); say which: ?artefact=NAME")
     name = next(iter(service.batchers)) if name is None else name
     if name not in service.batchers:
-        raise Problem(404, f"no artefact {name!r} is served, but {served}")
+        raise ProblemError(404, f"no artefact {name!r} is served, but {served}")
     return name, service.batchers[name]
 
 
@@ -50,7 +50,7 @@ async def received(request: Request) -> AsyncIterator[bytes]:
 
     Raises
     ------
-    Problem, ClientDisconnect
+    ProblemError, ClientDisconnect
         As `read_body`; 503 if all slots are taken.
     """
     service = service_of(request)
@@ -64,7 +64,7 @@ async def scores_of(request: Request, name: str, batcher: Batcher, uploads: Sequ
 
     Raises
     ------
-    Problem
+    ProblemError
         500 if the model cannot be run at all.
     ClientDisconnect
         If the client has gone.
@@ -72,13 +72,14 @@ async def scores_of(request: Request, name: str, batcher: Batcher, uploads: Sequ
     service = service_of(request)
     futures = [asyncio.wrap_future(batcher.submit(upload.image, upload.reference)) for upload in uploads]
     scored, gone = asyncio.gather(*futures), asyncio.ensure_future(_left(request))
+    either: set[asyncio.Future[Any]] = {scored, gone}
     try:
-        await asyncio.wait({scored, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not scored.done():
             raise ClientDisconnect
         results = scored.result()
     except IqaError as error:
-        raise Problem(500, service.settings.words(str(error))) from error
+        raise ProblemError(500, service.settings.words(str(error))) from error
     finally:
         scored.cancel()
         gone.cancel()
@@ -107,11 +108,11 @@ def check_scored(row: dict[str, Any], result: Score) -> None:
 
     Raises
     ------
-    Problem
+    ProblemError
         422 if that is the image's fault, 500 if it is the model's.
     """
     if result.error is not None:
-        raise Problem(500 if isinstance(result.error, BackendError) else 422, row["error"])
+        raise ProblemError(500 if isinstance(result.error, BackendError) else 422, row["error"])
 
 
 async def score(request: Request) -> Response:

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from iqa_serving.problems import MEDIA_TYPE, Problem, problem_bytes
+from iqa_serving.problems import MEDIA_TYPE, ProblemError, problem_bytes
 
 HEADER_SECONDS = 10.0
 """How long a connection may be open without the header of a request having come."""
@@ -51,7 +51,7 @@ class Protocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
         headers = [("Content-Type", MEDIA_TYPE), ("Connection", "close")]
-        content = problem_bytes(Problem(400, msg))
+        content = problem_bytes(ProblemError(400, msg))
         for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=content), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from iqa_serving.problems import Problem
+from iqa_serving.problems import ProblemError
 
 HEADER = "Inference-Header-Content-Length"
 """How many bytes of a body are JSON; tensors follow, one after the other."""
@@ -64,37 +64,37 @@ def read_request(body: bytes, json_length: str | None) -> tuple[InferenceRequest
 
     Raises
     ------
-    Problem
+    ProblemError
         400, if it is none.
     """
     length = len(body)
     if json_length is not None:
         if not json_length.isdecimal() or int(json_length) > len(body):
-            raise Problem(400, f"{HEADER}: {json_length!r} is no number of bytes of this body")
+            raise ProblemError(400, f"{HEADER}: {json_length!r} is no number of bytes of this body")
         length = int(json_length)
     try:
         request = msgspec.json.decode(body[:length], type=InferenceRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, f"the request is not one of the Open Inference Protocol: {error}") from error
+        raise ProblemError(400, f"the request is not one of the Open Inference Protocol: {error}") from error
     rest = memoryview(body)[length:]
     tensors: dict[str, list[bytes]] = {}
     for tensor in request.inputs:
         if tensor.name in tensors:
-            raise Problem(400, f"input {tensor.name!r} is there twice")
+            raise ProblemError(400, f"input {tensor.name!r} is there twice")
         if tensor.datatype != "BYTES":
-            raise Problem(400, f"input {tensor.name!r} is {tensor.datatype}; send encoded images as BYTES")
+            raise ProblemError(400, f"input {tensor.name!r} is {tensor.datatype}; send encoded images as BYTES")
         size = tensor.parameters.get("binary_data_size")
         if size is None:
             elements = _from_json(tensor)
         elif type(size) is not int or not 0 <= size <= len(rest):
-            raise Problem(400, f"input {tensor.name!r}: {size!r} bytes are said to follow, and {len(rest)} do")
+            raise ProblemError(400, f"input {tensor.name!r}: {size!r} bytes are said to follow, and {len(rest)} do")
         else:
             elements, rest = _from_binary(tensor.name, rest[:size]), rest[size:]
         if min(tensor.shape, default=0) < 1 or math.prod(tensor.shape) != len(elements):
-            raise Problem(400, f"input {tensor.name!r} has shape {tensor.shape} and {len(elements)} elements")
+            raise ProblemError(400, f"input {tensor.name!r} has shape {tensor.shape} and {len(elements)} elements")
         tensors[tensor.name] = elements
     if rest:
-        raise Problem(400, f"{len(rest)} bytes follow the last tensor; give each its binary_data_size")
+        raise ProblemError(400, f"{len(rest)} bytes follow the last tensor; give each its binary_data_size")
     return request, tensors
 
 
@@ -139,7 +139,9 @@ def _from_binary(name: str, content: memoryview) -> list[bytes]:
     while content:
         size = int.from_bytes(content[:4], "little")
         if len(content) < 4 + size:
-            raise Problem(400, f"input {name!r} is cut short: an element of {size} bytes has {max(0, len(content) - 4)}")
+            raise ProblemError(
+                400, f"input {name!r} is cut short: an element of {size} bytes has {max(0, len(content) - 4)}"
+            )
         elements.append(bytes(content[4 : 4 + size]))
         content = content[4 + size :]
     return elements
@@ -152,8 +154,9 @@ def _from_json(tensor: Tensor) -> list[bytes]:
             try:
                 elements.append(base64.b64decode(text, validate=True))
             except (TypeError, ValueError, binascii.Error) as error:
-                raise Problem(
-                    400, f"input {tensor.name!r}: an element is no base64 ({error}); send images as base64 in JSON, or binary"
+                raise ProblemError(
+                    400,
+                    f"input {tensor.name!r}: an element is no base64 ({error}); send images as base64, or binary",
                 ) from error
     return elements
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from iqa_serving.problems import Problem
+from iqa_serving.problems import ProblemError
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,34 +59,49 @@ def read_uploads(body: bytes, content_type: str, *, needs_reference: bool, most:
 
     Raises
     ------
-    Problem
+    ProblemError
         400 or 413, if that is not what was sent.
     """
     media_type, parameters = parse_options_header(content_type)
     if media_type != b"multipart/form-data":
         if needs_reference:
-            raise Problem(400, "this artefact compares with a reference; send a form with the parts image and reference")
+            raise ProblemError(
+                400, "this artefact compares with a reference; send a form with the parts image and reference"
+            )
         return [Upload(None, body)]
     parts = read_form(body, parameters.get(b"boundary", b""), most=2 * most)
     others = {part.name for part in parts} - {"image", "reference"}
     if others:
-        raise Problem(400, f"the form has a part {min(others)!r}; its parts are called image and reference")
-    images = [part for part in parts if part.name == "image"]
+        raise ProblemError(400, f"the form has a part {min(others)!r}; its parts are called image and reference")
+    images = [(part.filename, part.content) for part in parts if part.name == "image"]
     references = [part.content for part in parts if part.name == "reference"]
     if not images:
-        raise Problem(400, "the form has no part image; send one for each picture")
-    if len(images) > most:
-        raise Problem(413, f"{len(images)} images, and at most {most} are taken at a time; send fewer")
+        raise ProblemError(400, "the form has no part image; send one for each picture")
     if references and not needs_reference:
-        raise Problem(400, "this artefact takes no reference; leave the part reference out")
-    if needs_reference and len(references) not in (1, len(images)):
-        raise Problem(
+        raise ProblemError(400, "this artefact takes no reference; leave the part reference out")
+    return with_references(images, references if needs_reference else None, most=most)
+
+
+def with_references(
+    images: Sequence[tuple[str | None, bytes]], references: Sequence[bytes] | None, *, most: int
+) -> list[Upload]:
+    """Give every image, with its name, its reference: one for all, or one for each; None where none is wanted.
+
+    Raises
+    ------
+    ProblemError
+        413 if there are more than `most` images; 400 if there is another number of references.
+    """
+    if len(images) > most:
+        raise ProblemError(413, f"{len(images)} images, and at most {most} are taken at a time; send fewer")
+    if references is None:
+        return [Upload(name, image) for name, image in images]
+    if len(references) not in (1, len(images)):
+        raise ProblemError(
             400, f"{len(references)} references for {len(images)} images; send one for all, or one for each, in order"
         )
-    shared = references * len(images) if len(references) == 1 else references or [None] * len(images)
-    return [
-        Upload(part.filename, part.content, reference) for part, reference in zip(images, shared, strict=True)
-    ]
+    each = references if len(references) == len(images) else [references[0]] * len(images)
+    return [Upload(name, image, reference) for (name, image), reference in zip(images, each, strict=True)]
 
 
 def read_form(body: bytes, boundary: bytes, *, most: int) -> list[Part]:
@@ -89,7 +109,7 @@ def read_form(body: bytes, boundary: bytes, *, most: int) -> list[Part]:
 
     Raises
     ------
-    Problem
+    ProblemError
         400 if it is damaged or not whole; 413 if it has more than `most` parts.
     """
     form = _Form(most)
@@ -98,9 +118,11 @@ def read_form(body: bytes, boundary: bytes, *, most: int) -> list[Part]:
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
-        raise Problem(400, f"the form cannot be read ({error}); send multipart/form-data with its boundary") from error
+        raise ProblemError(
+            400, f"the form cannot be read ({error}); send multipart/form-data with its boundary"
+        ) from error
     if not form.has_ended:
-        raise Problem(400, "the form is cut short: its last boundary is missing; send it whole")
+        raise ProblemError(400, "the form is cut short: its last boundary is missing; send it whole")
     return form.parts
 
 
@@ -114,7 +136,7 @@ class _Form:
         self._field, self._value, self._content = bytearray(), bytearray(), bytearray()
         self._disposition = ""
 
-    def callbacks(self) -> dict[str, object]:
+    def callbacks(self) -> MultipartCallbacks:
         return {
             "on_part_begin": self._begin,
             "on_header_field": lambda data, start, end: self._field.extend(data[start:end]),
@@ -127,7 +149,7 @@ class _Form:
 
     def _begin(self) -> None:
         if len(self.parts) >= self._most:
-            raise Problem(413, f"the form has more than {self._most} parts; send fewer images at a time")
+            raise ProblemError(413, f"the form has more than {self._most} parts; send fewer images at a time")
         self._content, self._disposition = bytearray(), ""
 
     def _end_header(self) -> None:
@@ -139,7 +161,7 @@ class _Form:
     def _end_part(self) -> None:
         _, options = parse_options_header(self._disposition)
         if b"name" not in options:
-            raise Problem(400, "a part of the form has no name; call it image or reference")
+            raise ProblemError(400, "a part of the form has no name; call it image or reference")
         filename = options.get(b"filename")
         name, path = (None if text is None else text.decode(errors="replace") for text in (options[b"name"], filename))
         self.parts.append(Part(name or "", path, bytes(self._content)))

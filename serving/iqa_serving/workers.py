@@ -44,7 +44,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.create_server(address[:2], family=family, backlog=1024)  # type: ignore[arg-type]
+        listening = socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as error:
         raise UsageError(
             f"``host={host}``: cannot listen on port {port} there ({error.strerror}); choose another ``port``"

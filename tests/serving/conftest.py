@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from eventually import DEADLINE
 from iqa_calibration.graphs.finishing import embed_contract, save
 from iqa_serving.app import create_app
 from iqa_serving.server import Server
 from iqa_serving.service import Service
 from iqa_serving.settings import Settings
 from iqa_serving.workers import listen
-from eventually import DEADLINE
 from tiny_contract import tiny_contract
 
 SIDE = 24

@@ -29,9 +29,9 @@ def test_what_is_not_there_is_a_problem(serve, artefact):
             assert answer.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_surprise_is_a_problem_without_its_words(serve, artefact, picture, monkeypatch):
     with serve(artefact()) as server:
+
         def surprised(*_):
             raise RuntimeError("inner words")
 

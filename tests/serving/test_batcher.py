@@ -10,7 +10,6 @@ from iqa_runtime import Scorer, UsageError
 from iqa_serving.batcher import Batcher
 
 
-
 @pytest.fixture
 def gate():
     """An event to go on, a semaphore of runs that have begun, and the backend that keeps to them."""

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from iqa_serving.problems import Problem
+from iqa_serving.problems import ProblemError
 from iqa_serving.tensors import read_request, write_response
 
 
@@ -35,7 +35,7 @@ def test_elements_of_both_forms_come_back():
 def test_a_request_cut_anywhere_is_refused():
     body, length = request_of(b"one", b"four")
     for end in range(len(body)):
-        with pytest.raises(Problem):
+        with pytest.raises(ProblemError):
             read_request(body[:end], length)
 
 
@@ -56,25 +56,25 @@ def test_a_request_cut_anywhere_is_refused():
     ],
 )
 def test_tensors_that_contradict_themselves_are_refused(tensor, word):
-    with pytest.raises(Problem, match=word) as caught:
+    with pytest.raises(ProblemError, match=word) as caught:
         read_request(*request_of(b"one", **tensor))
     assert caught.value.status == 400
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "999999", ""])
 def test_a_length_that_is_none_is_refused(length):
-    with pytest.raises(Problem, match="Length"):
+    with pytest.raises(ProblemError, match="Length"):
         read_request(request_of(b"one")[0], length)
 
 
 def test_the_same_name_twice_is_refused():
     tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AA=="]}
-    with pytest.raises(Problem, match="twice"):
+    with pytest.raises(ProblemError, match="twice"):
         read_request(json.dumps({"inputs": [tensor, tensor]}).encode(), None)
 
 
 def test_nested_without_end_is_refused():
-    with pytest.raises(Problem):
+    with pytest.raises(ProblemError):
         read_request(b'{"inputs":' + b"[" * 100_000, None)
 
 

@@ -48,7 +48,7 @@ def serve(
         list[str],
         typer.Argument(
             metavar="[NAME=]ARTEFACT...",
-            help="Files written by iqa-export, or bundled models: edge, edge-fr or lpips. Clients know each by its NAME, "
+            help="Files written by iqa-export, or bundled models: edge, edge-fr or lpips. Clients know each by NAME, "
             "or by its file name without the suffix.",
         ),
     ],
@@ -90,9 +90,7 @@ def serve(
     ] = DEFAULT_BODY_LIMIT,
     body_timeout: Annotated[
         float,
-        typer.Option(
-            metavar="SECONDS", help="Time that a client may take to send a body.", rich_help_panel=_LIMITS
-        ),
+        typer.Option(metavar="SECONDS", help="Time that a client may take to send a body.", rich_help_panel=_LIMITS),
     ] = 30.0,
     queue: Annotated[
         int,
@@ -142,13 +140,13 @@ def serve(
     # Here and not above, so that --help needs none of it.
     with needing("the server", extras="serve"):
         from iqa_serving import workers as processes
-    listening = processes.listen(host, port)
-    address = f"[{host}]" if ":" in host else host
-    say(_NAME, f"listening on http://{address}:{listening.getsockname()[1]}")
-    if workers == 1:
+    with processes.listen(host, port) as listening:
+        address = f"[{host}]" if ":" in host else host
+        say(_NAME, f"listening on http://{address}:{listening.getsockname()[1]}")
+        if workers > 1:
+            return processes.Supervisor(settings, listening, workers).run()
         processes.serve_here(settings, listening)
-        leave(0)
-    return processes.Supervisor(settings, listening, workers).run()
+    return leave(0)
 
 
 def _by_name(artefacts: list[str]) -> dict[str, str]:

@@ -1,0 +1,99 @@
+"""Servers as processes: signals, workers that are killed, what is said."""
+
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from command_line import invoke
+from eventually import DEADLINE, eventually
+from iqa_serve import started
+from iqa_serving.commands.serve import main
+
+pytestmark = [pytest.mark.serve, pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")]
+
+
+def test_every_request_under_way_is_answered_after_sigterm(artefact, picture):
+    files = [("image", picture(seed, (200, 300))) for seed in range(3)]
+    with (
+        started(artefact(), "--crops", "grid:12") as server,
+        httpx.Client(base_url=server.url, timeout=DEADLINE) as client,
+    ):
+        server.heard("ready: mean")
+        with ThreadPoolExecutor(6) as clients:
+            sent = [clients.submit(client.post, "/score/batch", files=files) for _ in range(6)]
+            eventually(lambda: "iqa_requests_under_way 6.0" in client.get("/metrics").text)
+            server.process.send_signal(signal.SIGTERM)
+            answers = [each.result(DEADLINE) for each in sent]
+        assert [answer.status_code for answer in answers] == [200] * 6
+        assert all(row["error"] is None for answer in answers for row in answer.json())
+        assert server.process.wait(DEADLINE) == 0
+
+
+@pytest.mark.slow
+def test_workers_share_the_work_are_replaced_reload_and_end(artefact, picture):
+    path = artefact()
+    content = picture()
+    with started(path, "--workers", "2") as server:
+        first, second = (server.heard("ready: mean") for _ in range(2))
+        assert first == second
+        score = httpx.post(f"{server.url}/score", content=content, timeout=DEADLINE).json()["score"]
+        killed, kept = server.workers()
+        os.kill(killed, signal.SIGKILL)
+        server.heard("by signal 9")
+        assert httpx.post(f"{server.url}/score", content=content, timeout=DEADLINE).json()["score"] == score
+        server.heard("ready: mean")
+        eventually(lambda: len(server.workers()) == 2)
+        assert kept in server.workers()
+        requests = 'iqa_requests_total{endpoint="score",status="200"} 2.0'
+        assert requests in httpx.get(f"{server.url}/metrics", timeout=DEADLINE).text
+        artefact(above=0.5)
+        server.process.send_signal(signal.SIGHUP)
+        assert server.heard("reloaded") == server.heard("reloaded")
+        above = httpx.post(f"{server.url}/score", content=content, timeout=DEADLINE).json()["score"]
+        assert above - score == pytest.approx(0.5, abs=1e-6)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(DEADLINE) == 0
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_started_them(artefact):
+    with started(artefact(), "--workers", "1") as server:
+        server.heard("ready: mean")
+        assert server.workers() == []
+    with started(artefact(), "--workers", "2") as server:
+        for _ in range(2):
+            server.heard("ready: mean")
+        workers = server.workers()
+        server.process.kill()
+        eventually(lambda: not any(os.path.exists(f"/proc/{worker}") for worker in workers))  # noqa: PTH110
+
+
+@pytest.mark.slow
+def test_what_cannot_be_opened_ends_the_workers_and_the_command(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(b"no artefact")
+    with started(tmp_path / "a.onnx", "--workers", "2") as server:
+        server.heard("not an ONNX file")
+        assert server.process.wait(DEADLINE) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none.onnx"], "none.onnx"),
+        (["edge", "edge=lpips"], "a second artefact called edge"),
+        (["a/b=edge"], "cannot stand in an address"),
+        (["edge", "--host", "no.such.host.invalid"], "--host no.such.host.invalid"),
+        (["edge", "--grace", "0"], "--grace"),
+        (["edge", "--token-file", "none"], "none: cannot read the token"),
+        ([], "ARTEFACT"),
+    ],
+)
+def test_what_cannot_be_served_is_said_on_one_line(arguments, words):
+    result = invoke(main, *arguments, "--port", "0")
+    assert result.exit_code == 2
+    assert words in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
