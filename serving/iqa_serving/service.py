@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
-from iqa_runtime import IqaError, Scorer
+from iqa_runtime import Scorer
 from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.errors import FileError, UsageError
 from iqa_runtime.scoring.time_limits import MAX_OVERDUE
@@ -75,7 +75,7 @@ class Service:
             for name, path in self.settings.artefacts.items():
                 scorer = Scorer(open_artefact(path, trust=self.settings.trust), **self.settings.scoring)
                 batchers[name] = Batcher(scorer, on_round=partial(self.metrics.count_round, name))
-        except IqaError:
+        except BaseException:
             _close(batchers)
             raise
         return batchers

@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from iqa_runtime.commands.process import leave
+from iqa_runtime.commands.process import INTERRUPTED, leave
 from iqa_runtime.commands.shared import NOT_RUN, say
 from iqa_runtime.errors import IqaError, UsageError
 from iqa_serving.app import create_app
@@ -101,6 +101,8 @@ def _work(settings: Settings, listening: socket.socket) -> None:
     except IqaError as error:
         say(NAME, settings.words(str(error)))
         leave(NOT_RUN)
+    except KeyboardInterrupt:  # before it serves
+        leave(INTERRUPTED)
     leave(0)
 
 

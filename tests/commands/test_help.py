@@ -21,7 +21,7 @@ SCRIPTS = {
 
 SENTENCE = re.compile(r"[A-Z].*\.", re.DOTALL)
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "tensorrt", "cv2", "scipy", "matplotlib"} | {
-    *("aiohttp", "fsspec", "pandas", "pyarrow")
+    *("aiohttp", "fsspec", "pandas", "pyarrow", "starlette", "uvicorn")
 }
 COLUMNS = 100
 
@@ -77,7 +77,7 @@ def test_the_help_shows_all_and_loads_little(name):
 def test_options_that_commands_share_read_the_same():
     groups = [
         {param.name: param.help for param in commands_of(name)[()].params}
-        for name in ("iqa-run", "iqa-bench", "iqa-compare", "iqa-eval")
+        for name in ("iqa-run", "iqa-bench", "iqa-compare", "iqa-eval", "iqa-serve")
     ]
     for name in ("backend", "device", "precision", "threads", "trust"):
         assert len({group[name] for group in groups}) == 1

@@ -31,7 +31,8 @@ def answer(connection):
     return int(lines[0].split()[1]), headers, json.loads(body)
 
 
-def test_a_body_that_promises_too_much_is_refused_unread(serve, artefact):
+def test_a_body_that_promises_too_much_is_refused_unread(serve, artefact, monkeypatch):
+    monkeypatch.setattr(bodies, "_LINGER_SECONDS", 0.1)
     with serve(artefact(), body_limit=1000) as running, connected(running) as client:
         client.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
         status, headers, content = answer(client)
