@@ -79,7 +79,7 @@ async def infer(request: Request) -> Response:
         wanted = _wanted(asked)
         uploads = _uploads(tensors, _inputs(batcher), service.settings.batch_limit)
         results = await scores_of(request, name, service.batchers[name], uploads)
-    rows = [row_of(service, *pair) for pair in zip(uploads, results, strict=True)]
+    rows = [row_of(service, result) for result in results]
     if len(rows) == 1:
         check_scored(rows[0], results[0])
     values = {"score": [row["score"] for row in rows], "row": [json.dumps(row, ensure_ascii=False) for row in rows]}
@@ -118,8 +118,7 @@ def _uploads(tensors: dict[str, list[bytes]], inputs: list[str], most: int) -> l
         raise ProblemError(
             400, f"inputs are {', '.join(tensors) or 'none'}, and this artefact takes {', '.join(inputs)}"
         )
-    images = [(None, image) for image in tensors["image"]]
-    return with_references(images, tensors.get("reference"), most=most)
+    return with_references(tensors["image"], tensors.get("reference"), most=most)
 
 
 ROUTES = [

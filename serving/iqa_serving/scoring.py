@@ -17,9 +17,6 @@ from iqa_serving.problems import ProblemError
 from iqa_serving.service import Service
 from iqa_serving.uploads import Upload, read_uploads
 
-_UNNAMED = ("image bytes: ", "image: ")
-"""How the runtime's messages begin that are of an image without a path."""
-
 
 def service_of(request: Request) -> Service:
     """Return the service that an application was made for."""
@@ -70,7 +67,7 @@ async def scores_of(request: Request, name: str, batcher: Batcher, uploads: Sequ
         If the client has gone.
     """
     service = service_of(request)
-    futures = [asyncio.wrap_future(batcher.submit(upload.image, upload.reference)) for upload in uploads]
+    futures = [asyncio.wrap_future(batcher.submit(*upload)) for upload in uploads]
     scored, gone = asyncio.gather(*futures), asyncio.ensure_future(_left(request))
     either: set[asyncio.Future[Any]] = {scored, gone}
     try:
@@ -88,19 +85,10 @@ async def scores_of(request: Request, name: str, batcher: Batcher, uploads: Sequ
     return results
 
 
-def row_of(service: Service, upload: Upload, result: Score) -> dict[str, Any]:
+def row_of(service: Service, result: Score) -> dict[str, Any]:
     """Return the row that ``iqa-run`` writes for such a file; its path is what the client calls it."""
-    row = result.row() | {"path": upload.name}
-    if result.error is None:
-        return row
-    message = str(result.error)
-    # Of a pair it may be the reference that is meant.
-    if upload.name is not None and upload.reference is None:
-        for beginning in _UNNAMED:
-            if message.startswith(beginning):
-                message = f"{upload.name}: {message.removeprefix(beginning)}"
-                break
-    return row | {"error": service.settings.words(message)}
+    row = result.row()
+    return row if result.error is None else row | {"error": service.settings.words(row["error"])}
 
 
 def check_scored(row: dict[str, Any], result: Score) -> None:
@@ -140,7 +128,7 @@ async def _scored(request: Request, *, most: int) -> tuple[list[dict[str, Any]],
         )
         # Artefacts may have been opened anew while the body came.
         results = await scores_of(request, name, service.batchers[name], uploads)
-    return [row_of(service, *pair) for pair in zip(uploads, results, strict=True)], results
+    return [row_of(service, result) for result in results], results
 
 
 async def _left(request: Request) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from iqa_runtime.images.loading import Source
+from iqa_runtime.images.named import NamedImage
 from iqa_serving.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -33,14 +36,39 @@ class Part:
     filename: str | None
     content: bytes
 
+    @property
+    def image(self) -> Source:
+        """What it holds, under its file name if it has one."""
+        return self.content if self.filename is None else UploadedImage(self.filename, self.content)
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """Images to score: each with its name, its bytes and its reference."""
 
-    name: str | None
-    image: bytes
-    reference: bytes | None = None
+class UploadedImage(NamedImage):
+    """An image that is called what its client calls it.
+
+    Parameters
+    ----------
+    name
+        What it is called.
+    content
+        Its bytes.
+    """
+
+    def __init__(self, name: str, content: bytes) -> None:
+        super().__init__(name)
+        self._content = content
+
+    @property
+    def identity(self) -> Hashable:
+        """A digest of its bytes, so that a reference which is sent again is known."""
+        return hashlib.blake2b(self._content, digest_size=16).digest()
+
+    def read(self) -> bytes:
+        """Return its bytes."""
+        return self._content
+
+
+Upload = tuple[Source, Source | None]
+"""An image to score and its reference: named ones, or bare bytes."""
 
 
 def read_uploads(body: bytes, content_type: str, *, needs_reference: bool, most: int) -> list[Upload]:
@@ -68,13 +96,13 @@ def read_uploads(body: bytes, content_type: str, *, needs_reference: bool, most:
             raise ProblemError(
                 400, "this artefact compares with a reference; send a form with the parts image and reference"
             )
-        return [Upload(None, body)]
+        return [(body, None)]
     parts = read_form(body, parameters.get(b"boundary", b""), most=2 * most)
     others = {part.name for part in parts} - {"image", "reference"}
     if others:
         raise ProblemError(400, f"the form has a part {min(others)!r}; its parts are called image and reference")
-    images = [(part.filename, part.content) for part in parts if part.name == "image"]
-    references = [part.content for part in parts if part.name == "reference"]
+    images = [part.image for part in parts if part.name == "image"]
+    references = [part.image for part in parts if part.name == "reference"]
     if not images:
         raise ProblemError(400, "the form has no part image; send one for each picture")
     if references and not needs_reference:
@@ -82,10 +110,8 @@ def read_uploads(body: bytes, content_type: str, *, needs_reference: bool, most:
     return with_references(images, references if needs_reference else None, most=most)
 
 
-def with_references(
-    images: Sequence[tuple[str | None, bytes]], references: Sequence[bytes] | None, *, most: int
-) -> list[Upload]:
-    """Give every image, with its name, its reference: one for all, or one for each; None where none is wanted.
+def with_references(images: Sequence[Source], references: Sequence[Source] | None, *, most: int) -> list[Upload]:
+    """Give every image its reference: one for all, or one for each; None where none is wanted.
 
     Raises
     ------
@@ -95,13 +121,13 @@ def with_references(
     if len(images) > most:
         raise ProblemError(413, f"{len(images)} images, and at most {most} are taken at a time; send fewer")
     if references is None:
-        return [Upload(name, image) for name, image in images]
+        return [(image, None) for image in images]
     if len(references) not in (1, len(images)):
         raise ProblemError(
             400, f"{len(references)} references for {len(images)} images; send one for all, or one for each, in order"
         )
     each = references if len(references) == len(images) else [references[0]] * len(images)
-    return [Upload(name, image, reference) for (name, image), reference in zip(images, each, strict=True)]
+    return list(zip(images, each, strict=True))
 
 
 def read_form(body: bytes, boundary: bytes, *, most: int) -> list[Part]:

@@ -67,6 +67,8 @@ def test_references_go_with_their_images(serve, artefact, folder):
         assert each[0]["score"] == scores[0]
         assert "equal sizes" in each[1]["error"]
         assert scores[1] is None
+        wrong = server.post("/score/batch", files=[images[0], ("reference", ("r.png", b"none"))]).json()
+        assert (wrong[0]["path"], wrong[0]["error"].startswith("r.png: ")) == ("a", True)
         few = server.post("/score/batch", files=[*images, images[0], *[("reference", ("r", one)) for one in pictures]])
         assert (few.status_code, "2 references for 3 images" in few.json()["detail"]) == (400, True)
         for options in ({"content": same_size}, {"files": {"image": same_size}}):

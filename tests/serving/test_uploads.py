@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from iqa_serving.problems import ProblemError
-from iqa_serving.uploads import Part, Upload, read_form, read_uploads
+from iqa_serving.uploads import Part, read_form, read_uploads
 
 BOUNDARY = "b0undary"
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -26,8 +26,8 @@ def test_contents_come_back_byte_for_byte(content):
 
 
 def test_a_body_that_is_no_form_is_the_image():
-    assert read_uploads(b"x", "image/png", needs_reference=False, most=1) == [Upload(None, b"x")]
-    assert read_uploads(b"x", "", needs_reference=False, most=1) == [Upload(None, b"x")]
+    assert read_uploads(b"x", "image/png", needs_reference=False, most=1) == [(b"x", None)]
+    assert read_uploads(b"x", "", needs_reference=False, most=1) == [(b"x", None)]
 
 
 def test_file_names_of_any_bytes_become_text():
