@@ -85,8 +85,9 @@ def test_options_that_commands_share_read_the_same():
     assert engines["library"] == {param.name: param.help for param in commands_of("iqa-export")[()].params}["library"]
 
 
-def test_every_option_of_iqa_run_is_in_its_page():
-    page = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
-    for param in commands_of("iqa-run")[()].params:
+@pytest.mark.parametrize(("name", "page"), [("iqa-run", "docs/cli.md"), ("iqa-serve", "docs/serving.md")])
+def test_every_option_is_in_the_page_of_its_command(name, page):
+    page = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    for param in commands_of(name)[()].params:
         if param.param_type_name == "option" and param.name not in ("help", "version"):
             assert re.search(rf"{re.escape(max(param.opts, key=len))}[ `\n]", page), param.opts
