@@ -9,12 +9,12 @@ import socket
 import tempfile
 import threading
 import time
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from iqa_runtime.commands.process import INTERRUPTED, leave
-from iqa_runtime.commands.shared import NOT_RUN, say
+from iqa_runtime.commands.shared import NOT_RUN, SOME_FAILED, say
 from iqa_runtime.errors import IqaError, UsageError
 from iqa_serving.app import create_app
 from iqa_serving.metrics import FOLDER_VARIABLE
@@ -53,8 +53,8 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def serve_here(settings: Settings, listening: socket.socket, *, stop_with_parent: bool = False) -> None:
-    """Serve in this process until a signal comes.
+def serve_here(settings: Settings, listening: socket.socket, *, supervisor: Connection | None = None) -> None:
+    """Serve in this process until a signal comes, or the supervisor has gone, which is told once requests are taken.
 
     Raises
     ------
@@ -74,8 +74,9 @@ def serve_here(settings: Settings, listening: socket.socket, *, stop_with_parent
             say(NAME, f"reloaded: {_described(service)}")
 
     server = Server(create_app(service), grace=settings.grace, reload=reload)
-    if stop_with_parent:
+    if supervisor is not None:
         threading.Thread(target=_watch_parent, args=(server,), name="iqa-parent", daemon=True).start()
+        supervisor.send_bytes(b"ready")
     say(NAME, f"ready: {_described(service)}")
     try:
         server.serve_on(listening)
@@ -94,10 +95,10 @@ def _watch_parent(server: Server) -> None:
         server.should_exit = True
 
 
-def _work(settings: Settings, listening: socket.socket) -> None:
+def _work(settings: Settings, listening: socket.socket, supervisor: Connection) -> None:
     """Be a worker."""
     try:
-        serve_here(settings, listening, stop_with_parent=True)
+        serve_here(settings, listening, supervisor=supervisor)
     except IqaError as error:
         say(NAME, settings.words(str(error)))
         leave(NOT_RUN)
@@ -107,7 +108,7 @@ def _work(settings: Settings, listening: socket.socket) -> None:
 
 
 class Supervisor:
-    """Keeps a number of workers alive.
+    """Keeps a number of workers alive, once one has been: where the first ones cannot begin, nor could others.
 
     Parameters
     ----------
@@ -123,6 +124,8 @@ class Supervisor:
         self._settings, self._listening, self._count = settings, listening, count
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[SpawnProcess] = []
+        self._told, self._telling = self._context.Pipe(duplex=False)
+        self._has_served = False
         self._came: list[int] = []
 
     def run(self) -> int:
@@ -148,15 +151,20 @@ class Supervisor:
             for index, worker in enumerate(self._workers):
                 if worker.exitcode is None:
                     continue
-                if worker.exitcode == NOT_RUN:  # so would any other one
+                while self._told.poll():
+                    self._has_served = bool(self._told.recv_bytes())
+                if not self._has_served and worker.exitcode == NOT_RUN:  # it has said why
                     return NOT_RUN
+                if not self._has_served:
+                    say(NAME, f"a worker has ended before it could serve ({_how(worker.exitcode)}); nothing is served")
+                    return SOME_FAILED
                 say(NAME, f"a worker has ended ({_how(worker.exitcode)}); another one takes its place")
                 _forget(folder, worker)
                 time.sleep(_PAUSE)
                 self._workers[index] = self._started()
 
     def _started(self) -> SpawnProcess:
-        worker = self._context.Process(target=_work, args=(self._settings, self._listening), name=NAME)
+        worker = self._context.Process(target=_work, args=(self._settings, self._listening, self._telling), name=NAME)
         worker.start()
         return worker
 

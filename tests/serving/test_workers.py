@@ -12,6 +12,9 @@ from command_line import invoke
 from eventually import DEADLINE, eventually
 from iqa_serve import started
 from iqa_serving.commands.serve import main
+from iqa_serving.metrics import FOLDER_VARIABLE
+from iqa_serving.settings import Settings
+from iqa_serving.workers import Supervisor, listen
 
 pytestmark = [pytest.mark.serve, pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")]
 
@@ -78,6 +81,26 @@ def test_what_cannot_be_opened_ends_the_workers_and_the_command(tmp_path):
     with started(tmp_path / "a.onnx", "--workers", "2") as server:
         server.heard("not an ONNX file")
         assert server.process.wait(DEADLINE) == 2
+
+
+class Deadly:
+    """Words that end the process that they travel to."""
+
+    def __reduce__(self):
+        return os._exit, (7,)
+
+
+def test_workers_that_cannot_begin_are_not_begun_for_ever(monkeypatch, capsys):
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    monkeypatch.setenv(FOLDER_VARIABLE, "restored after the test")
+    try:
+        settings = Settings(artefacts={"edge": "edge"}, words=Deadly())
+        assert Supervisor(settings, listen("127.0.0.1", 0), 1).run() == 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert "before it could serve (with exit code 7)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

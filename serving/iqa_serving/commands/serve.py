@@ -25,7 +25,7 @@ app = make_app()
 def main() -> NoReturn:
     """Run the command line and exit.
 
-    0 ended by SIGTERM or Ctrl-C with everything answered, 2 not run.
+    0 ended by SIGTERM or Ctrl-C with everything answered, 1 no worker could live, 2 not run.
     """
     run_app(app, _NAME, exit_codes={IqaError: NOT_RUN})
 
