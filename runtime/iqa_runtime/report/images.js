@@ -169,8 +169,8 @@
     { kind: "number score", title: "score", content: (row) => [exactly(row.score)], up: rising[0], down: rising[1] },
     { kind: "number rest less", title: "percentile", content: (row) => [row.percentile?.toFixed(1) ?? ""] },
     { kind: "rest", title: "verdict", content: (row) => [verdict(row)] },
-    { kind: "rest", title: "reasons", content: (row) => [reasons(row)] },
-    { kind: "rest less", title: "group", content: (row) => [element("bdi", {}, printable(row.group ?? ""))] },
+    { kind: "rest long", title: "reasons", content: (row) => [reasons(row)] },
+    { kind: "rest less long", title: "group", content: (row) => [element("bdi", {}, printable(row.group ?? ""))] },
     { kind: "number rest", title: "rank", content: (row) => [String(row.rank ?? "")] },
     { kind: "number rest less", title: "size", content: (row) => [size(row)], down: "large" },
   ].filter(({ title }) => !["percentile", "verdict", "reasons", "group", "rank"].includes(title) || has(title));
