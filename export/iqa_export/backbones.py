@@ -13,6 +13,10 @@ from iqa_export.models.mobilenet import MobileNetV2
 from iqa_export.models.resnet import ResNet50
 from iqa_export.models.swin import SwinT
 from iqa_export.models.van import Van
+from iqa_export.systems.yoto import YotoSystem
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _CHILDREN = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
 """Where the layers of ResNet-50 stand in a sequence of its children."""
@@ -33,12 +37,12 @@ class Backbone:
         Its name here, where it is, and under which licence.
     trunk
         The network it belongs to.
-    normalised
-        Whether it was trained on ImageNet-normalised RGB; otherwise on x / 255.
+    mean, std
+        It was trained on RGB as ``(x / 255 - mean) / std``.
     marker
         A published key that tells it from the others.
     key_map
-        Published names; classifiers, projectors and what the trunk rebuilds are ignored.
+        Published names; classifiers, projectors, what the trunk rebuilds and the rest of a network are ignored.
     untrained
         Modules of the trunk that the checkpoint was made without: they stay as they are.
     """
@@ -47,9 +51,10 @@ class Backbone:
     source: str
     licence: str
     trunk: type[nn.Module]
-    normalised: bool
     marker: str
     key_map: KeyMap
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
     untrained: tuple[str, ...] = ()
 
 
@@ -61,7 +66,6 @@ BACKBONES = {
             source="resnet50-*.pth, torchvision's ImageNet weights: https://pytorch.org/vision/stable/models.html",
             licence="BSD-3-Clause (torchvision); trained on ImageNet",
             trunk=ResNet50,
-            normalised=True,
             marker="layer1.0.conv1.weight",
             key_map=KeyMap(ignored=(r"fc\..*",)),
         ),
@@ -70,7 +74,8 @@ BACKBONES = {
             source="CONTRIQUE_checkpoint25.tar, linked from https://github.com/pavancm/CONTRIQUE",
             licence="none stated in its README; ask its authors",
             trunk=ResNet50,
-            normalised=False,
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
             marker="encoder.4.0.conv1.weight",
             key_map=_sequence("encoder"),
         ),
@@ -79,7 +84,6 @@ BACKBONES = {
             source="ARNIQA.pth, a release of https://github.com/miccunifi/ARNIQA",
             licence="CC BY-NC 4.0",
             trunk=ResNet50,
-            normalised=True,
             marker="model.4.0.conv1.weight",
             key_map=_sequence("model"),
         ),
@@ -88,7 +92,6 @@ BACKBONES = {
             source="mobilenet_v2-*.pth, torchvision's ImageNet weights: https://pytorch.org/vision/stable/models.html",
             licence="BSD-3-Clause (torchvision); trained on ImageNet",
             trunk=MobileNetV2,
-            normalised=True,
             marker="features.1.conv.0.0.weight",
             key_map=KeyMap(ignored=(r"classifier\..*", r"features\.1[5-8]\..*")),
         ),
@@ -98,7 +101,6 @@ BACKBONES = {
             "van_tiny_754 is B0, van_small_811 B1, van_large_839 B3",
             licence="Apache-2.0; its authors ask to be contacted for commercial use",
             trunk=Van,
-            normalised=True,
             marker="patch_embed1.proj.weight",
             key_map=KeyMap(ignored=(r"head\..*",)),
         ),
@@ -108,11 +110,20 @@ BACKBONES = {
             "https://github.com/microsoft/Swin-Transformer",
             licence="MIT; trained on ImageNet",
             trunk=SwinT,
-            normalised=True,
             marker="layers.0.blocks.0.attn.qkv.weight",
             # Classification ends in a norm and a head of its own, and masks no window of the last stage.
             key_map=KeyMap(ignored=(r".*\.(relative_position_index|attn_mask)", r"(norm|head)\..*")),
             untrained=("norm0", "norm1", "norm2", "norm3"),
+        ),
+        Backbone(
+            kind="yoto-edge",
+            source="yoto-edge.safetensors in iqa_export/weights, or what iqa-train yoto makes of the edge variant",
+            licence="Apache-2.0; photographs and encoder weights under their own terms, see docs/models/edge.md",
+            trunk=MobileNetV2,
+            marker="encoder.features.1.conv.0.0.weight",
+            key_map=KeyMap({"features": "encoder.features"}, (r"(?!encoder\.).*",)),
+            mean=YotoSystem.mean,
+            std=YotoSystem.std,
         ),
     )
 }
@@ -133,7 +144,7 @@ def load_backbone(trunk: nn.Module, path: Path, kind: str | None = None) -> Back
     Returns
     -------
     Backbone
-        What it was; `normalised` says which input the trunk now wants.
+        What it was; `mean` and `std` say which input the trunk now wants.
 
     Raises
     ------
@@ -154,10 +165,6 @@ def load_backbone(trunk: nn.Module, path: Path, kind: str | None = None) -> Back
     kept = {name: value for name, value in trunk.state_dict().items() if name.split(".")[0] in found.untrained}
     load_into(trunk, replace(checkpoint, entries=kept | checkpoint.entries), found.key_map)
     return found
-
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def load_encoder(
@@ -184,10 +191,9 @@ def load_encoder(
         convolution, norm = trunk.conv1, trunk.bn1
     else:
         raise CheckpointError(f"{path}: {type(trunk).__name__} cannot be adapted to another input normalisation")
-    own_mean, own_std = (IMAGENET_MEAN, IMAGENET_STD) if backbone.normalised else ((0.0,) * 3, (1.0,) * 3)
     with torch.no_grad():
-        shift = torch.tensor([(m - o) / s for m, o, s in zip(mean, own_mean, own_std, strict=True)])
-        scale = torch.tensor([a / b for a, b in zip(std, own_std, strict=True)])
+        shift = torch.tensor([(m - o) / s for m, o, s in zip(mean, backbone.mean, backbone.std, strict=True)])
+        scale = torch.tensor([a / b for a, b in zip(std, backbone.std, strict=True)])
         shifted = (convolution.weight.sum((2, 3)) * shift).sum(1)
         if convolution.bias is not None:
             convolution.bias += shifted

@@ -157,7 +157,8 @@ def export(request: Request) -> Report:
 
 def _check_plan(request: Request) -> None:
     """Refuse a patch plan whose crops never make whole items; how many a grid gives depends on the image."""
-    plan, per_item, size = request.patch_plan, request.system.crops_per_item, request.system.input_size
+    plan, size = request.patch_plan, request.system.input_size
+    per_item = request.system.crops_per_item_of(request.choice.variant)
     if (plan.kind == "whole") != (request.system.patch_plan.kind == "whole"):
         taken = "whole" if request.system.patch_plan.kind == "whole" else f"as crops of {request.system.crop}"
         raise UsageError(f"``crops``: {request.system.name} takes pictures {taken}; leave it out")
@@ -187,12 +188,13 @@ class _Written:
 
 def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Written:
     system, choice = request.system, request.choice
-    image = system.crop_input("image")
+    image = system.crop_input("image", variant=choice.variant)
     artefact = folder / request.output.name
     if request.cache_reference:
         encoder_module, scorer = system.reference_split(network, choice)
         encoder = folder / f"{request.output.stem}{REFERENCE_ENCODER_SUFFIX}"
-        model = to_onnx(encoder_module, [system.crop_input("reference")], ["reference_features"], opset=request.opset)
+        reference = system.crop_input("reference", variant=choice.variant)
+        model = to_onnx(encoder_module, [reference], ["reference_features"], opset=request.opset)
         encoder_macs = finishing.count_macs(model)
         finishing.save(model, encoder)
         contract = replace(
@@ -203,30 +205,30 @@ def _write_graphs(request: Request, network: nn.Module, folder: Path) -> _Writte
         return _Written(artefact=artefact, contract=contract, macs=macs, encoder=encoder, encoder_macs=encoder_macs)
     if request.reference_image is not None:
         return _write_baked(request, network, request.reference_image, artefact)
-    inputs = (image,) if choice.task == "nr" else (image, system.crop_input("reference"))
+    inputs = (image,) if choice.task == "nr" else (image, system.crop_input("reference", variant=choice.variant))
     contract, macs = _write_artefact(request, system.deployed(network, choice), _contract(request, inputs), artefact)
     return _Written(artefact=artefact, contract=contract, macs=macs)
 
 
 def _write_baked(request: Request, network: nn.Module, photograph: Path, artefact: Path) -> _Written:
     system, choice, plan = request.system, request.choice, request.patch_plan
-    color_space = system.crop_input("reference").color_space
+    tensor = system.crop_input("reference", variant=choice.variant)
     loaded = load_judged(
         photograph,
         request.resize,
         pixel_limit=DEFAULT_PIXEL_LIMIT,
-        color_space=color_space,
+        color_space=tensor.color_space,
         frame=request.frame,
     )
     pixels = loaded.pixels
     encoder, _ = system.reference_split(network, choice)
     count = len(positions(plan, *pixels.shape[:2]))
-    crops = system.baked_crops(choice.task, count)
+    crops = system.baked_crops(choice, count)
     if count != crops:
         raise UsageError(
             f"``crops`` gives {count} crops of {photograph.name}, {system.name} bakes {crops}; choose a plan of {crops}"
         )
-    items = crop_items(pixels, system.crop_input("reference"), plan)
+    items = crop_items(pixels, tensor, plan)
     with torch.no_grad():
         features = torch.cat([encoder.eval()(torch.from_numpy(item[None])) for item in items])
     file = FileDigest.of_file(photograph)
@@ -364,7 +366,8 @@ class _Samples:
             features = run_onnx(encoder, {"reference": samples["reference"]}, batch=1)[0]
             self.feeds = {"image": images, "reference_features": features}
         elif written.baked is not None:
-            item = [int(size) for size in request.system.crop_input("image").shape[1:]]
+            tensor = request.system.crop_input("image", variant=request.choice.variant)
+            item = [int(size) for size in tensor.shape[1:]]
             crops = np.reshape(images, (-1, *item))
             self.feeds = {"image": images}
             self.as_written = [crops, np.tile(written.baked, (self._items, *(1 for _ in item)))]

@@ -28,9 +28,9 @@ def show_systems(console: Console) -> None:
         crop = f"{width} x {height}"
         if system.patch_plan.kind == "whole":
             crop = f"picture, {crop}" if system.input_size != OWN_SIZE else f"picture (GMAC of {crop})"
-        if system.crops_per_item > 1:
-            crop = f"{system.crops_per_item} of {crop}"
         for variant, tasks in system.tasks.items():
+            per_item = system.crops_per_item_of(variant)
+            item = f"{per_item} of {crop}" if per_item > 1 else crop
             for task in tasks:
                 # The segment changes no shape: any one measures the same.
                 segment = system.segments[0] if system.segments and task != "nr" else None
@@ -41,7 +41,7 @@ def show_systems(console: Console) -> None:
                 except Exception as error:  # another package's network may fail in any way, and others are to be listed
                     warnings.warn(f"{system.name} {variant} cannot be measured: {first_line(error)}", stacklevel=2)
                     row = ("?", "?", "?")
-                sizes.add_row(system.name, variant, task, crop, *row)
+                sizes.add_row(system.name, variant, task, item, *row)
     console.print(sizes)
     for system in all_systems().values():
         origin = Table(title=f"{system.name}: {system.title}", title_justify="left", show_header=False, box=None)
@@ -68,7 +68,7 @@ def measure(system: System, choice: GraphChoice) -> tuple[int, float, float]:
 
 
 def _gmac(module: nn.Module, system: System, choice: GraphChoice) -> float:
-    shape = system.crop_input("image").shape[1:-2]
+    shape = system.crop_input("image", variant=choice.variant).shape[1:-2]
     item = torch.empty(1, *map(int, shape), *_item_size(system), device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module.eval()(*([item] if choice.task == "nr" else [item, item]))

@@ -6,12 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from iqa_export.backbones import BACKBONES, load_backbone
-from iqa_export.checkpoints import CheckpointError
+from iqa_export.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, load_backbone, load_encoder
+from iqa_export.checkpoints import CheckpointError, load_into, read_checkpoint
+from iqa_export.models.mobilenet import MobileNetV2Pyramid
 from iqa_export.models.resnet import ResNet50
 from iqa_export.models.van import SIZES, Van
+from iqa_export.models.yoto import Yoto
+from iqa_export.systems.yoto import EDGE_WEIGHTS, YotoSystem
 from iqa_runtime.errors import FileError
 
+ADAPTED = 1e-4
+"""Absolute, for maps of about one: weights and statistics in float32, another order of sums."""
 RESNET_BLOCKS = {"layer1": 3, "layer2": 4, "layer3": 6, "layer4": 3}
 VAN_B2_BLOCKS = (3, 3, 12, 3)
 CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
@@ -102,7 +107,10 @@ def test_every_tensor_arrives(kind, tmp_path):
 
 
 def test_only_contrique_sees_pixels():
-    assert [kind for kind, backbone in BACKBONES.items() if not backbone.normalised] == ["contrique"]
+    assert [kind for kind, backbone in BACKBONES.items() if backbone.mean != IMAGENET_MEAN] == [
+        "contrique",
+        "yoto-edge",
+    ]
 
 
 def save_torchvision(path, leave_out=()):
@@ -128,7 +136,8 @@ def test_unknown_keys(tmp_path):
     path = tmp_path / "other.pth"
     torch.save({"features.0.weight": torch.zeros(1)}, path)
     with pytest.raises(
-        CheckpointError, match="torchvision, contrique, arniqa, mobilenetv2, van, swin, the keys are those of none"
+        CheckpointError,
+        match="torchvision, contrique, arniqa, mobilenetv2, van, swin, yoto-edge, the keys are those of none",
     ):
         load_backbone(trunk_of("torchvision"), path)
 
@@ -142,3 +151,21 @@ def test_other_trunk(tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(FileError, match=r"nothing\.pth"):
         load_backbone(trunk_of("torchvision"), tmp_path / "nothing.pth")
+
+
+def test_trunk_of_the_bundled_network():
+    """With another normalisation it computes what it was trained to, away from the border that the first layer pads."""
+    network = Yoto("edge").eval()
+    load_into(network, read_checkpoint(EDGE_WEIGHTS), YotoSystem().key_map("edge"))
+    trunk = MobileNetV2Pyramid().eval()
+    backbone = load_encoder(trunk, EDGE_WEIGHTS, IMAGENET_MEAN, IMAGENET_STD)
+    assert (backbone.kind, backbone.mean) == ("yoto-edge", YotoSystem.mean)
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    given, seen = (
+        (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+        for mean, std in ((YotoSystem.mean, YotoSystem.std), (IMAGENET_MEAN, IMAGENET_STD))
+    )
+    with torch.no_grad():
+        expected, found = network.encoder.features[:2](given), trunk.features[:2](seen)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found[..., 2:, 2:], expected[..., 2:, 2:], rtol=0, atol=ADAPTED)

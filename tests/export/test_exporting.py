@@ -29,8 +29,8 @@ class Swapped(Small):
     mean = (0.2, 0.5, 0.7)
     std = (0.3, 0.5, 0.9)
 
-    def crop_input(self, name, crops=None):
-        return replace(super().crop_input(name, crops), color="BGR")
+    def crop_input(self, name, crops=None, *, variant=None):
+        return replace(super().crop_input(name, crops, variant=variant), color="BGR")
 
 
 class Wrong(Small):

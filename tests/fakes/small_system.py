@@ -93,7 +93,7 @@ class Small(System):
     def baked(self, network, choice, features):
         return Baked(network, features)
 
-    def baked_crops(self, task, plan_count):
+    def baked_crops(self, choice, plan_count):
         return plan_count
 
 

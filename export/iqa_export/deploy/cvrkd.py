@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from iqa_export.deploy import batchnorm
 from iqa_export.deploy.attention import linear
-from iqa_export.models.cvrkd import CROPS, GRID, STAGE_DIM, Cvrkd, CvrkdOutput
+from iqa_export.models.cvrkd import GRID, STAGE_DIM, Cvrkd, CvrkdOutput, one_by_one
+from iqa_export.models.resnet import ResNet50
 
 
 class ReferenceEncoder(nn.Module):
@@ -22,15 +23,17 @@ class ReferenceEncoder(nn.Module):
 
     def __init__(self, network: Cvrkd) -> None:
         super().__init__()
-        self.trunk = batchnorm.fold_resnet(network.trunk)
+        trunk = network.trunk
+        self.trunk = batchnorm.fold_resnet(trunk) if isinstance(trunk, ResNet50) else batchnorm.fold_mobilenet(trunk)
         self.project = network.project
+        self.channels = network.config.crops * STAGE_DIM
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Map (B, 10, 3, 224, 224) to (B, 2560, 7, 7)."""
+        """Map (B, 10, 3, 224, 224), or (B, 3, 224, 224) where crops are judged alone, to (B, features, 7, 7)."""
         stages = []
-        for stage, project in zip(self.trunk(crops.flatten(0, 1)), self.project, strict=True):
+        for stage, project in zip(self.trunk(one_by_one(crops)), self.project, strict=True):
             pooled = nn.functional.avg_pool2d(stage, stage.shape[-1] // GRID)
-            stages.append(project(pooled).reshape(-1, CROPS * STAGE_DIM, GRID, GRID))
+            stages.append(project(pooled).reshape(-1, self.channels, GRID, GRID))
         return torch.cat(stages, 1)
 
 
@@ -48,7 +51,7 @@ class DeployCvrkd(nn.Module):
         self.regressor = linear(weight, bias, last.weight.dtype)
 
     def forward(self, image: Tensor, reference_features: Tensor) -> CvrkdOutput:
-        """Score crops of images, (B, 10, 3, 224, 224), against features, (B or 1, 2560, 7, 7)."""
+        """Score crops of images, as `ReferenceEncoder` takes them, against features, (B or 1, features, 7, 7)."""
         distorted = self.encoder(image)
         distorted_vector, distorted_tokens = self.distorted_mixer(distorted)
         difference_vector, difference_tokens = self.difference_mixer(reference_features - distorted)

@@ -40,6 +40,10 @@ UNIT_SCORE = ScoreOutput(
 METRIC_SCALE = "mean quantile rank of four full-reference metrics on its training set"
 """Of networks that metrics taught, and not people."""
 
+EDGE_SIZE = Resize(to="shorter", size=512, filter="bicubic", when="shrink", draft=True)
+"""To which edge variants shrink what they judge without its original: of the sizes they are trained on, 400 to 1000,
+the one at which YOTO's finds pristine photographs most alike."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GraphChoice:
@@ -88,7 +92,8 @@ class System(ABC):
     mean, std
         Input normalisation on x / 255, in the order of `color`: 0 and 1/255 give 0 to 255, 0.5 and 0.5 give -1 to 1.
     crop, crops_per_item
-        Side of a crop in pixels, 0 for whole pictures; how many make one item of the batch.
+        Side of a crop in pixels, 0 for whole pictures; how many make one item of the batch, unless
+        `crops_per_item_of` says otherwise.
     patch_plan, pooling, score, map_outputs, extra_outputs
         The contract's parts; `patch_plan_of`, `score_of`, `maps_of` and `extras_of` tell variants apart.
         ``PatchPlan(kind="whole")`` takes pictures as they are: at the size that `resize` makes of them where that is
@@ -179,6 +184,11 @@ class System(ABC):
         del variant
         return self.patch_plan
 
+    def crops_per_item_of(self, variant: str) -> int:
+        """Return how many crops make one item of a variant's batch."""
+        del variant
+        return self.crops_per_item
+
     def resize_of(self, choice: GraphChoice) -> Resize | None:
         """Return how pictures are resized, unless one asks for another size."""
         del choice
@@ -202,13 +212,13 @@ class System(ABC):
         del network, features
         raise UsageError(f"{self.name}: {choice.task} has no reference to bake; leave ``reference_image`` out")
 
-    def baked_crops(self, task: Task, plan_count: int) -> int:
+    def baked_crops(self, choice: GraphChoice, plan_count: int) -> int:
         """Return how many crops one item of a baked graph holds, where `plan_count` were cut from the reference.
 
-        More than one item of the usual size where the reference has to be aligned with the image.
+        More than one item of the usual size where each crop has a crop of the reference to itself.
         """
-        del task, plan_count
-        return self.crops_per_item
+        del plan_count
+        return self.crops_per_item_of(choice.variant)
 
     @property
     def input_size(self) -> tuple[int, int] | tuple[str, str]:
@@ -217,10 +227,14 @@ class System(ABC):
             return self.crop, self.crop
         return self.resize.size if self.resize is not None and isinstance(self.resize.size, tuple) else OWN_SIZE
 
-    def crop_input(self, name: str, crops: int | None = None) -> TensorInput:
-        """Describe an input of pixels; `crops`, where given, is the number stacked in one item, be it one."""
-        count = self.crops_per_item if crops is None else crops
-        stacked = crops is not None or self.crops_per_item > 1
+    def crop_input(self, name: str, crops: int | None = None, *, variant: str | None = None) -> TensorInput:
+        """Describe an input of pixels, as a variant has it where that is given.
+
+        `crops`, where given, is the number stacked in one item, be it one.
+        """
+        per_item = self.crops_per_item if variant is None else self.crops_per_item_of(variant)
+        count = per_item if crops is None else crops
+        stacked = crops is not None or per_item > 1
         return TensorInput(
             name=name,
             shape=("batch", *((count,) if stacked else ()), 3, *self.input_size),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
 from iqa_export.checkpoints import KeyMap
 from iqa_export.deploy.cvrkd import DeployCvrkd
-from iqa_export.models.cvrkd import CROP, CROPS, FEATURES, GRID, Cvrkd
-from iqa_export.systems.base import GraphChoice, System
-from iqa_runtime.contract import PatchPlan, ScoreOutput, Task
+from iqa_export.models.cvrkd import CONFIGS, CROP, GRID, Cvrkd, CvrkdConfig
+from iqa_export.systems.base import EDGE_SIZE, METRIC_SCALE, UNIT_SCORE, GraphChoice, System
+from iqa_runtime.contract import PatchPlan, Resize, ScoreOutput, Task
 
 _PLAN_SEED = 0
 
@@ -19,8 +21,14 @@ SCORE_ENDS = (1.0, 5.0)
 """Of KADID-10k's mean opinion scores."""
 
 
+EDGE_WEIGHTS = Path(__file__).parents[1] / "weights" / "cvrkd-edge.safetensors"
+
+
 class CvrkdSystem(System):
-    """CVRKD-IQA: the student takes any clean photograph as its reference, the teacher the aligned original."""
+    """CVRKD-IQA: the student takes any clean photograph as its reference, the teacher the aligned original.
+
+    The edge variant is either, by its task.
+    """
 
     name = "cvrkd"
     title = "CVRKD-IQA"
@@ -32,13 +40,13 @@ class CvrkdSystem(System):
         "NAR_student_cross_dataset.pth (variant student) or FR_teacher_cross_dataset.pth (variant teacher), "
         "linked from https://github.com/guanghaoyin/CVRKD-IQA"
     )
-    tasks: ClassVar[dict[str, tuple[Task, ...]]] = {"student": ("nar",), "teacher": ("fr",)}
+    tasks: ClassVar[dict[str, tuple[Task, ...]]] = {"student": ("nar",), "teacher": ("fr",), "edge": ("nar", "fr")}
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
     crop = CROP
-    crops_per_item = CROPS
+    crops_per_item = CONFIGS["published"].crops
     # The authors crop at random, unseeded; a fixed draw of ten crops gives the same score every time.
-    patch_plan = PatchPlan(kind="random", size=CROP, count=CROPS, seed=_PLAN_SEED)
+    patch_plan = PatchPlan(kind="random", size=CROP, count=crops_per_item, seed=_PLAN_SEED)
     score = ScoreOutput(
         low=SCORE_ENDS[0],
         high=SCORE_ENDS[1],
@@ -46,26 +54,54 @@ class CvrkdSystem(System):
         bounded=False,
         scale="mean opinion score of KADID-10k, 1 to 5",
     )
-    feature_shape = (FEATURES, GRID, GRID)
+    bundled: ClassVar[dict[str, Path]] = {"edge": EDGE_WEIGHTS}
+    feature_shape = (CONFIGS["published"].features, GRID, GRID)
 
     def build(self, variant: str) -> nn.Module:
-        """Return the network, in evaluation mode; both variants are the same one."""
-        del variant
-        return Cvrkd().eval()
+        """Return the network, in evaluation mode; student and teacher are the same one."""
+        return Cvrkd(config_of(variant)).eval()
+
+    def faithful_of(self, variant: str) -> str:
+        """Tell the published network from ours."""
+        if variant != "edge":
+            return self.faithful
+        return (
+            "our own network in CVRKD-IQA's form: MobileNetV2 trunk, one crop at a time, 3 and 6 blocks of 128 features"
+        )
+
+    def score_of(self, variant: str) -> ScoreOutput:
+        """Return what the score means; the edge variant was taught by metrics, not by people."""
+        return replace(UNIT_SCORE, scale=METRIC_SCALE) if variant == "edge" else self.score
+
+    def patch_plan_of(self, variant: str) -> PatchPlan:
+        """Return five crops for the edge variant, half of the work."""
+        return PatchPlan(kind="five", size=self.crop) if variant == "edge" else self.patch_plan
+
+    def crops_per_item_of(self, variant: str) -> int:
+        """Return how many crops the variant judges together."""
+        return config_of(variant).crops
+
+    def resize_of(self, choice: GraphChoice) -> Resize | None:
+        """Shrink what the edge variant compares with other pictures; aligned pairs are compared as they are."""
+        return EDGE_SIZE if (choice.variant, choice.task) == ("edge", "nar") else None
+
+    def features_of(self, variant: str) -> tuple[int, ...]:
+        """Return the features of a reference, at 7 x 7 positions."""
+        return config_of(variant).features, GRID, GRID
 
     def variant_of(self, keys: Collection[str]) -> str | None:
-        """Return None: teacher and student have the same keys, the task decides."""
-        del keys
-        return None
+        """Tell the edge variant by its trunk; teacher and student have the same keys, and the task decides."""
+        return "edge" if "trunk.features.0.0.weight" in keys else None
 
     def key_map(self, variant: str) -> KeyMap:
-        """Return the authors' names; the trunk keeps torchvision's."""
-        del variant
+        """Return the authors' names, for the edge variant ours; the trunk keeps torchvision's."""
+        if variant == "edge":
+            return KeyMap()
         prefixes = {"trunk": "feature_extractor", "hidden": "regressor.l1", "last": "regressor.l2"}
         prefixes |= {f"project.{stage}": f"lda{stage + 1}_process.0" for stage in range(4)}
         for mixer, published, depth in (
-            ("distorted_mixer", "MLP_encoder_lq.mlp", 9),
-            ("difference_mixer", "MLP_encoder_diff.mlp", 18),
+            ("distorted_mixer", "MLP_encoder_lq.mlp", CONFIGS["published"].distorted_depth),
+            ("difference_mixer", "MLP_encoder_diff.mlp", CONFIGS["published"].difference_depth),
         ):
             prefixes[f"{mixer}.embed"] = f"{published}.1"
             prefixes[f"{mixer}.norm"] = f"{published}.{2 + depth}"
@@ -100,9 +136,26 @@ class CvrkdSystem(System):
         return deployed.encoder, _Score(deployed)
 
     def baked(self, network: nn.Module, choice: GraphChoice, features: Tensor) -> nn.Module:
-        """Return a scorer against the constant features of one reference, (1, 2560, 7, 7)."""
-        del choice
-        return _Baked(DeployCvrkd(cast(Cvrkd, network)), features)
+        """Return a scorer against the constant features of one reference, (items, features, 7, 7).
+
+        Where crops are judged alone, that of whole images: the crops of the plan, each against that of the reference.
+        """
+        deployed = DeployCvrkd(cast(Cvrkd, network))
+        return (
+            _Baked(deployed, features)
+            if self.crops_per_item_of(choice.variant) > 1
+            else _BakedCrops(deployed, features)
+        )
+
+    def baked_crops(self, choice: GraphChoice, plan_count: int) -> int:
+        """Return the network's crops, or the plan's where each is judged alone, and has a reference to itself."""
+        per_item = self.crops_per_item_of(choice.variant)
+        return per_item if per_item > 1 else plan_count
+
+
+def config_of(variant: str) -> CvrkdConfig:
+    """Return the size of a variant's network."""
+    return CONFIGS["edge" if variant == "edge" else "published"]
 
 
 class _Score(nn.Module):
@@ -139,3 +192,12 @@ class _Baked(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         return (self.network(image, self.features).score,)
+
+
+class _BakedCrops(_Baked):
+    """Whole images, (B, P, 3, 224, 224), against the constant features of P crops of the reference."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        features = self.features.expand(image.shape[0], -1, -1, -1, -1).flatten(0, 1)
+        score = self.network(image.flatten(0, 1), features).score
+        return (score.reshape(-1, self.features.shape[0]).mean(1),)

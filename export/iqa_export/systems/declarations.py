@@ -76,7 +76,7 @@ def contract_complaints(system: System) -> Iterator[Complaint]:
             precision="fp32",
             target="any",
             opset=1,
-            inputs=tuple(replace(system.crop_input(name), resize=system.resize) for name in names),
+            inputs=tuple(replace(system.crop_input(name, variant=variant), resize=system.resize) for name in names),
             patch_plan=system.patch_plan_of(variant),
             pooling=system.pooling,
             score=system.score_of(variant),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from iqa_export.checkpoints import KeyMap
 from iqa_export.deploy.mfe import deploy_mfe
 from iqa_export.models.mfe import CONFIGS, DISTORTIONS, Mfe, MfeConfig, MfeOutput
-from iqa_export.systems.base import METRIC_SCALE, UNIT_SCORE, GraphChoice, System
+from iqa_export.systems.base import EDGE_SIZE, METRIC_SCALE, UNIT_SCORE, GraphChoice, System
 from iqa_runtime.contract import ExtraOutput, PatchPlan, Resize, ScoreOutput, Task
 
 EDGE_WEIGHTS = Path(__file__).parents[1] / "weights" / "mfe-edge.safetensors"
@@ -23,8 +23,6 @@ _PLAN_COUNT = 50
 _PLAN_SEED = 0
 _MARKERS = {"quality.patch_embed1.proj.weight": "van_b2", "quality.features.0.0.weight": "edge"}
 """An entry of each variant that the other has not."""
-_EDGE_SIZE = Resize(to="shorter", size=512, filter="bicubic", when="shrink", draft=True)
-"""Among the sizes it was trained on, 400 to 1000, the one that YOTO's edge variant judges at."""
 
 
 class MfeSystem(System):
@@ -79,7 +77,7 @@ class MfeSystem(System):
 
     def resize_of(self, choice: GraphChoice) -> Resize | None:
         """Shrink what the edge variant judges to the sizes it was trained on."""
-        return _EDGE_SIZE if choice.variant == "edge" else None
+        return EDGE_SIZE if choice.variant == "edge" else None
 
     def variant_of(self, keys: Collection[str]) -> str | None:
         """Tell the trunk from the name of its first layer."""

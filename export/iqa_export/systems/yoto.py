@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from iqa_export.checkpoints import KeyMap
 from iqa_export.deploy.yoto import DeployYoto, FeatureScorer, ReferenceEncoder, feature_lengths, split_features
 from iqa_export.models.yoto import CROP, LAYOUTS, Yoto, YotoLayout, YotoOutput, split_map
-from iqa_export.systems.base import METRIC_SCALE, UNIT_SCORE, GraphChoice, System
+from iqa_export.systems.base import EDGE_SIZE, METRIC_SCALE, UNIT_SCORE, GraphChoice, System
 from iqa_runtime.contract import MapOutput, PatchPlan, Resize, ScoreOutput, Task
 from iqa_runtime.errors import UsageError
 
@@ -26,10 +26,6 @@ def _maps(layout: YotoLayout) -> tuple[MapOutput, ...]:
 
 def _features(layout: YotoLayout) -> tuple[int, int]:
     return sum(length for scale in feature_lengths(layout) for length in scale), layout.dim
-
-
-_EDGE_SIZE = Resize(to="shorter", size=512, filter="bicubic", when="shrink", draft=True)
-"""Among the sizes it was trained on, 400 to 1000, that at which pristine photographs are most alike to it."""
 
 
 class YotoSystem(System):
@@ -84,7 +80,7 @@ class YotoSystem(System):
 
     def resize_of(self, choice: GraphChoice) -> Resize | None:
         """Shrink what the edge variant judges alone to the sizes it was trained on; pairs are compared as they are."""
-        return _EDGE_SIZE if (choice.variant, choice.task) == ("edge", "nr") else None
+        return EDGE_SIZE if (choice.variant, choice.task) == ("edge", "nr") else None
 
     def features_of(self, variant: str) -> tuple[int, ...]:
         """Return the tokens of all that scoring needs of a reference, and their features."""
@@ -163,9 +159,9 @@ class YotoSystem(System):
             raise UsageError("``maps``: a baked reference scores whole images; use ``cache_reference`` for maps")
         return _Baked(DeployYoto(cast(Yoto, network), _segment(choice)), features)
 
-    def baked_crops(self, task: Task, plan_count: int) -> int:
+    def baked_crops(self, choice: GraphChoice, plan_count: int) -> int:
         """Return the plan's count: each crop has its own reference crop, so an item is the whole image."""
-        del task
+        del choice
         return plan_count
 
 

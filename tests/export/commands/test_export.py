@@ -23,7 +23,7 @@ SCORE_SHARE = 1e-4
             ["--model", "yoto", "--variant", "swin_t"],
             "--weights is missing: YOTO wants a state dict of the authors' implementation",
         ),
-        (["--model", "cvrkd"], "NAR_student_cross_dataset.pth"),
+        (["--model", "cvrkd", "--variant", "student"], "NAR_student_cross_dataset.pth"),
         (["--model", "yoto", "--task", "video"], "--task video: there is nr, fr, nar"),
         (["--model", "yoto", "--variant", "swin_b"], "--variant swin_b: yoto has swin_t, resnet50"),
         (

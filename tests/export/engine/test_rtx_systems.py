@@ -66,6 +66,8 @@ GRAPHS = [
     graph("yoto", "edge", "fr", maps=("quality_map", "weight_map")),
     graph("cvrkd", "student", "nar"),
     graph("cvrkd", "teacher", "fr", precisions=FLOAT),
+    graph("cvrkd", "edge", "nar"),
+    graph("cvrkd", "edge", "fr", precisions=FLOAT),
     graph("dri", "base", "nr", precisions=FLOAT),
     graph("dri", "base", "nr", extras=("restored",)),
     graph("mfe", "van_b2", "nr", precisions=FLOAT),
@@ -115,7 +117,7 @@ def exported(row):
     """Return the deploy form and its inputs."""
     system, network = network_of(row)
     names = ["image"] if row.choice.task == "nr" else ["image", "reference"]
-    inputs = tuple(system.crop_input(name) for name in names)
+    inputs = tuple(system.crop_input(name, variant=row.choice.variant) for name in names)
     module, outputs = system.deployed(network, row.choice), ["score", *row.outputs]
     return to_onnx(module, inputs, outputs, patch_plan=system.patch_plan), inputs
 
@@ -181,10 +183,11 @@ def test_every_graph_builds(tmp_path, row):
 def test_an_artefact_with_a_reference_encoder_builds_as_two(tmp_path, row):
     system, network = network_of(row)
     encoder, scorer = system.reference_split(network, row.choice)
-    features = to_onnx(encoder, [system.crop_input("reference")], ["reference_features"])
+    image, reference = (system.crop_input(name, variant=row.choice.variant) for name in ("image", "reference"))
+    features = to_onnx(encoder, [reference], ["reference_features"])
     onnx.save(features, tmp_path / "x.reference.onnx")
     digest = FileDigest.of_file(tmp_path / "x.reference.onnx")
-    inputs = (system.crop_input("image"), system.feature_input(row.choice.variant))
+    inputs = (image, system.feature_input(row.choice.variant))
     source = write(to_onnx(scorer, inputs, ["score"]), tmp_path / "x.onnx", inputs=inputs, reference_encoder=digest)
     described = build_engine(source, tmp_path / "x.plan", QUICKEST)
     encoder_described, _ = load_engine(encoder_plan(tmp_path / "x.plan"))
