@@ -18,8 +18,9 @@ from iqa_runtime.errors import UsageError
 from iqa_training.configuration import LoopConfig
 from iqa_training.datasets.items import Item, Source
 
-Example = dict[str, NDArray[np.uint8] | np.float32]
-"""Arrays of one training example by name: pictures uint8, 3 x H x W (or P x 3 x H x W), labels float32 scalars."""
+Example = dict[str, NDArray[np.uint8] | NDArray[np.float32] | np.float32]
+"""Arrays of one training example by name: pictures uint8, 3 x H x W (or P x 3 x H x W), or float32 maps that a frozen
+trunk made of them; labels float32 scalars."""
 
 Batch = dict[str, Tensor]
 """Examples stacked: each tensor with a batch axis in front."""
