@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -25,11 +25,13 @@ from iqa_export.exporting import Request, export
 from iqa_export.report import Report
 from iqa_export.systems import GraphChoice, find_system
 from iqa_runtime.artefacts.opening import read_contract
-from iqa_runtime.contract import Task
+from iqa_runtime.contract import FileDigest, Task
 from iqa_runtime.errors import UsageError
 from iqa_runtime.files.overwriting import write_at_once
 
 VARIANT = "edge"
+REFERENCE_SHEET = Path(__file__).parents[1] / "docs" / "models" / "cvrkd-edge-references.jpg"
+"""A photograph for each of the five crops; tools/reference_sheet.py makes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,10 @@ class Bundle:
     Attributes
     ----------
     artefacts
-        Name of the graph for each task.
+        Name and task of each graph.
+    references
+        Of graphs that compare with the features of a reference: the picture whose features they have inside, or None
+        for a second graph that makes them of any.
     maps, extras
         Outputs beside the score.
     half
@@ -47,15 +52,21 @@ class Bundle:
         are a little off those of the network in PyTorch.
     """
 
-    artefacts: Mapping[Task, str]
+    artefacts: Mapping[str, Task]
+    references: Mapping[str, Path | None] = field(default_factory=dict)
     maps: bool = False
     extras: tuple[str, ...] = ()
     half: bool = False
 
 
 BUNDLES = {
-    "yoto": Bundle(artefacts={"nr": "edge-nr", "fr": "edge-fr"}, maps=True),
-    "mfe": Bundle(artefacts={"nr": "mfe-edge"}, extras=("distortions",), half=True),
+    "yoto": Bundle(artefacts={"edge-nr": "nr", "edge-fr": "fr"}, maps=True),
+    "mfe": Bundle(artefacts={"mfe-edge": "nr"}, extras=("distortions",), half=True),
+    "cvrkd": Bundle(
+        artefacts={"cvrkd-edge-any": "nar", "cvrkd-edge-set": "nar"},
+        references={"cvrkd-edge-any": None, "cvrkd-edge-set": REFERENCE_SHEET},
+        half=True,
+    ),
 }
 
 
@@ -84,7 +95,7 @@ def bundle(name: str, checkpoint: Path, weights: Path, models: Path) -> list[Rep
     trained = read_checkpoint(checkpoint)
     write_at_once(weights, safetensors.torch.save(_rounded(trained, checkpoint), trained.metadata))
     reports = []
-    for task, artefact in chosen.artefacts.items():
+    for artefact, task in chosen.artefacts.items():
         choice = GraphChoice(variant=VARIANT, task=task, maps=chosen.maps, extras=chosen.extras)
         request = Request(
             system=system,
@@ -93,6 +104,8 @@ def bundle(name: str, checkpoint: Path, weights: Path, models: Path) -> list[Rep
             output=models / f"{artefact}.onnx",
             patch_plan=system.patch_plan_of(VARIANT),
             resize=system.resize_of(choice),
+            cache_reference=artefact in chosen.references and chosen.references[artefact] is None,
+            reference_image=chosen.references.get(artefact),
         )
         reports.append(export(request))
         request.output.with_name(f"{request.output.stem}.report.json").unlink()
@@ -102,9 +115,15 @@ def bundle(name: str, checkpoint: Path, weights: Path, models: Path) -> list[Rep
 
 
 def shrink(artefact: Path) -> None:
-    """Store the weights of an artefact as float16."""
+    """Store the weights of an artefact, and of its encoder of references, as float16."""
     model, contract = onnx.load(artefact), read_contract(artefact)
     store_in_half(model)
+    if contract.reference_encoder is not None:
+        encoder = artefact.with_name(contract.reference_encoder.file)
+        of_reference = onnx.load(encoder)
+        store_in_half(of_reference)
+        save(of_reference, encoder)
+        contract = replace(contract, reference_encoder=FileDigest.of_file(encoder))
     embed_contract(model, contract)
     save(model, artefact)
 

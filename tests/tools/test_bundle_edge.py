@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,10 @@ from iqa_export.checkpoints import random_checkpoint
 from iqa_export.exporting import Request
 from iqa_export.systems import GraphChoice, find_system
 from iqa_runtime.artefacts.opening import read_contract
+from iqa_runtime.contract import FileDigest
 from iqa_runtime.errors import UsageError
+from iqa_runtime.images.loading import load_image
+from iqa_runtime.scoring.patch_plans import positions
 from tiny_contract import tiny_contract
 
 VARIANCE = "running_var"
@@ -31,6 +35,10 @@ CHOICES = {
         "edge-fr": GraphChoice(variant="edge", task="fr", maps=True),
     },
     "mfe": {"mfe-edge": GraphChoice(variant="edge", task="nr", extras=("distortions",))},
+    "cvrkd": {
+        "cvrkd-edge-any": GraphChoice(variant="edge", task="nar"),
+        "cvrkd-edge-set": GraphChoice(variant="edge", task="nar"),
+    },
 }
 BETWEEN = 1 + 2.0**-12
 """What float16 has not."""
@@ -124,7 +132,7 @@ def test_weights_are_rounded_once_and_all_graphs_made_of_them(tmp_path, exported
         assert all(torch.equal(request.checkpoint.entries[entry], tensor) for entry, tensor in kept.items())
 
 
-@pytest.mark.parametrize(("name", "halves"), [("yoto", set()), ("mfe", {EXACT, FOLDED})])
+@pytest.mark.parametrize(("name", "halves"), [("yoto", set()), ("mfe", {EXACT, FOLDED}), ("cvrkd", {EXACT, FOLDED})])
 def test_graphs_that_store_float16(tmp_path, exported, name, halves):
     bundle(name, trained(tmp_path, name, {}), tmp_path / "weights.safetensors", tmp_path)
     for request in exported:
@@ -133,6 +141,34 @@ def test_graphs_that_store_float16(tmp_path, exported, name, halves):
         assert stored == halves
         contract = read_contract(request.output)  # which checks the digest of both
         assert contract.score == tiny_contract(SIDE).score
+
+
+def test_references_from_a_second_graph_or_inside(tmp_path, exported):
+    bundle("cvrkd", trained(tmp_path, "cvrkd", {}), tmp_path / "weights.safetensors", tmp_path)
+    found = {request.output.stem: (request.cache_reference, request.reference_image) for request in exported}
+    assert found == {"cvrkd-edge-any": (True, None), "cvrkd-edge-set": (False, bundle_edge.REFERENCE_SHEET)}
+    # A crop of the plan for each photograph, and none shrunk.
+    height, width = load_image(bundle_edge.REFERENCE_SHEET).shape[:2]
+    corners = positions(exported[0].patch_plan, height, width)
+    assert sorted(map(tuple, corners)) == [(0, 0), (0, 448), (112, 224), (224, 0), (224, 448)]
+    assert height < exported[0].resize.size
+
+
+def test_an_encoder_of_references_stores_float16_too(tmp_path):
+    artefact, encoder = tmp_path / "x.onnx", tmp_path / "x.reference.onnx"
+    for file in (artefact, encoder):
+        write_graph(file)
+    before = FileDigest.of_file(encoder)
+    model = onnx.load(artefact)
+    contract = read_contract(artefact)
+    inputs = (*contract.inputs, find_system("cvrkd").feature_input("edge"))
+    embed_contract(model, replace(contract, task="nar", inputs=inputs, reference_encoder=before))
+    save(model, artefact)
+    bundle_edge.shrink(artefact)
+    stored = {tensor.name for tensor in onnx.load(encoder).graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    assert {name.split(".")[0] for name in stored} == {EXACT, FOLDED}
+    after = read_contract(artefact).reference_encoder
+    assert after == FileDigest.of_file(encoder) != before
 
 
 @pytest.mark.parametrize("value", [70_000.0, -70_000.0, float("inf"), float("nan")])

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from iqa_runtime.errors import UsageError
 
-BUNDLED = ("edge-nr", "edge-fr", "mfe-edge", "lpips")
-"""Names of the artefacts in the package: the edge variants of YOTO, without and with a reference, and of MFE-Net; LPIPS
-with AlexNet."""
+BUNDLED = ("edge-nr", "edge-fr", "cvrkd-edge-set", "cvrkd-edge-any", "mfe-edge", "lpips")
+"""Names of the artefacts in the package: the edge variants of YOTO, without and with a reference, of CVRKD-IQA, with
+references inside and with one given, and of MFE-Net; LPIPS with AlexNet."""
 
-_FAMILIES = {"edge": ("edge-nr", "edge-fr")}
+_FAMILIES = {"edge": ("edge-nr", "edge-fr"), "cvrkd-edge": ("cvrkd-edge-set", "cvrkd-edge-any")}
+"""Without and with a reference."""
 _FOLDER = Path(__file__).parents[1] / "models"
 
 
@@ -21,8 +22,9 @@ def find_artefact(artefact: str | os.PathLike[str], *, reference: bool = False) 
     Parameters
     ----------
     artefact
-        A path; or one of `BUNDLED`; or ``edge``, which is ``edge-fr`` with a reference and else ``edge-nr``. A file of
-        such a name comes first.
+        A path; or one of `BUNDLED`; or ``edge``, which is ``edge-fr`` with a reference and else ``edge-nr``; or
+        ``cvrkd-edge``, which is ``cvrkd-edge-any`` with one and else ``cvrkd-edge-set``. A file of such a name comes
+        first.
     reference
         Whether images will be compared with a reference.
 

@@ -71,7 +71,8 @@ def run(
     artefact: Annotated[
         str,
         typer.Argument(
-            metavar="ARTEFACT", help="File written by iqa-export, or a bundled model: edge, mfe-edge or lpips."
+            metavar="ARTEFACT",
+            help="File written by iqa-export, or a bundled model: edge, cvrkd-edge, mfe-edge or lpips.",
         ),
     ],
     scoring: ScoringOptions,

@@ -11,10 +11,14 @@ import pytest
 from iqa_runtime import Scorer, UsageError, read_contract
 from iqa_runtime.artefacts import bundled
 from iqa_runtime.artefacts.bundled import BUNDLED, find_artefact
+from iqa_runtime.contract import FileDigest
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "examples" / "photographs"
+REFERENCES = Path(__file__).parents[3] / "docs" / "models" / "cvrkd-edge-references.jpg"
+ROUNDED = 2e-3
+"""Absolute, for scores from 0 to 1: features that are constants of a graph are rounded to float16 with its weights."""
 LADDERS = ("brushes_blur", "mountains_noise", "stream_jpeg")
-MOST_BYTES = 47 * 10**6
+MOST_BYTES = 62 * 10**6
 
 
 def iqa_run(*arguments: str | Path) -> list[dict[str, object]]:
@@ -34,6 +38,11 @@ def test_names():
     contract = read_contract(find_artefact("mfe-edge"))
     assert (contract.model, contract.variant, contract.task) == ("mfe", "edge", "nr")
     assert contract.score.quantiles is not None
+    assert find_artefact("cvrkd-edge") == find_artefact("cvrkd-edge-set")
+    assert find_artefact("cvrkd-edge", reference=True) == find_artefact("cvrkd-edge-any")
+    inside = read_contract(find_artefact("cvrkd-edge-set")).baked_reference
+    assert inside is not None
+    assert FileDigest(file=inside.file, sha256=inside.sha256) == FileDigest.of_file(REFERENCES)
     for name in BUNDLED:
         assert read_contract(find_artefact(name)).weights.trained
 
@@ -78,6 +87,21 @@ def test_mfe_edge_gives_reasons():
     with Scorer("mfe-edge") as scorer:
         reasons = [result.reasons for result in scorer.score_many(photographs)]
     assert reasons == [(name,) for name in ("blur", "noise", "compression") for _ in range(3)]
+
+
+def test_references_inside_score_as_their_sheet_does():
+    """Baked features and cached ones, each rounded to float16 with the graph they are of."""
+    pictures = [PHOTOGRAPHS / "stream.jpg", PHOTOGRAPHS / "stream_jpeg_3.jpg"]
+    with Scorer("cvrkd-edge", threads=1) as inside, Scorer("cvrkd-edge-any", threads=1) as given:
+        baked = [result.value for result in inside.score_many(pictures)]
+        cached = [result.value for result in given.score_many(pictures, REFERENCES)]
+        other = given.score(pictures[1], pictures[0]).value
+    assert cached == pytest.approx(baked, abs=ROUNDED)
+    assert abs(other - cached[1]) > ROUNDED
+    assert baked[0] - baked[1] > 0.1
+    [row] = iqa_run("cvrkd-edge", pictures[1])
+    [beside] = iqa_run("cvrkd-edge", pictures[1], "--reference", pictures[0])
+    assert (row["score"], beside["score"]) == (baked[1], other)
 
 
 def test_command():
