@@ -150,5 +150,5 @@ def _title(scorer: Scorer) -> str:
     items = "whole pictures" if plan == "whole" else f"crops {plan}"
     what = f"{contract.model} {contract.variant} {contract.task}, {resized}{items}"
     quantiles = contract.score.quantiles
-    among = "" if quantiles is None else f"; percentile among {quantiles.images} {quantiles.population}"
+    among = "" if quantiles is None else f"; percentile among {quantiles.images} images ({quantiles.population})"
     return f"{what}; {contract.score}{among}{untrained}"

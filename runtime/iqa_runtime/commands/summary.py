@@ -66,7 +66,7 @@ class Summary:
             )
         if self.values and contract.score.quantiles is not None:
             low = f"{self.low} of {len(self.values)} worse than 9 of 10 of the reference population"
-            parts.append(f"{low} ({contract.score.quantiles.population})")
+            parts.append(f"{low} of {contract.score.quantiles.images} images")
         if self.judged:
             parts.append(f"{self.below} of {self.judged} worse than the threshold")
         parts += [f"{self.undrawn} without heat map"] * (self.undrawn > 0)

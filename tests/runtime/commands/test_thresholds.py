@@ -84,7 +84,7 @@ def test_percentiles_are_judged_and_shown(artefacts: Any) -> None:
     assert result.exit_code == 3
     assert verdicts(result.stdout) == {"dark.png": "fail", "mid.png": "pass", "bright.png": "pass"}
     table = run(artefact, "shots", "--fail-under-percentile", "50", "--format", "table").stdout
-    assert "percentile among 9 squares" in table
+    assert "percentile among 9 images (squares)" in table
     assert re.search(r"dark\.png +0\.2000 +40\.0 +fail", table)
     both = run(artefact, "shots", "--fail-under-percentile", "50", "--fail-under", "0.5")
     assert verdicts(both.stdout) == {"dark.png": "fail", "mid.png": "fail", "bright.png": "pass"}
@@ -93,7 +93,7 @@ def test_percentiles_are_judged_and_shown(artefacts: Any) -> None:
 def test_the_summary_counts_the_worst_tenth_of_the_population(artefacts: Any, shots: Path) -> None:
     Image.new("RGB", (40, 40), (5, 5, 5)).save(shots / "night.png")
     err = run(artefacts.mean("placed", score=PLACED), "shots").stderr
-    assert "1 of 4 worse than 9 of 10 of the reference population (squares)" in err
+    assert "1 of 4 worse than 9 of 10 of the reference population of 9 images" in err
     assert "population" not in run(artefacts.mean(), "shots").stderr
 
 
