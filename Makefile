@@ -53,7 +53,7 @@ test-long: $(READY)
 test-oldest: RESOLUTION := lowest-direct
 test-newest: RESOLUTION := highest
 test-oldest test-newest: test-%: $(UV)
-	$(UV) venv --clear --quiet --python $(PYTHON) build/$*
+	$(UV) venv --clear --quiet --seed --python $(PYTHON) build/$*
 	$(UV) pip install --quiet --python build/$*/bin/python --resolution $(RESOLUTION) --editable ".[cpu,export,train,dev]"
 	$(UV) pip list --quiet --python build/$*/bin/python
 	OMP_NUM_THREADS=1 build/$*/bin/pytest --numprocesses 2 --dist worksteal

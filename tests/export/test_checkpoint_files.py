@@ -94,7 +94,7 @@ def test_the_name_does_not_matter(tmp_path, data, name):
     assert all(torch.equal(content[key], STATE[key]) for key in STATE)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TorchScript, by PyTorch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of TorchScript, by PyTorch
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -128,7 +128,7 @@ def test_what_is_wrong_has_a_way_out_that_fits(tmp_path, returned, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TorchScript, by PyTorch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of TorchScript, by PyTorch
 def test_a_torchscript_module_is_named(tmp_path):
     class Scripted(Small):
         def as_written(self, network, choice):

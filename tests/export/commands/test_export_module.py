@@ -97,7 +97,7 @@ def test_a_new_contract_is_sound_and_replaces_no_file(run):
     code, out, _ = run("--check-contract", "new.toml")
     assert code == 0
     assert "new.toml: sound" in out
-    assert "score: 0 to 1, higher is better; mean opinion score" in out
+    assert "score: the network's value 0; 0 to 1, higher is better; mean opinion score" in out
     code, _, err = run("--new-contract", "new.toml")
     assert code == 2
     assert "--new-contract new.toml: is there already" in err

@@ -80,7 +80,11 @@ def test_run_that_is_ended_has_a_page_of_what_there_is(artefacts, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(reporting.Report, "write", write_and_end)
-    assert run(artefacts.mean(), "shots", "--report", "page.html", "--output", "rows.jsonl").exit_code == 130
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
+    try:
+        assert run(artefacts.mean(), "shots", "--report", "page.html", "--output", "rows.jsonl").exit_code == 130
+    finally:
+        signal.signal(signal.SIGINT, heeded)
     assert rows_of(Path("page.html")) == lines(Path("rows.jsonl").read_text())
     assert len(seen) == 2
     assert read_page(Path("page.html"))[0]["end"]["interrupted"] is True
