@@ -14,6 +14,8 @@ from iqa_runtime.measuring import Measures
 
 REASON = 0.5
 """Probability from which on something is a reason for a score: it is more likely than not that it was done."""
+UNTOUCHED = "none"
+"""The name of nothing done; no reason where there is another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,8 @@ class Score:
             return None
         likely = [(value, name) for name, value in (self.distortions or {}).items() if value >= REASON]
         named = [name for _, name in sorted(likely, key=lambda pair: -pair[0])]
-        return tuple(dict.fromkeys([*named, *(self.measures.reasons if self.measures else ())]))
+        found = dict.fromkeys([*named, *(self.measures.reasons if self.measures else ())])
+        return tuple(name for name in found if name != UNTOUCHED or len(found) == 1)
 
     def row(self) -> dict[str, Any]:
         """Return the result as plain values for JSON or CSV.

@@ -65,6 +65,8 @@ def test_reasons_are_what_is_likely_the_likeliest_first() -> None:
     assert named.reasons == ("color", "blur")
     assert named.row()["reasons"] == ["color", "blur"]
     assert replace(GOOD, distortions={"none": 0.2}).row()["reasons"] == []
+    assert replace(GOOD, distortions={"none": 0.9}).reasons == ("none",)
+    assert replace(GOOD, distortions={"none": 0.9, "blur": 0.6}).reasons == ("blur",)
     assert BAD.reasons is None
     assert named != GOOD
     assert hash(named) == hash(replace(named))

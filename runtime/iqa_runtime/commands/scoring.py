@@ -74,9 +74,9 @@ def score_job(
                 writer.write(row)
                 summary.add(scored)
                 summary.judge(row)
-                report.write(row, scored.result)
                 if job.grouping is not None:
-                    shown.append(row)
+                    shown.append(row)  # first, so that the page never has a row that is not ranked
+                report.write(row, scored.result)
                 complaint = pictures.write(scored.image, scored.source, scored.result)
                 if complaint is not None:
                     summary.undrawn += 1

@@ -19,6 +19,7 @@ from iqa_runtime.commands.resuming import path_key
 from iqa_runtime.commands.rows import Row, clip_of
 from iqa_runtime.contract import Contract
 from iqa_runtime.errors import FileError, UsageError
+from iqa_runtime.files.uris import scheme_of
 
 BELOW_THRESHOLD = 3
 """Exit code of a run that went well but for images worse than their threshold."""
@@ -47,6 +48,8 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             higher = row["direction"] == "higher"
             passed = row["score"] >= self.fail_under if higher else row["score"] <= self.fail_under
         if self.fail_under_percentile is not None:
+            if row["percentile"] is None:  # of an earlier run, before the artefact had quantiles
+                return None if passed else "fail"
             passed = passed and row["percentile"] >= self.fail_under_percentile
         return "pass" if passed else "fail"
 
@@ -115,6 +118,8 @@ class Thresholds:
     def judged(self, row: Row, image: str) -> Row:
         """Return a row with its verdict; `image` is the path of the input that it belongs to."""
         threshold = self.default
+        if scheme_of(image) is not None:  # no folder is above an address
+            return row | {"verdict": threshold.verdict(row)}
         names = Path(os.path.abspath(image)).parts  # noqa: PTH100 - links are not followed, and .. is taken out
         for rule in self.rules:
             if _matches(rule.pattern, names):

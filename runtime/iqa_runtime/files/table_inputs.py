@@ -119,12 +119,12 @@ class TableInputs:
             given = plain(cells[-1])
             if given is None or given == "":
                 raise UsageError(f"{self.path}: row {number}, counted from 0, has no {self._id_column}; fill it in")
-            return str(given)
+            return _public(str(given))
         # A value that is no text need not be read for its name, and may be large.
         image = cells[0].as_py() if _is_text(cells[0]) else cells[0]
         if not isinstance(image, str) or not image:
             return f"{self.path}#{number}"
-        return image if scheme_of(image) is None else public_name(image)
+        return _public(image)
 
     def _file(self, cell: Any) -> str | None:
         value = plain(cell)
@@ -197,3 +197,7 @@ class _Missing(NamedImage):
 def _is_text(cell: Any) -> bool:
     """Tell whether a cell of pyarrow holds text, without reading it."""
     return str(getattr(cell, "type", "")).startswith(("string", "large_string", "dictionary"))
+
+
+def _public(name: str) -> str:
+    return name if scheme_of(name) is None else public_name(name)

@@ -16,7 +16,7 @@ _SIGNING = re.compile(
     r"x-amz-.*|x-goog-.*|signature|expires|policy|key-pair-id|awsaccesskeyid|googleaccessid"
     # What is a secret by its name.
     r"|.*(?:token|secret|passw|credential|signature|api_?key|access_?key).*"
-    r"|(?:.*[^a-z])?(?:key|auth|authorization|sig|pwd|jwt|session|sid|hmac|code)(?:[^a-z].*)?"
+    r"|(?:.*[^a-z])?(?:key|auth|authorization|sig|sign|ak|pwd|pass|pw|jwt|session|sid|hmac|hdnts|hdnea|code)(?:[^a-z].*)?"
 )
 _SIGNED_BY_AZURE = {
     *("sv", "ss", "srt", "sp", "se", "st", "spr", "sip", "sr"),

@@ -11,7 +11,8 @@
   const printable = (text) =>
     String(text).replace(STEERING, (sign) => "\\u" + sign.charCodeAt(0).toString(16).padStart(4, "0"));
   const exactly = (score) => score.toFixed(4);
-  const plural = (count) => `${count} image${count === 1 ? "" : "s"}`;
+  const unit = items.some(({ row }) => row.path.includes("#t=")) ? "row" : "image"; // a video has several
+  const plural = (count) => `${count} ${unit}${count === 1 ? "" : "s"}`;
   const joined = (parts) => parts.filter(Boolean).join(" \u00b7 ");
   const size = (row) => (row.width ? `${row.width}\u00a0\u00d7\u00a0${row.height}` : "");
   const reasons = (row) => printable((row.reasons || []).join(", "));
@@ -45,7 +46,7 @@
 
   items.forEach((item, index) => {
     Object.assign(item.row, end.added?.[index]);
-    Object.assign(item, { index, lower: item.row.path.toLowerCase() });
+    Object.assign(item, { index, lower: item.row.path.normalize().toLowerCase() });
   });
   const scored = items.filter(({ row }) => row.score !== null);
   const failed = items.filter(({ row }) => row.score === null);
@@ -162,12 +163,13 @@
   const body = document.querySelector("tbody");
   const rising = better > 0 ? ["worst", "best"] : ["best", "worst"];
   const verdict = (row) => element("span", { className: row.verdict ?? "" }, row.verdict ?? "");
-  const briefly = (row) => element("span", { className: "brief" }, verdict(row), " ", joined([reasons(row), size(row)]));
+  const percentile = (row) => row.percentile?.toFixed(1) ?? "";
+  const briefly = (row) => element("span", { className: "brief" }, verdict(row), " ", joined([percentile(row) && `better than ${percentile(row)} %`, row.rank && `rank ${row.rank}`, reasons(row), size(row)]));
   const columns = [
     { kind: "picture", title: "", content: () => [] },
     { kind: "name", title: "image", content: (row) => [...named(row.path), briefly(row)], up: "name" },
     { kind: "number score", title: "score", content: (row) => [exactly(row.score)], up: rising[0], down: rising[1] },
-    { kind: "number rest less", title: "percentile", content: (row) => [row.percentile?.toFixed(1) ?? ""] },
+    { kind: "number rest", title: "percentile", content: (row) => [percentile(row)] },
     { kind: "rest", title: "verdict", content: (row) => [verdict(row)] },
     { kind: "rest long", title: "reasons", content: (row) => [reasons(row)] },
     { kind: "rest less long", title: "group", content: (row) => [element("bdi", {}, printable(row.group ?? ""))] },
@@ -287,7 +289,7 @@
     prepareChoice("reason", "reasons", []);
     $("order").append(...Object.entries(orders).map(([key, [title]]) => option(key, title)));
     $("order").addEventListener("input", () => change({ order: $("order").value }));
-    $("search").addEventListener("input", () => change({ text: $("search").value.toLowerCase() }));
+    $("search").addEventListener("input", () => change({ text: $("search").value.normalize().toLowerCase() }));
     $("tools").addEventListener("submit", (event) => event.preventDefault());
     $("clear").addEventListener("click", () => {
       for (const id of ["search", "verdict", "reason"]) $(id).value = "";

@@ -128,11 +128,12 @@ class ReportWriter:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _write_oldest(self) -> None:
-        row, future = self._waiting.popleft()
+        row, future = self._waiting[0]  # it stays there if the run is ended while it waits
         try:
             shown = future.result(_MOST_SECONDS)
         except Exception:  # whatever a picture to show has run into, the score stands
             shown = {}
+        self._waiting.popleft()
         beside = shown.get("beside", {})
         if "reference" in beside:
             # One that many images are compared with is in the page once.

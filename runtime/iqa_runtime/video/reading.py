@@ -32,7 +32,7 @@ LEAST_EVERY = 0.001
 """Seconds: times are whole milliseconds."""
 
 _MOST_PIXELS = 2**31 - 1  # that FFmpeg can be told
-_LEAST_PYAV = 17  # before it frames were converted by another matrix than their own
+_LEAST_PYAV = 18  # before it the packets of a track could not be left out by a name
 _CODECS = ("av1", "ffv1", "h264", "hevc", "mjpeg", "mpeg2video", "mpeg4", "prores", "vp8", "vp9")
 _DOLBY_VISION = ("dav1", "dva1", "dvav", "dvh1", "dvhe")
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}

@@ -223,6 +223,20 @@ def test_patterns(tmp_path: Path, pattern: str, image: str, matches: bool) -> No
     assert found == ("pass" if matches else None)
 
 
+@pytest.mark.parametrize("image", ["https://host/a.png", "s3://bucket/a.png"])
+def test_addresses_lie_in_no_folder(tmp_path: Path, image: str) -> None:
+    (tmp_path / "t.toml").write_text('[[threshold]]\npattern = "**"\nfail_under = 0.5\n')
+    thresholds = ThresholdOptions(thresholds=tmp_path / "t.toml").read()
+    assert thresholds.judged({"score": 0.1, "direction": "higher", "percentile": None}, image)["verdict"] is None
+
+
+@pytest.mark.parametrize(("score", "verdict"), [(0.6, None), (0.4, "fail")])
+def test_a_row_without_a_percentile_does_not_pass(score: float, verdict: str | None) -> None:
+    thresholds = ThresholdOptions(fail_under=0.5, fail_under_percentile=20).read()
+    row = {"score": score, "direction": "higher", "percentile": None}
+    assert thresholds.judged(row, "a.png")["verdict"] == verdict
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

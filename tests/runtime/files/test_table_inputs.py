@@ -66,6 +66,11 @@ def test_bytes_are_called_by_their_row(tmp_path, suffix, kind):
     assert [image.name for image, _ in inputs.pairs([f"{path}#30", f"{path}#2"])] == [f"{path}#2", f"{path}#30"]
 
 
+def test_an_address_in_the_column_of_names_loses_what_gives_access(tmp_path):
+    path = write(tmp_path / "table.parquet", {"image": DATA[:1], "id": ["https://u:p@h/a.jpg?sig=s&w=1"]})
+    assert read(path, id_column="id").names == ["https://h/a.jpg?w=1"]
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".feather"])
 def test_of_bytes_and_path_as_hugging_face_has_them_bytes_count(tmp_path, suffix):
     (tmp_path / "there.png").write_bytes(b"from the file")

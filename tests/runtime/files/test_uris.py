@@ -48,6 +48,7 @@ def test_a_plain_address_stays_as_it_is(uri):
         ("https://h/a?AWSAccessKeyId=k&Signature=s&Expires=1", "https://h/a"),
         ("https://h/a?Policy=p&Key-Pair-Id=k&w=1", "https://h/a?w=1"),
         ("https://h/a?sv=1&sp=r&se=2&sig=s&id=3", "https://h/a?id=3"),
+        ("https://h/a?q-sign=s&q-ak=k&pass=p&pw=p&hdnts=h&design=d", "https://h/a?design=d"),
         ("https://h/a?access-token=t&api_key=k&apiKey=k&password=p&auth=a&session=s", "https://h/a"),
     ],
 )

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import threading
+from concurrent.futures import Future
 
 import cv2
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from iqa_runtime.report.page import whole_page
 from iqa_runtime.report.pictures import MOST_INSIDE, Looks, Sizes, encoded, encoded_map
-from report_pages import plain, read_page, row, rows_of, write_page
+from iqa_runtime.report.writer import ReportWriter
+from report_pages import about, inside, plain, read_page, row, rows_of, write_page
 
 PAGE_BYTES = 15_000_000
 """What a page of 1,000 images may have."""
@@ -66,6 +68,27 @@ def test_rows_come_in_their_order_however_long_their_pictures_take(tmp_path):
 
     page = write_page(tmp_path / "page.html", [(row("slow", 0.1), slow), (row("quick", 0.2), quick)])
     assert [each["path"] for each in rows_of(page)] == ["slow", "quick"]
+
+
+def test_a_run_that_is_ended_while_it_waits_for_a_picture_loses_no_row(tmp_path, monkeypatch):
+    page, found, waits = tmp_path / "page.html", Future.result, iter([True])
+
+    def result(future, timeout):
+        if next(waits, False):
+            raise KeyboardInterrupt
+        return found(future, timeout)
+
+    monkeypatch.setattr(Future, "result", result)
+    with page.open("w", encoding="utf-8", newline="") as stream:
+        writer = ReportWriter(stream, about(), sizes=Sizes.of_report(2, inside=True), place=inside, threads=2)
+        writer.begin()
+        for name in ("a", "b"):
+            writer.write(row(name, 0.1), plain)
+        with pytest.raises(KeyboardInterrupt):
+            writer.end("done", interrupted=False)
+        writer.end("ended", interrupted=True)
+        writer.close()
+    assert [each["path"] for each in rows_of(page)] == ["a", "b"]
 
 
 def test_a_picture_that_cannot_be_shown_costs_no_row(tmp_path):

@@ -334,7 +334,7 @@ def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ImageError, match=r'needs PyAV .* pip install "iqa-deploy\[video\]"'):
         list(read_frames(path, every=1.0))
     monkeypatch.setitem(sys.modules, "av", SimpleNamespace(__version__="16.1.0"))
-    with pytest.raises(ImageError, match=r"needs PyAV 17 or newer, not 16\.1\.0: pip install --upgrade"):
+    with pytest.raises(ImageError, match=r"needs PyAV 18 or newer, not 16\.1\.0: pip install --upgrade"):
         list(read_frames(path, every=1.0))
 
 
