@@ -74,6 +74,7 @@ def create_app(service: Service) -> Starlette:
             Exception: _on_surprise,
         },
     )
+    app.router.redirect_slashes = False  # a redirect would be made of a header of the client
     app.state.service = service
     return app
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -13,6 +14,8 @@ from threading import Thread
 from iqa_runtime import Score, Scorer
 from iqa_runtime.errors import UsageError
 from iqa_runtime.images.loading import Source
+
+_LOG = logging.getLogger(__name__)
 
 _LANES = 2
 """Rounds that may run at once: the next one is decoded while the model works on the end of the last."""
@@ -111,7 +114,10 @@ class Batcher:
             for job in begun:
                 _settle(job, lambda job=job: next(self._scores([job])))  # type: ignore[misc]
             count += len(begun)
-        self._on_round(count)
+        try:
+            self._on_round(count)
+        except Exception:  # who counts must not end who scores
+            _LOG.exception("a round of %d images was not counted", count)
 
     def _taken(self, first: _Job, begun: deque[_Job]) -> Iterator[_Job]:
         """Yield a job and those that wait behind it, for as long as any does."""

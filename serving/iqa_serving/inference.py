@@ -73,17 +73,19 @@ async def model_metadata(request: Request) -> Response:
 async def infer(request: Request) -> Response:
     """Score the images of a request."""
     service = service_of(request)
-    name, batcher = _model(request)
+    name, _ = _model(request)
     async with received(request) as body:
-        asked, tensors = read_request(body, request.headers.get(HEADER))
+        batcher = service.batchers[name]  # artefacts may have been opened anew while the body came
+        asked, tensors = read_request(body.take(), request.headers.get(HEADER), most=service.settings.batch_limit)
         wanted = _wanted(asked)
         uploads = _uploads(tensors, _inputs(batcher), service.settings.batch_limit)
-        results = await scores_of(request, name, service.batchers[name], uploads)
+        shape = next(tensor.shape for tensor in asked.inputs if tensor.name == "image")
+        asked.inputs, tensors = [], {}  # what is scored is in `uploads`
+        results = await scores_of(request, name, batcher, uploads)
     rows = [row_of(service, result) for result in results]
     if len(rows) == 1:
         check_scored(rows[0], results[0])
     values = {"score": [row["score"] for row in rows], "row": [json.dumps(row, ensure_ascii=False) for row in rows]}
-    shape = next(tensor.shape for tensor in asked.inputs if tensor.name == "image")
     head = {"model_name": name, "model_version": _VERSION} | ({} if asked.id is None else {"id": asked.id})
     by_default = asked.parameters.get("binary_data_output", False) is True
     content, headers = write_response(
@@ -109,7 +111,9 @@ def _wanted(asked: InferenceRequest) -> list[Wanted]:
     wanted = asked.outputs or [Wanted(name) for name in _OUTPUTS]
     unknown = [output.name for output in wanted if output.name not in _OUTPUTS]
     if unknown:
-        raise ProblemError(400, f"there is no output {unknown[0]!r}, but {', '.join(_OUTPUTS)}")
+        raise ProblemError(400, f"there is no output {unknown[0][:80]!r}, but {', '.join(_OUTPUTS)}")
+    if len({output.name for output in wanted}) < len(wanted):
+        raise ProblemError(400, "an output is asked for twice; ask for each once")
     return wanted
 
 

@@ -41,8 +41,20 @@ def batcher_of(service: Service, name: str | None) -> tuple[str, Batcher]:
     return name, service.batchers[name]
 
 
+class Body:
+    """The bytes of a request, until they are taken: images are copies of them, and need no second one beside them."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def take(self) -> bytes:
+        """Return the bytes, and forget them."""
+        content, self._content = self._content, b""
+        return content
+
+
 @asynccontextmanager
-async def received(request: Request) -> AsyncIterator[bytes]:
+async def received(request: Request) -> AsyncIterator[Body]:
     """Read the body of a request, and hold a slot for the block.
 
     Raises
@@ -53,7 +65,7 @@ async def received(request: Request) -> AsyncIterator[bytes]:
     service = service_of(request)
     settings = service.settings
     with service.slots.one():
-        yield await read_body(request, most=settings.body_limit, seconds=settings.body_timeout)
+        yield Body(await read_body(request, most=settings.body_limit, seconds=settings.body_timeout))
 
 
 async def scores_of(request: Request, name: str, batcher: Batcher, uploads: Sequence[Upload]) -> list[Score]:
@@ -78,7 +90,8 @@ async def scores_of(request: Request, name: str, batcher: Batcher, uploads: Sequ
     except IqaError as error:
         raise ProblemError(500, service.settings.words(str(error))) from error
     finally:
-        scored.cancel()
+        for future in futures:  # of one that has failed, the others are for nobody
+            future.cancel()
         gone.cancel()
     for result in results:
         service.metrics.count_image(name, result)
@@ -118,16 +131,16 @@ async def score_batch(request: Request) -> Response:
 
 async def _scored(request: Request, *, most: int) -> tuple[list[dict[str, Any]], list[Score]]:
     service = service_of(request)
-    name, batcher = batcher_of(service, request.query_params.get("artefact"))
+    name, _ = batcher_of(service, request.query_params.get("artefact"))
     async with received(request) as body:
+        batcher = service.batchers[name]  # artefacts may have been opened anew while the body came
         uploads = read_uploads(
-            body,
+            body.take(),
             request.headers.get("content-type", ""),
             needs_reference=batcher.scorer.contract.needs_reference,
             most=most,
         )
-        # Artefacts may have been opened anew while the body came.
-        results = await scores_of(request, name, service.batchers[name], uploads)
+        results = await scores_of(request, name, batcher, uploads)
     return [row_of(service, result) for result in results], results
 
 

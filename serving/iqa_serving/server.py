@@ -50,11 +50,25 @@ class Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # an answer is under way already
+            self.transport.close()
+            return
         headers = [("Content-Type", MEDIA_TYPE), ("Connection", "close")]
         content = problem_bytes(ProblemError(400, msg))
         for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=content), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """Give who does not read the answer no longer than who sends nothing."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self.loop.call_later(_IDLE_SECONDS, self.transport.abort)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, whatever of its last answer is unread."""
+        super().timeout_keep_alive_handler()
+        self.loop.call_later(_IDLE_SECONDS, self.transport.abort)
 
     def _wait(self) -> None:
         if self._patience is None:
@@ -68,7 +82,7 @@ class Protocol(H11Protocol):
     def _give_up(self) -> None:
         self._patience = None
         if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
+            self.transport.abort()
 
 
 class Server(uvicorn.Server):
@@ -102,6 +116,7 @@ class Server(uvicorn.Server):
         )
         self._reload = reload
         self._reloading: asyncio.Task[None] | None = None
+        self._is_reload_wanted = False
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -117,6 +132,7 @@ class Server(uvicorn.Server):
         if hasattr(signal, "SIGHUP"):
             handlers[signal.SIGHUP] = lambda *_: loop.call_soon_threadsafe(self._begin_reload)
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        hold_reload(held=False)
         try:
             yield
         finally:
@@ -128,5 +144,21 @@ class Server(uvicorn.Server):
         self.run([listening])
 
     def _begin_reload(self) -> None:
-        if self._reload is not None and (self._reloading is None or self._reloading.done()):
-            self._reloading = asyncio.ensure_future(self._reload())
+        self._is_reload_wanted = True
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.ensure_future(self._reload_until_latest())
+
+    async def _reload_until_latest(self) -> None:
+        """Reload, and once more if that was asked for meanwhile: a file may have changed after it was read."""
+        while self._reload is not None and self._is_reload_wanted:
+            self._is_reload_wanted = False
+            await self._reload()
+
+
+def hold_reload(*, held: bool) -> None:
+    """Let SIGHUP wait until there is who reloads; without this it would end a process that is still opening artefacts.
+
+    Processes that are started meanwhile inherit it.
+    """
+    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+        signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, {signal.SIGHUP})

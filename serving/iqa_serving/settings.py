@@ -35,7 +35,7 @@ class Settings:
         Seconds that a client may take to send one.
     queue
         Requests that may be in the server at a time, from the first byte of the body to the last of the answer; further
-        ones are refused. Bodies take at most `queue` x `body_limit` bytes.
+        ones are refused. Bodies take at most `queue` x `body_limit` bytes, twice that while they are taken apart.
     batch_limit
         Most images of one request.
     grace

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,12 @@ from iqa_serving.problems import ProblemError
 
 HEADER = "Inference-Header-Content-Length"
 """How many bytes of a body are JSON; tensors follow, one after the other."""
+
+_DIGITS = 20
+"""Of a number of bytes, at most."""
+
+_SHOWN = 80
+"""Characters of a client's text that a message repeats, at most."""
 
 
 class Tensor(msgspec.Struct):
@@ -44,7 +49,7 @@ class InferenceRequest(msgspec.Struct):
     parameters: dict[str, Any] = {}
 
 
-def read_request(body: bytes, json_length: str | None) -> tuple[InferenceRequest, dict[str, list[bytes]]]:
+def read_request(body: bytes, json_length: str | None, *, most: int) -> tuple[InferenceRequest, dict[str, list[bytes]]]:
     """Read a request.
 
     Parameters
@@ -53,6 +58,8 @@ def read_request(body: bytes, json_length: str | None) -> tuple[InferenceRequest
         Of the request.
     json_length
         The header `HEADER`; None if all of it is JSON.
+    most
+        Elements that a tensor may have.
 
     Returns
     -------
@@ -65,12 +72,12 @@ def read_request(body: bytes, json_length: str | None) -> tuple[InferenceRequest
     Raises
     ------
     ProblemError
-        400, if it is none.
+        400, if it is none; 413, if a tensor has too many elements.
     """
     length = len(body)
     if json_length is not None:
-        if not json_length.isdecimal() or int(json_length) > len(body):
-            raise ProblemError(400, f"{HEADER}: {json_length!r} is no number of bytes of this body")
+        if not json_length.isdecimal() or len(json_length) > _DIGITS or int(json_length) > len(body):
+            raise ProblemError(400, f"{HEADER}: {json_length[:_SHOWN]!r} is no number of bytes of this body")
         length = int(json_length)
     try:
         request = msgspec.json.decode(body[:length], type=InferenceRequest)
@@ -79,19 +86,22 @@ def read_request(body: bytes, json_length: str | None) -> tuple[InferenceRequest
     rest = memoryview(body)[length:]
     tensors: dict[str, list[bytes]] = {}
     for tensor in request.inputs:
+        name = tensor.name[:_SHOWN]
         if tensor.name in tensors:
-            raise ProblemError(400, f"input {tensor.name!r} is there twice")
+            raise ProblemError(400, f"input {name!r} is there twice")
         if tensor.datatype != "BYTES":
-            raise ProblemError(400, f"input {tensor.name!r} is {tensor.datatype}; send encoded images as BYTES")
+            raise ProblemError(400, f"input {name!r} is {tensor.datatype[:_SHOWN]}; send encoded images as BYTES")
         size = tensor.parameters.get("binary_data_size")
         if size is None:
-            elements = _from_json(tensor)
+            elements = _from_json(name, tensor.data or [], most)
         elif type(size) is not int or not 0 <= size <= len(rest):
-            raise ProblemError(400, f"input {tensor.name!r}: {size!r} bytes are said to follow, and {len(rest)} do")
+            raise ProblemError(
+                400, f"input {name!r}: {str(size)[:_SHOWN]} bytes are said to follow, and {len(rest)} do"
+            )
         else:
-            elements, rest = _from_binary(tensor.name, rest[:size]), rest[size:]
-        if min(tensor.shape, default=0) < 1 or math.prod(tensor.shape) != len(elements):
-            raise ProblemError(400, f"input {tensor.name!r} has shape {tensor.shape} and {len(elements)} elements")
+            elements, rest = _from_binary(name, rest[:size], most), rest[size:]
+        if not elements or tensor.shape not in ([len(elements)], [len(elements), 1]):
+            raise ProblemError(400, f"input {name!r} has {len(elements)} elements; its shape is [N] or [N, 1]")
         tensors[tensor.name] = elements
     if rest:
         raise ProblemError(400, f"{len(rest)} bytes follow the last tensor; give each its binary_data_size")
@@ -134,9 +144,10 @@ def write_response(
     return b"".join([text, *blobs]), {"Content-Type": "application/octet-stream", HEADER: str(len(text))}
 
 
-def _from_binary(name: str, content: memoryview) -> list[bytes]:
-    elements = []
+def _from_binary(name: str, content: memoryview, most: int) -> list[bytes]:
+    elements: list[bytes] = []
     while content:
+        _check_count(name, len(elements) + 1, most)
         size = int.from_bytes(content[:4], "little")
         if len(content) < 4 + size:
             raise ProblemError(
@@ -147,18 +158,26 @@ def _from_binary(name: str, content: memoryview) -> list[bytes]:
     return elements
 
 
-def _from_json(tensor: Tensor) -> list[bytes]:
-    elements = []
-    for nested in tensor.data or []:
-        for text in nested if isinstance(nested, list) else [nested]:
+def _from_json(name: str, data: list[Any], most: int) -> list[bytes]:
+    elements: list[bytes] = []
+    _check_count(name, len(data), most)
+    for nested in data:
+        texts = nested if isinstance(nested, list) else [nested]
+        _check_count(name, len(elements) + len(texts), most)
+        for text in texts:
             try:
                 elements.append(base64.b64decode(text, validate=True))
             except (TypeError, ValueError, binascii.Error) as error:
                 raise ProblemError(
                     400,
-                    f"input {tensor.name!r}: an element is no base64 ({error}); send images as base64, or binary",
+                    f"input {name!r}: an element is no base64 ({error}); send images as base64, or binary",
                 ) from error
     return elements
+
+
+def _check_count(name: str, count: int, most: int) -> None:
+    if count > most:
+        raise ProblemError(413, f"input {name!r} has more than {most} elements; send them in several requests")
 
 
 def _to_binary(datatype: str, values: list[Any]) -> bytes:

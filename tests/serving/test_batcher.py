@@ -55,6 +55,16 @@ def test_closing_scores_what_was_submitted(artefact, picture, gate):
         batcher.scorer.score(picture())
 
 
+def test_who_counts_cannot_end_who_scores(artefact, picture):
+    def broken(_):
+        raise OSError
+
+    batcher = Batcher(Scorer(artefact(), threads=1), on_round=broken)
+    for seed in range(4):  # more than there are lanes
+        assert batcher.submit(picture(seed)).result(DEADLINE).error is None
+    batcher.close()
+
+
 def test_what_is_cancelled_is_passed_over(artefact, picture, gate):
     go_on, begun, backend = gate
     scored = []

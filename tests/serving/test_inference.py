@@ -90,6 +90,8 @@ def test_images_as_base64_in_json(serve, artefact, picture):
     with serve(artefact()) as server:
         answer = server.post("/v2/models/mean/infer", json={"inputs": [image], "outputs": [{"name": "score"}]})
         assert answer.json()["outputs"][0]["data"] == [server.post(content=picture()).json()["score"]]
+        twice = server.post("/v2/models/mean/infer", json={"inputs": [image], "outputs": [{"name": "score"}] * 2})
+        assert (twice.status_code, twice.json()["detail"]) == (400, "an output is asked for twice; ask for each once")
         wrong = server.post("/v2/models/mean/infer", json={"inputs": []})
         assert wrong.status_code == 400
         assert wrong.json()["error"] == wrong.json()["detail"]

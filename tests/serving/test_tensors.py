@@ -22,21 +22,41 @@ def request_of(*elements, shape=None, **tensor):
     return text + content, str(len(text))
 
 
+MOST = 3
+"""Elements of a tensor."""
+
+
+@pytest.mark.parametrize("data", [["AA=="] * 4, [["AA=="] * 2] * 2, [[]] * 4])
+def test_no_more_elements_are_taken_than_a_request_may_have(data):
+    tensor = {"name": "image", "shape": [4], "datatype": "BYTES", "data": data}
+    for body, length in ((json.dumps({"inputs": [tensor]}).encode(), None), request_of(*[b"x"] * 4)):
+        with pytest.raises(ProblemError, match="more than 3 elements") as caught:
+            read_request(body, length, most=MOST)
+        assert caught.value.status == 413
+
+
+def test_a_message_does_not_repeat_what_is_long():
+    for tensor in ({"name": "n" * 1000, "shape": [2]}, {"datatype": "D" * 1000}, {"shape": [1] * 1000}):
+        with pytest.raises(ProblemError) as caught:
+            read_request(*request_of(b"one", **tensor), most=MOST)
+        assert len(caught.value.detail) < 200
+
+
 def test_elements_of_both_forms_come_back():
     elements = [b"", b"\x00\xff", b"x" * 1000]
-    _, tensors = read_request(*request_of(*elements))
+    _, tensors = read_request(*request_of(*elements), most=MOST)
     assert tensors == {"image": elements}
     texts = [base64.b64encode(each).decode() for each in elements]
     for shape, data in (([3], texts), ([3, 1], [[text] for text in texts])):
         tensor = {"name": "image", "shape": shape, "datatype": "BYTES", "data": data}
-        assert read_request(json.dumps({"inputs": [tensor]}).encode(), None)[1] == {"image": elements}
+        assert read_request(json.dumps({"inputs": [tensor]}).encode(), None, most=MOST)[1] == {"image": elements}
 
 
 def test_a_request_cut_anywhere_is_refused():
     body, length = request_of(b"one", b"four")
     for end in range(len(body)):
         with pytest.raises(ProblemError):
-            read_request(body[:end], length)
+            read_request(body[:end], length, most=MOST)
 
 
 @pytest.mark.parametrize(
@@ -57,25 +77,25 @@ def test_a_request_cut_anywhere_is_refused():
 )
 def test_tensors_that_contradict_themselves_are_refused(tensor, word):
     with pytest.raises(ProblemError, match=word) as caught:
-        read_request(*request_of(b"one", **tensor))
+        read_request(*request_of(b"one", **tensor), most=MOST)
     assert caught.value.status == 400
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "999999", ""])
+@pytest.mark.parametrize("length", ["-1", "x", "999999", "", "9" * 5000])
 def test_a_length_that_is_none_is_refused(length):
     with pytest.raises(ProblemError, match="Length"):
-        read_request(request_of(b"one")[0], length)
+        read_request(request_of(b"one")[0], length, most=MOST)
 
 
 def test_the_same_name_twice_is_refused():
     tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": ["AA=="]}
     with pytest.raises(ProblemError, match="twice"):
-        read_request(json.dumps({"inputs": [tensor, tensor]}).encode(), None)
+        read_request(json.dumps({"inputs": [tensor, tensor]}).encode(), None, most=MOST)
 
 
 def test_nested_without_end_is_refused():
     with pytest.raises(ProblemError):
-        read_request(b'{"inputs":' + b"[" * 100_000, None)
+        read_request(b'{"inputs":' + b"[" * 100_000, None, most=MOST)
 
 
 def test_a_response_in_both_forms():

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
@@ -158,13 +159,7 @@ def in_flags(message: str, app: typer.Typer) -> str:
     A parameter becomes its option, and one that chooses among switches (``precision=int8``) the switch; a positional
     one becomes the word that the help has for it. What is no parameter of the command is one of another command's.
     """
-    command: Any = typer.main.get_command(app)
-    known = [param for each in (command, *getattr(command, "commands", {}).values()) for param in each.params]
-    names = {
-        param.name: param.opts[0] if param.param_type_name == "option" else param.metavar or param.name.upper()
-        for param in known
-    }
-    switches = {option for param in known for option in param.opts}
+    names, switches = _flags_of(app)
 
     def flag(match: re.Match[str]) -> str:
         name, value = match[1], match[2]
@@ -177,6 +172,18 @@ def in_flags(message: str, app: typer.Typer) -> str:
         return option if value in (None, "True") else f"{option} {value}"
 
     return _PARAMETER.sub(flag, message)
+
+
+@cache
+def _flags_of(app: typer.Typer) -> tuple[dict[str, str], set[str]]:
+    """Return what the parameters of a command line are called there, and all its options."""
+    command: Any = typer.main.get_command(app)
+    known = [param for each in (command, *getattr(command, "commands", {}).values()) for param in each.params]
+    names = {
+        param.name: param.opts[0] if param.param_type_name == "option" else param.metavar or param.name.upper()
+        for param in known
+    }
+    return names, {option for param in known for option in param.opts}
 
 
 @contextmanager
