@@ -132,7 +132,7 @@ class Server(uvicorn.Server):
         if hasattr(signal, "SIGHUP"):
             handlers[signal.SIGHUP] = lambda *_: loop.call_soon_threadsafe(self._begin_reload)
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        hold_reload(held=False)
+        _mask_reload(held=False)
         try:
             yield
         finally:
@@ -155,10 +155,19 @@ class Server(uvicorn.Server):
             await self._reload()
 
 
-def hold_reload(*, held: bool) -> None:
-    """Let SIGHUP wait until there is who reloads; without this it would end a process that is still opening artefacts.
+@contextmanager
+def reload_held() -> Iterator[None]:
+    """Let SIGHUP wait for the block, or until there is who reloads: it would end a process that opens artefacts.
 
     Processes that are started meanwhile inherit it.
     """
+    _mask_reload(held=True)
+    try:
+        yield
+    finally:
+        _mask_reload(held=False)
+
+
+def _mask_reload(*, held: bool) -> None:
     if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
         signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, {signal.SIGHUP})

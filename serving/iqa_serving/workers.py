@@ -18,7 +18,7 @@ from iqa_runtime.commands.shared import NOT_RUN, SOME_FAILED, say
 from iqa_runtime.errors import IqaError, UsageError
 from iqa_serving.app import create_app
 from iqa_serving.metrics import FOLDER_VARIABLE
-from iqa_serving.server import Server, hold_reload
+from iqa_serving.server import Server, reload_held
 from iqa_serving.service import Service
 from iqa_serving.settings import Settings
 
@@ -61,7 +61,11 @@ def serve_here(settings: Settings, listening: socket.socket, *, supervisor: Conn
     IqaError
         If an artefact or the token cannot be opened.
     """
-    hold_reload(held=True)
+    with reload_held():
+        _serve(settings, listening, supervisor)
+
+
+def _serve(settings: Settings, listening: socket.socket, supervisor: Connection | None) -> None:
     service = Service(settings)
 
     async def reload() -> None:
@@ -166,9 +170,8 @@ class Supervisor:
 
     def _started(self) -> SpawnProcess:
         worker = self._context.Process(target=_work, args=(self._settings, self._listening, self._telling), name=NAME)
-        hold_reload(held=True)
-        worker.start()
-        hold_reload(held=False)
+        with reload_held():
+            worker.start()
         return worker
 
     def _send(self, number: int) -> None:

@@ -116,7 +116,9 @@ def test_workers_that_cannot_begin_are_not_begun_for_ever(monkeypatch, capsys):
     ],
 )
 def test_what_cannot_be_served_is_said_on_one_line(arguments, words):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     result = invoke(main, *arguments, "--port", "0")
     assert result.exit_code == 2
     assert words in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
