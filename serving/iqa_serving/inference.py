@@ -15,7 +15,7 @@ from iqa_runtime import __version__
 from iqa_serving.batcher import Batcher
 from iqa_serving.problems import ProblemError
 from iqa_serving.scoring import batcher_of, check_scored, received, row_of, scores_of, service_of
-from iqa_serving.tensors import HEADER, InferenceRequest, Wanted, read_request, write_response
+from iqa_serving.tensors import HEADER, SHOWN, InferenceRequest, Wanted, read_request, write_response
 from iqa_serving.uploads import Upload, with_references
 
 _VERSION = "1"
@@ -111,7 +111,7 @@ def _wanted(asked: InferenceRequest) -> list[Wanted]:
     wanted = asked.outputs or [Wanted(name) for name in _OUTPUTS]
     unknown = [output.name for output in wanted if output.name not in _OUTPUTS]
     if unknown:
-        raise ProblemError(400, f"there is no output {unknown[0][:80]!r}, but {', '.join(_OUTPUTS)}")
+        raise ProblemError(400, f"there is no output {unknown[0][:SHOWN]!r}, but {', '.join(_OUTPUTS)}")
     if len({output.name for output in wanted}) < len(wanted):
         raise ProblemError(400, "an output is asked for twice; ask for each once")
     return wanted

@@ -19,7 +19,7 @@ HEADER = "Inference-Header-Content-Length"
 _DIGITS = 20
 """Of a number of bytes, at most."""
 
-_SHOWN = 80
+SHOWN = 80
 """Characters of a client's text that a message repeats, at most."""
 
 
@@ -77,7 +77,7 @@ def read_request(body: bytes, json_length: str | None, *, most: int) -> tuple[In
     length = len(body)
     if json_length is not None:
         if not json_length.isdecimal() or len(json_length) > _DIGITS or int(json_length) > len(body):
-            raise ProblemError(400, f"{HEADER}: {json_length[:_SHOWN]!r} is no number of bytes of this body")
+            raise ProblemError(400, f"{HEADER}: {json_length[:SHOWN]!r} is no number of bytes of this body")
         length = int(json_length)
     try:
         request = msgspec.json.decode(body[:length], type=InferenceRequest)
@@ -86,18 +86,16 @@ def read_request(body: bytes, json_length: str | None, *, most: int) -> tuple[In
     rest = memoryview(body)[length:]
     tensors: dict[str, list[bytes]] = {}
     for tensor in request.inputs:
-        name = tensor.name[:_SHOWN]
+        name = tensor.name[:SHOWN]
         if tensor.name in tensors:
             raise ProblemError(400, f"input {name!r} is there twice")
         if tensor.datatype != "BYTES":
-            raise ProblemError(400, f"input {name!r} is {tensor.datatype[:_SHOWN]}; send encoded images as BYTES")
+            raise ProblemError(400, f"input {name!r} is {tensor.datatype[:SHOWN]}; send encoded images as BYTES")
         size = tensor.parameters.get("binary_data_size")
         if size is None:
             elements = _from_json(name, tensor.data or [], most)
         elif type(size) is not int or not 0 <= size <= len(rest):
-            raise ProblemError(
-                400, f"input {name!r}: {str(size)[:_SHOWN]} bytes are said to follow, and {len(rest)} do"
-            )
+            raise ProblemError(400, f"input {name!r}: {str(size)[:SHOWN]} bytes are said to follow, and {len(rest)} do")
         else:
             elements, rest = _from_binary(name, rest[:size], most), rest[size:]
         if not elements or tensor.shape not in ([len(elements)], [len(elements), 1]):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from iqa_runtime.images.loading import Source
-from iqa_runtime.images.named import NamedImage
+from iqa_runtime.images.named import StoredImage
 from iqa_serving.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -39,32 +38,7 @@ class Part:
     @property
     def image(self) -> Source:
         """What it holds, under its file name if it has one."""
-        return self.content if self.filename is None else UploadedImage(self.filename, self.content)
-
-
-class UploadedImage(NamedImage):
-    """An image that is called what its client calls it.
-
-    Parameters
-    ----------
-    name
-        What it is called.
-    content
-        Its bytes.
-    """
-
-    def __init__(self, name: str, content: bytes) -> None:
-        super().__init__(name)
-        self._content = content
-
-    @property
-    def identity(self) -> Hashable:
-        """A digest of its bytes, so that a reference which is sent again is known."""
-        return hashlib.blake2b(self._content, digest_size=16).digest()
-
-    def read(self) -> bytes:
-        """Return its bytes."""
-        return self._content
+        return self.content if self.filename is None else StoredImage(self.filename, self.content)
 
 
 Upload = tuple[Source, Source | None]

@@ -22,7 +22,7 @@ from iqa_runtime.images.loading import Target, load_with_color
 from iqa_runtime.report.pictures import MOST_INSIDE, Beside, Looks, Sizes, inside, pictures_beside
 from iqa_runtime.report.writer import About, ReportWriter
 from iqa_runtime.results import Score
-from iqa_runtime.scoring.resizing import shrunk
+from iqa_runtime.scoring.resizing import shrunk, shrunk_size
 
 _LIBRARIES = ("numpy", "opencv-python-headless", "opencv-python", *BACKEND_PACKAGES)
 
@@ -78,17 +78,12 @@ class ReportPlan:
     def look_again(self, image: str) -> Looks:
         """Return what can be shown of an image that was scored before; nothing if it cannot be read any more."""
         longest = self.sizes.longest
-        target = Target(size=lambda height, width: _within(longest, height, width), draft=True)
+        target = Target(size=partial(shrunk_size, longest), draft=True)
         try:
             loaded = load_with_color(image, pixel_limit=self.pixel_limit, target=target, frame=self.frame)
         except IqaError:
             return Looks()
         return Looks(image=shrunk(loaded.pixels, longest))
-
-
-def _within(longest: int, height: int, width: int) -> tuple[int, int]:
-    factor = min(1.0, longest / max(height, width))
-    return max(1, round(factor * height)), max(1, round(factor * width))
 
 
 class Report:

@@ -142,7 +142,7 @@ class InputOptions:
                 )
             found = expand_inputs(arguments, stdin, null=null, videos=videos)
             addresses = {public_name(path): path for path in found if scheme_of(path) is not None}
-            names = [path if scheme_of(path) is None else public_name(path) for path in found]
+            names = [public_name(path) for path in found]
             return Inputs(names, fetcher, None, addresses)
         if arguments:
             raise UsageError(f"--from: the images are those of {os.fspath(self.table)}; leave {arguments[0]} out")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from iqa_runtime.files.remote import Fetcher
 from iqa_runtime.files.table_files import open_table, plain
 from iqa_runtime.files.uris import public_name, scheme_of
 from iqa_runtime.images.loading import read_file
-from iqa_runtime.images.named import NamedImage
+from iqa_runtime.images.named import NamedImage, StoredImage
 
 
 class TableInputs:
@@ -119,12 +118,12 @@ class TableInputs:
             given = plain(cells[-1])
             if given is None or given == "":
                 raise UsageError(f"{self.path}: row {number}, counted from 0, has no {self._id_column}; fill it in")
-            return _public(str(given))
+            return public_name(str(given))
         # A value that is no text need not be read for its name, and may be large.
         image = cells[0].as_py() if _is_text(cells[0]) else cells[0]
         if not isinstance(image, str) or not image:
             return f"{self.path}#{number}"
-        return _public(image)
+        return public_name(image)
 
     def _file(self, cell: Any) -> str | None:
         value = plain(cell)
@@ -146,23 +145,6 @@ class TableInputs:
         if scheme_of(value) is not None:
             return self._fetcher.image(value, name)
         return ListedImage(name, self._file(value) or value)
-
-
-class StoredImage(NamedImage):
-    """An image whose bytes a table has."""
-
-    def __init__(self, name: str, data: bytes) -> None:
-        super().__init__(name)
-        self._data = data
-
-    @property
-    def identity(self) -> Hashable:
-        """Digest of its bytes."""
-        return hashlib.blake2b(self._data, digest_size=16).digest()
-
-    def read(self) -> bytes:
-        """Return the bytes."""
-        return self._data
 
 
 class ListedImage(NamedImage):
@@ -197,7 +179,3 @@ class _Missing(NamedImage):
 def _is_text(cell: Any) -> bool:
     """Tell whether a cell of pyarrow holds text, without reading it."""
     return str(getattr(cell, "type", "")).startswith(("string", "large_string", "dictionary"))
-
-
-def _public(name: str) -> str:
-    return name if scheme_of(name) is None else public_name(name)

@@ -36,8 +36,8 @@ def scheme_of(text: str) -> str | None:
     return None if found is None else found[1].lower()
 
 
-def public_name(uri: str) -> str:
-    """Return what rows and messages call an address: itself, without what gives access.
+def public_name(text: str) -> str:
+    """Return what rows and messages call an image: an address without what gives access, anything else as it is.
 
     Left out are user and password before the host, the fragment, and of the query what is a signature or a secret by
     its name; so an address that was signed anew keeps its name. Other values of more than `_LONGEST_SHOWN` characters
@@ -46,17 +46,19 @@ def public_name(uri: str) -> str:
 
     Parameters
     ----------
-    uri
-        With a scheme.
+    text
+        A path, or an address of any scheme.
     """
-    scheme = scheme_of(uri)
-    start = uri.index("://") + 3
-    parts = _PARTS.fullmatch(uri, start)
-    if parts is None or scheme is None:  # every text behind a scheme has these parts
-        return uri
+    scheme = scheme_of(text)
+    if scheme is None:
+        return text
+    start = text.index("://") + 3
+    parts = _PARTS.fullmatch(text, start)
+    if parts is None:  # every text behind a scheme has these parts
+        return text
     user, _, host = parts[1].rpartition("@")
     if scheme not in ("http", "https"):
-        return uri[:start] + (host if ":" in user else parts[1]) + uri[parts.end(1) :]
+        return text[:start] + (host if ":" in user else parts[1]) + text[parts.end(1) :]
     pieces = [] if parts[3] is None else parts[3].split("&")
     names = {piece.partition("=")[0].lower() for piece in pieces}
     left_out = _SIGNED_BY_AZURE if "sig" in names else set()
@@ -65,7 +67,7 @@ def public_name(uri: str) -> str:
         for piece in pieces
         if (name := piece.partition("=")[0].lower()) not in left_out and not _SIGNING.fullmatch(name)
     ]
-    return uri[:start] + host + parts[2] + ("?" + "&".join(shown) if shown else "")
+    return text[:start] + host + parts[2] + ("?" + "&".join(shown) if shown else "")
 
 
 def _shown(piece: str) -> str:

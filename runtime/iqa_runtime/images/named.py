@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 
@@ -35,3 +36,28 @@ class NamedImage(ABC):
         IqaError
             If it cannot be had; the message begins with its name or path.
         """
+
+
+class StoredImage(NamedImage):
+    """An image whose bytes are there already: from a table, or from a client.
+
+    Parameters
+    ----------
+    name
+        What results and messages call it.
+    data
+        The encoded image.
+    """
+
+    def __init__(self, name: str, data: bytes) -> None:
+        super().__init__(name)
+        self._data = data
+
+    @property
+    def identity(self) -> Hashable:
+        """Digest of its bytes, so that a reference which is given again is known."""
+        return hashlib.blake2b(self._data, digest_size=16).digest()
+
+    def read(self) -> bytes:
+        """Return the bytes."""
+        return self._data

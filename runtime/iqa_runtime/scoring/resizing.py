@@ -101,9 +101,13 @@ def shrunk(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
     """Return a copy of a picture to look at: H x W x 3 becomes h x w x 3, neither side longer than `longest`."""
     if max(image.shape) > MAX_RESIZED_SIDE:  # a line, of which every so many pixels do
         image = np.ascontiguousarray(image[:: _steps(image.shape[0]), :: _steps(image.shape[1])])
-    height, width = image.shape[:2]
+    return resize(image, shrunk_size(longest, *image.shape[:2]), "bilinear")
+
+
+def shrunk_size(longest: int, height: int, width: int) -> tuple[int, int]:
+    """Return the height and width at which neither side is longer than `longest`; never more than they are."""
     factor = min(1.0, longest / max(height, width))
-    return resize(image, (max(1, round(factor * height)), max(1, round(factor * width))), "bilinear")
+    return max(1, round(factor * height)), max(1, round(factor * width))
 
 
 def _steps(side: int) -> int:
