@@ -6,28 +6,20 @@ import numpy as np
 import pytest
 from measures import DEGRADATIONS, SIDE, agreement, degraded, shares, shrunk
 
-from iqa_runtime.measuring import Measures
+from undistorted import UNDISTORTED
 
-GOOD = Measures(
-    width=900,
-    height=600,
-    sharpness=0.8,
-    noise=1.0,
-    blockiness=0.0,
-    jpeg_quality=None,
-    overexposed=0.0,
-    underexposed=0.0,
-)
-NOISY = replace(GOOD, noise=10.0)
+NOISY = replace(UNDISTORTED, noise=10.0)
 
 
 def test_shares_of_reasons():
-    found = shares([GOOD, NOISY, NOISY, replace(NOISY, sharpness=0.1)])
+    found = shares([UNDISTORTED, NOISY, NOISY, replace(NOISY, sharpness=0.1)])
     assert found == dict.fromkeys(found, 0.0) | {"noise": 0.75, "blur": 0.25}
 
 
 def test_agreement_of_pictures_and_their_copies():
-    found = agreement([(GOOD, GOOD), (GOOD, NOISY), (GOOD, replace(GOOD, noise=1.5))])
+    found = agreement(
+        [(UNDISTORTED, UNDISTORTED), (UNDISTORTED, NOISY), (UNDISTORTED, replace(UNDISTORTED, noise=1.5))]
+    )
     assert found["difference"]["noise"] == {"median": 0.5, "largest": 9.0}
     assert found["difference"]["jpeg_quality"] is None
     assert (found["pictures"], found["reason_differs"]["noise"], found["reason_differs"]["blur"]) == (3, 1, 0)

@@ -16,20 +16,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from iqa_runtime import Score, Scorer, read_contract
 from iqa_runtime.images.loading import load_image
-from iqa_runtime.measuring import MEASURED, SIDE, Measures, mean_of, measure
+from iqa_runtime.measuring import MEASURED, SIDE, mean_of, measure
 from iqa_runtime.scoring.preparation import Preparer
+from undistorted import UNDISTORTED
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "examples/photographs"
-PLAIN = Measures(
-    width=640,
-    height=480,
-    sharpness=0.8,
-    noise=1.0,
-    blockiness=0.0,
-    jpeg_quality=None,
-    overexposed=0.0,
-    underexposed=0.0,
-)
 OF_ESTIMATE = 0.15
 """Share by which Gaussian noise may be missed: the 10th percentile of tiles lies 1.3 deviations below their mean,
 means of 256 pixels differ by 6 percent or more, as neighbours share pixels of the mask, and rounding to 8 bits adds."""
@@ -174,9 +165,9 @@ def test_a_large_picture_and_its_copy_agree() -> None:
     ],
 )
 def test_what_is_beyond_its_threshold_is_a_reason(change: dict[str, Any], reason: str) -> None:
-    assert PLAIN.reasons == ()
-    assert replace(PLAIN, **change).reasons == (reason,)
-    assert replace(PLAIN, sharpness=None, noise=None, blockiness=None).reasons == ()
+    assert UNDISTORTED.reasons == ()
+    assert replace(UNDISTORTED, **change).reasons == (reason,)
+    assert replace(UNDISTORTED, sharpness=None, noise=None, blockiness=None).reasons == ()
 
 
 def test_photographs_and_what_was_done_to_them() -> None:
@@ -190,10 +181,10 @@ def test_photographs_and_what_was_done_to_them() -> None:
 
 def test_reasons_of_measures_stand_behind_those_of_the_artefact_each_once() -> None:
     named = Score(path="a", value=0.5, range=(0, 1), higher_is_better=True, trained=True, distortions={"noise": 0.9})
-    measured = replace(named, measures=replace(PLAIN, sharpness=0.2, noise=9.0))
+    measured = replace(named, measures=replace(UNDISTORTED, sharpness=0.2, noise=9.0))
     assert measured.reasons == ("noise", "blur")
     assert replace(measured, distortions=None).reasons == ("blur", "noise")
-    assert replace(measured, distortions=None, measures=PLAIN).reasons == ()
+    assert replace(measured, distortions=None, measures=UNDISTORTED).reasons == ()
     row = measured.row()
     assert row["reasons"] == ["noise", "blur"]
     assert tuple(row["measures"]) == MEASURED
@@ -201,7 +192,11 @@ def test_reasons_of_measures_stand_behind_those_of_the_artefact_each_once() -> N
 
 
 def test_the_mean_over_frames() -> None:
-    frames = [PLAIN, replace(PLAIN, sharpness=None, noise=3.0, height=400), replace(PLAIN, sharpness=0.6, noise=2.0)]
+    frames = [
+        UNDISTORTED,
+        replace(UNDISTORTED, sharpness=None, noise=3.0, height=400),
+        replace(UNDISTORTED, sharpness=0.6, noise=2.0),
+    ]
     found = mean_of(frames)
     assert found is not None
     assert (found.sharpness, found.noise, found.height) == (pytest.approx(0.7), 2.0, 400)
