@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from iqa_runtime.commands.showing import printable
 from iqa_runtime.files.overwriting import write_at_once
 from iqa_runtime.report.page import whole_page
+from iqa_runtime.showing import printable
 
 
 def write_page(path: Path, package: str, template: str, title: str, **values: Any) -> None:

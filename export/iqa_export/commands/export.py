@@ -16,9 +16,9 @@ from iqa_export.commands.engine import EngineChoice, check_engine, write_engine
 from iqa_export.commands.options import EngineBuildOptions, EngineSwitch, GraphOptions, NetworkOptions
 from iqa_runtime.artefacts.files import PLAN_SUFFIX, is_engine
 from iqa_runtime.commands.shared import in_flags, make_app, progress, run_app, say, with_groups
-from iqa_runtime.commands.showing import printable
 from iqa_runtime.errors import FileError, UsageError, needing
 from iqa_runtime.files.overwriting import check_output
+from iqa_runtime.showing import printable
 
 if TYPE_CHECKING:
     from iqa_calibration.jobs.forms import Form

@@ -13,6 +13,16 @@ ARTEFACT_HELP = (
     "lpips."
 )
 
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Items handed to the backend at a time. Default: as many as it works on at once.",
+        rich_help_panel="Scoring",
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameOptions:

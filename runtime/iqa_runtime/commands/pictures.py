@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.commands.heatmaps import render_heatmap
 from iqa_runtime.errors import FileError, ImageError, UsageError, one_line
 from iqa_runtime.files.inputs import absolute_path
 from iqa_runtime.files.overwriting import write_at_once
 from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import Source, load_image
 from iqa_runtime.kernels import resize
+from iqa_runtime.report.heatmaps import render_heatmap
 from iqa_runtime.results import Score
 from iqa_runtime.scoring.time_limits import TimeLimit, interruptible
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, TextIO
 
 from iqa_runtime.commands.process import undisturbed
-from iqa_runtime.commands.showing import printable, printable_json
 from iqa_runtime.errors import FileError
 from iqa_runtime.files.overwriting import open_straight, rewritten
 from iqa_runtime.measuring import MEASURED
+from iqa_runtime.showing import printable, printable_json
 
 Row = dict[str, Any]
 KEYS = (

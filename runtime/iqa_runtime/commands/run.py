@@ -18,7 +18,7 @@ from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.commands.check import check_installation, describe
 from iqa_runtime.commands.clips import ClipScorer
 from iqa_runtime.commands.jobs import NAME, plan_job, plan_report
-from iqa_runtime.commands.options import BackendOptions, ScoringOptions
+from iqa_runtime.commands.options import BackendOptions, BatchSize, ScoringOptions
 from iqa_runtime.commands.pictures import PictureWriter
 from iqa_runtime.commands.process import give_up_output
 from iqa_runtime.commands.reporting import has_heat_maps
@@ -34,7 +34,6 @@ from iqa_runtime.commands.shared import (
     run_app,
     with_groups,
 )
-from iqa_runtime.commands.showing import printable, printable_json
 from iqa_runtime.commands.sources import InputOptions
 from iqa_runtime.commands.thresholds import ThresholdOptions
 from iqa_runtime.errors import BackendError, FileError
@@ -44,6 +43,7 @@ from iqa_runtime.grouping import Grouping
 from iqa_runtime.images.header import Frame
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
 from iqa_runtime.scoring.time_limits import interruptible
+from iqa_runtime.showing import printable, printable_json
 
 _SCORING, _ROWS, _PICTURES, _INSTEAD = "Scoring", "Rows", "Pictures", "Instead of scoring"
 
@@ -91,15 +91,7 @@ def run(
             rich_help_panel=_SCORING,
         ),
     ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Items handed to the backend at a time. Default: as many as it works on at once.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = None,
+    batch_size: BatchSize = None,
     pixel_limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="Larger images fail, undecoded.", rich_help_panel=_SCORING)
     ] = DEFAULT_PIXEL_LIMIT,

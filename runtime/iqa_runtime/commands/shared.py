@@ -26,8 +26,8 @@ from iqa_runtime.commands.process import (
     leave,
     open_closed_streams,
 )
-from iqa_runtime.commands.showing import printable
 from iqa_runtime.errors import IqaError, UsageError
+from iqa_runtime.showing import printable
 
 SOME_FAILED = 1
 NOT_RUN = 2

@@ -10,7 +10,7 @@ from importlib import resources
 from string import Template
 
 from iqa_runtime import __version__
-from iqa_runtime.commands.showing import printable
+from iqa_runtime.showing import printable
 
 _BODY = "\x00"
 """Stands for the body in a page that is cut in two there; no text of a page can hold it."""

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from iqa_runtime.commands.heatmaps import colour_scale, coloured
 from iqa_runtime.contract import Range
+from iqa_runtime.report.heatmaps import colour_scale, coloured
 from iqa_runtime.results import Score
 from iqa_runtime.scoring.resizing import shrunk
 

@@ -9,7 +9,7 @@ import typer
 
 from iqa_runtime import IqaError, UsageError, __version__
 from iqa_runtime.artefacts.bundled import find_artefact
-from iqa_runtime.commands.options import BackendOptions, PictureOptions
+from iqa_runtime.commands.options import BackendOptions, BatchSize, PictureOptions
 from iqa_runtime.commands.process import leave
 from iqa_runtime.commands.shared import NOT_RUN, in_flags, make_app, run_app, say, with_groups
 from iqa_runtime.cpu import available_cpus
@@ -104,15 +104,7 @@ def serve(
     batch_limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="Most images of one request.", rich_help_panel=_LIMITS)
     ] = 256,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Items handed to the backend at a time. Default: as many as it works on at once.",
-            rich_help_panel=_SCORING,
-        ),
-    ] = None,
+    batch_size: BatchSize = None,
     version: Annotated[
         bool,
         typer.Option(

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from iqa_runtime.commands.heatmaps import NARROWEST_SCALE, colour_scale, render_heatmap
+from iqa_runtime.report.heatmaps import NARROWEST_SCALE, colour_scale, render_heatmap
 
 NOMINAL = (0.0, 1.0)
 HEIGHT, WIDTH = 60, 320
