@@ -28,7 +28,7 @@ _SHARED_BESIDE = 1000
 
 _THUMBNAIL = 208
 _PICTURE = 800
-_MAP = 96
+_MAP = 64
 """Longest sides, in pixels: of a list, of a picture by itself, and of a heat map, which varies slowly."""
 
 _MAP_BYTES = 2_000

@@ -29,6 +29,10 @@ _UNDER_WAY = 2
 _WAITING = 64
 """Images that wait for a batch to be filled, beyond those whose crops are in one: files may fail one after another."""
 
+_MOST_DRAWN = 32_000_000
+"""Pixels of maps and restored pictures, which are as large as their images and wait with them (8 and 20 bytes a pixel);
+beyond it the next batch is filled only once the last has ended."""
+
 _Owner = tuple["_Tally", int, int]
 """Whose an item is: the image's tally, and top and left of the first crop."""
 
@@ -48,6 +52,8 @@ class _Tally:
         self.distortions: list[list[float]] = []
         self.map = area
         self.restored = picture
+        subject = prepared.subject if area is not None or picture is not None else None
+        self.drawn = 0 if subject is None else subject.height * subject.width
 
     @property
     def is_complete(self) -> bool:
@@ -123,9 +129,8 @@ class Pipeline:
                 "``restored``: this artefact restores nothing; export one that does: iqa-export --model dri --restored"
             )
         self._distortions = [output for output in contract.extras if output.name == DISTORTIONS]
-        # Maps and restored images are as large as their images and wait with them; and an encoder runs on the same
-        # threads as the network.
-        self._under_way = 0 if self._maps or self._restored or encoder is not None else _UNDER_WAY
+        # An encoder runs on the same threads as the network.
+        self._under_way = 0 if encoder is not None else _UNDER_WAY
         self._room = None
         if contract.has_own_size:  # each picture is a batch, and every thread may have one
             self._room = Room(pixel_limit)
@@ -143,12 +148,12 @@ class Pipeline:
         waiting: deque[_Tally] = deque()
         try:
             for prepared in images:
-                waiting.append(self._start(prepared, batches))
+                self._start(prepared, batches, waiting)
                 # Held on to, the pixels would stay while the next image is awaited.
                 del prepared
                 if len(waiting) > _WAITING + (2 + self._under_way) * self._batch_size:
                     self._begin(batches)
-                self._collect(batches, self._under_way)
+                self._collect(batches, self._most_under_way(waiting))
                 while waiting and waiting[0].is_complete:
                     yield self._result(waiting.popleft())
             self._begin(batches)
@@ -158,14 +163,16 @@ class Pipeline:
         finally:
             batches.cancel()
 
-    def _start(self, prepared: Prepared, batches: Batches[_Owner]) -> _Tally:
-        """Put all crops of an image into batches, beginning each once it is full."""
+    def _start(self, prepared: Prepared, batches: Batches[_Owner], waiting: deque[_Tally]) -> None:
+        """Let an image wait, and put all its crops into batches, beginning each once it is full."""
         subject = prepared.subject
         if subject is None:
-            return _Tally(prepared, 0, None, None)
+            waiting.append(_Tally(prepared, 0, None, None))
+            return
         area = MapAccumulator(subject.height, subject.width, subject.item_size) if self._maps else None
         picture = RestoredAccumulator(subject.image, subject.item_size) if self._restored else None
         tally = _Tally(prepared, len(subject.positions), area, picture)
+        waiting.append(tally)
         placed = 0
         over = perf_counter() + self._timeout - prepared.seconds
         while placed < tally.items and tally.error is None:
@@ -189,8 +196,7 @@ class Pipeline:
             tally.seconds += perf_counter() - began
             if len(batch.owners) == batch.size:
                 self._begin(batches)
-                self._collect(batches, self._under_way)
-        return tally
+                self._collect(batches, self._most_under_way(waiting))
 
     def _fill(self, batch: Batch[_Owner], subject: Subject, items: slice) -> None:
         """Write items of one image, and what they are compared with, behind those already in the batch."""
@@ -205,6 +211,9 @@ class Pipeline:
             self._features.fill(batch.tensors["reference_features"][slots], subject.reference, placed)
         elif self._reference is not None:
             self._reference.fill(batch.tensors["reference"][slots], subject.reference.image, placed)
+
+    def _most_under_way(self, waiting: Iterable[_Tally]) -> int:
+        return self._under_way if sum(tally.drawn for tally in waiting) <= _MOST_DRAWN else 0
 
     def _begin(self, batches: Batches[_Owner]) -> None:
         named = [output.name for output in self._distortions]
