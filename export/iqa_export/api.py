@@ -164,7 +164,7 @@ def export(
             checkpoint = graph.checkpoint()
         else:
             if weights is None:
-                variant, weights = _bundled(system, variant)
+                variant, weights = _bundled(system, variant, task)
             checkpoint = load_checkpoint(system, os.fspath(weights), variant, weights_key=weights_key)
         chosen = variant or choose_variant(system, checkpoint.entries.keys(), task)
         extras = tuple(name for name, is_wanted in wanted.items() if is_wanted)
@@ -232,14 +232,20 @@ def _system(
     return described_system(Path(contract), graph.description if graph else description, graph), graph
 
 
-def _bundled(system: System, variant: str | None) -> tuple[str, Path]:
-    """Return the variant whose weights come with the package, and their path."""
+def _bundled(system: System, variant: str | None, task: str | None) -> tuple[str, Path]:
+    """Return the variant whose weights come with the package, and their path; refuse a task that they don't know."""
     chosen = next(iter(system.bundled), None) if variant is None else variant
     if chosen is None or chosen not in system.bundled:
         offered = f"; ``variant={' or '.join(system.bundled)}`` needs none" if system.bundled else ""
         raise UsageError(
             f"``weights`` is missing: {system.title} wants {system.weights_source}; "
             f"or random:0 to try the pipeline with an untrained network{offered}"
+        )
+    taught = system.bundled_tasks.get(chosen, system.tasks[chosen])
+    if task in system.tasks[chosen] and task not in taught:
+        raise UsageError(
+            f"``task={task}``: the weights of its {chosen} variant that come with the package were trained "
+            f"for {' and '.join(taught)} alone; give ``weights``"
         )
     if variant is None:
         warnings.warn(

@@ -90,6 +90,7 @@ def test_the_weights_of_the_package_are_told_where_nobody_named_the_variant(requ
         ("yoto", {"task": "video"}, "``task=video``: there is nr, fr, nar"),
         ("yoto", {"variant": "swin_b"}, "``variant=swin_b``: yoto has swin_t"),
         ("yoto", {"variant": "swin_t"}, "``weights`` is missing: .*``variant=edge`` needs none"),
+        ("cvrkd", {"variant": "edge", "task": "fr"}, "``task=fr``: the weights .* were trained for nar alone; give"),
         ("yoto", {"variant": "edge", "opset": 19}, "``opset=19``: choose 20 to 23"),
         ("yoto", {"variant": "edge", "crops": "spiral"}, "``crops=spiral``: no patch plan"),
         ("yoto", {"variant": "edge", "resize": "512"}, "``resize=512``: no size"),

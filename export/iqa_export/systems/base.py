@@ -106,6 +106,8 @@ class System(ABC):
         variants apart.
     bundled
         Checkpoints that come with the package, by variant: such a variant needs no ``--weights``.
+    bundled_tasks
+        What those were trained for, by variant; where it is not named, all of its tasks.
     """
 
     name: ClassVar[str]
@@ -133,6 +135,7 @@ class System(ABC):
     extra_outputs: ClassVar[tuple[ExtraOutput, ...]] = ()
     feature_shape: ClassVar[tuple[int, ...] | None] = None
     bundled: ClassVar[dict[str, Path]] = {}
+    bundled_tasks: ClassVar[dict[str, tuple[Task, ...]]] = {}
 
     @property
     def origin(self) -> str:

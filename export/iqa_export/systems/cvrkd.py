@@ -55,6 +55,7 @@ class CvrkdSystem(System):
         scale="mean opinion score of KADID-10k, 1 to 5",
     )
     bundled: ClassVar[dict[str, Path]] = {"edge": EDGE_WEIGHTS}
+    bundled_tasks: ClassVar[dict[str, tuple[Task, ...]]] = {"edge": ("nar",)}
     feature_shape = (CONFIGS["published"].features, GRID, GRID)
 
     def build(self, variant: str) -> nn.Module:
