@@ -7,6 +7,7 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 READY := .venv/.ready
 OPENVINO := build/openvino
+TRITON := build/triton
 UV := build/uv/bin/uv
 KERNELS := $(filter-out csrc/_kernels.c,$(wildcard csrc/*.c csrc/*.h csrc/*.pyx csrc/*.pxd))
 JPEG := $(filter-out csrc/jpeg/_jpeg_bands.c,$(wildcard csrc/jpeg/*))
@@ -45,7 +46,7 @@ pictures: $(READY) chromium
 chromium:
 	@sh tools/install_chromium.sh
 
-test: lint $(OPENVINO)/.ready chromium
+test: lint $(OPENVINO)/.ready $(TRITON)/.ready chromium
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu and not openvino and not long" --numprocesses 2 --dist worksteal --durations 12
 	OMP_NUM_THREADS=1 PYTHONPATH=$(OPENVINO) $(BIN)/pytest -m "openvino and not gpu"
 
@@ -69,6 +70,15 @@ $(UV): | $(READY)
 # Apart from the environment: which backend runs depends on what is installed. docs/openvino.md, Crashes, has more.
 $(OPENVINO)/.ready: $(READY)
 	$(BIN)/pip install --quiet --no-deps --target $(OPENVINO) "openvino>=2026.4,<2027"
+	touch $@
+
+# Apart from the environment, too: its Python backend needs NumPy 1, which has no wheels for Python 3.13. Elsewhere the
+# folder stays empty, and tests that need the server are skipped.
+TRITON_RUNS := python_version < "3.13" and sys_platform == "linux" and platform_machine == "x86_64"
+$(TRITON)/.ready: $(READY)
+	mkdir -p $(@D)
+	$(BIN)/pip install --quiet --no-deps --target $(TRITON) \
+		'nvidia-pytriton>=0.7,<0.8; $(TRITON_RUNS)' 'numpy>=1.26,<2; $(TRITON_RUNS)'
 	touch $@
 
 lint: $(READY)

@@ -1,1 +1,1 @@
-"""A small HTTP server over the runtime, which knows nothing of it."""
+"""Servers over the runtime, which knows nothing of them: a small one of HTTP, and what Triton needs."""

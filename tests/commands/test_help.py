@@ -77,7 +77,7 @@ def test_the_help_shows_all_and_loads_little(name):
 def test_options_that_commands_share_read_the_same():
     groups = [
         {param.name: param.help for param in commands_of(name)[()].params}
-        for name in ("iqa-run", "iqa-bench", "iqa-compare", "iqa-eval", "iqa-serve")
+        for name in ("iqa-run", "iqa-bench", "iqa-compare", "iqa-eval", "iqa-serve", "iqa-triton")
     ]
     for name in ("backend", "device", "precision", "threads", "trust"):
         assert len({group[name] for group in groups}) == 1
@@ -85,7 +85,10 @@ def test_options_that_commands_share_read_the_same():
     assert engines["library"] == {param.name: param.help for param in commands_of("iqa-export")[()].params}["library"]
 
 
-@pytest.mark.parametrize(("name", "page"), [("iqa-run", "docs/cli.md"), ("iqa-serve", "docs/serving.md")])
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("iqa-run", "docs/cli.md"), ("iqa-serve", "docs/serving.md"), ("iqa-triton", "docs/triton.md")],
+)
 def test_every_option_is_in_the_page_of_its_command(name, page):
     page = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
     for param in commands_of(name)[()].params:

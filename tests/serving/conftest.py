@@ -25,7 +25,7 @@ SIDE = 24
 def artefact(tmp_path):
     """Write an artefact whose score is a constant above the mean of a crop, or of its difference to a reference."""
 
-    def write(name="mean", *, task="nr", above=0.0):
+    def write(name="mean", *, task="nr", above=0.0, **contract):
         reads = ["image"] if task == "nr" else ["image", "reference"]
         nodes = [
             *([helper.make_node("Sub", reads, ["difference"])] if task == "fr" else []),
@@ -43,7 +43,7 @@ def artefact(tmp_path):
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
         path = tmp_path / f"{name}.onnx"
-        embed_contract(model, tiny_contract(SIDE, task))
+        embed_contract(model, tiny_contract(SIDE, task, **contract))
         save(model, path)
         return path
 

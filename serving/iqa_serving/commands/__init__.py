@@ -1,1 +1,1 @@
-"""Commands: iqa-serve."""
+"""Commands: iqa-serve, iqa-triton."""
