@@ -15,8 +15,10 @@ from described_plans import CONTENT, described
 from eventually import DEADLINE
 from iqa_run import lines, run
 from iqa_runtime import Scorer
+from iqa_runtime.artefacts.bundled import BUNDLED
 from iqa_runtime.artefacts.contract_json import contract_from_json
 from iqa_runtime.artefacts.files import description_path
+from iqa_runtime.artefacts.opening import read_contract
 from iqa_runtime.contract import METADATA_KEY
 from iqa_serving.commands.triton import in_words, main
 from iqa_serving.triton.config import OUTPUTS
@@ -148,6 +150,18 @@ def test_requests_that_share_a_batch_get_their_own_rows(server, client, photogra
         assert [row for found in clients.map(ask, sent) for row in found] == expected
 
 
+@pytest.mark.parametrize("artefact", [name for name in BUNDLED if name != "edge-nr"])
+def test_every_bundled_artefact(server, client, photographs, artefact):
+    name = served(server, client, artefact, "--no-plain", "--name", f"bundled-{artefact}")
+    inputs = {"image": photographs[:2]}
+    if read_contract(artefact).needs_reference:
+        inputs["reference"] = photographs[2:]
+    found = rows(infer(client, name, **inputs))
+    assert found == scored(artefact, *inputs.values())
+    assert [row["error"] for row in found] == [None, None]
+    client.unload_model(name)
+
+
 def test_pairs(server, client, photographs):
     name = served(server, client, "edge-fr", "--no-plain")
     images, references = [*photographs[1:], photographs[0]], [*photographs[:2], b"none", photographs[0]]
@@ -159,11 +173,8 @@ def test_pairs(server, client, photographs):
             infer(client, name, **inputs)
 
 
-def test_an_artefact_with_a_reference_encoder(server, client, photographs):
+def test_a_reference_encoder_by_itself(server, client):
     name = served(server, client, "cvrkd-edge-any")
-    images, references = photographs[:2], photographs[2:4]
-    found = rows(infer(client, name, image=images, reference=references))
-    assert found == scored("cvrkd-edge-any", images, references)
     crops = np.zeros((2, 3, 224, 224), np.float32)
     features = infer(client, f"{name}_reference", reference=crops).as_numpy("reference_features")
     score = infer(client, f"{name}_crops", image=crops, reference_features=features).as_numpy("score")
@@ -207,9 +218,13 @@ def test_an_environment_of_its_own(server, client, photographs, tmp_path):
         client.load_model(name)
 
 
-def test_untrained_weights_are_said_in_the_log(server, client, artefact):
-    served(server, client, artefact("untrained", trained=False), "--no-plain")
+def test_untrained_weights_are_said_in_the_log_and_texts_arrive_whole(server, client, artefact):
+    faithful = "with 'single' and \"double\" quotes, \\, ü and \N{EN DASH}"
+    path = artefact("untrained", trained=False, faithful=faithful)
+    name = served(server, client, path, "--no-plain")
     assert "untrained (random weights)" in server.said()
+    contract = client.get_model_config(name)["parameters"][METADATA_KEY]["string_value"]
+    assert contract_from_json(contract).faithful == faithful
 
 
 def test_what_cannot_be_loaded_is_said(server, client, artefact, tmp_path):

@@ -16,6 +16,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from iqa_runtime import ImageError, Score, Scorer
+from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.cpu import available_cpus
 from iqa_runtime.errors import ArtefactError
 from iqa_runtime.images.loading import Source
@@ -57,10 +58,11 @@ class TritonPythonModel:
         if scoring["threads"] is None:
             scoring["threads"] = max(1, available_cpus() // config["instance_group"][0]["count"])
         path = Path(args["model_repository"], args["model_version"], parameters["artefact"])
-        self._scorer = Scorer(path, **scoring)
-        if self._scorer.file.sha256 != parameters["sha256"]:
+        artefact = open_artefact(path)
+        if artefact.graph.sha256 != parameters["sha256"]:
             raise ArtefactError(f"{path}: another file than its configuration describes; run iqa-triton again")
-        if not self._scorer.contract.weights.trained:
+        self._scorer = Scorer(artefact, **scoring)
+        if not artefact.contract.weights.trained:
             pb_utils.Logger.log_warn(f"{path}: untrained (random weights): its scores mean nothing")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
