@@ -246,9 +246,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.TooManyRedirects):
         return f"more than {MAX_REDIRECTS} redirects; give the address that they lead to"
     if isinstance(error, aiohttp.ClientResponseError):
-        # aiohttp says 400 of its own, too: of an answer that it cannot read.
-        broken = ", or with what is no HTTP" if error.status == 400 else ""
-        return f"the server answers {error.status}{broken}; check the address, and whether it needs a login"
+        # aiohttp says 0 or 400 of an answer that it cannot read.
+        unread = {0: "with what is no HTTP", 400: "400, or with what is no HTTP"}
+        answer = unread.get(error.status, str(error.status))
+        return f"the server answers {answer}; check the address, and whether it needs a login"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "the connection ended before the file did; try again"
     if isinstance(error, FileNotFoundError):

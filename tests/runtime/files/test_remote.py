@@ -3,14 +3,15 @@
 import re
 import sys
 import threading
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+import aiohttp
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from iqa_runtime import DependencyError, FileError, Scorer
 from iqa_runtime.files import remote
-from iqa_runtime.files.remote import MAX_REDIRECTS, Fetcher, RemoteImage, fetched_ahead
+from iqa_runtime.files.remote import MAX_REDIRECTS, Fetcher, RemoteImage, _reason, fetched_ahead
 from iqa_runtime.scoring.time_limits import MAX_OVERDUE
 from picture_server import MUCH, serve
 
@@ -69,6 +70,15 @@ def test_a_picture_that_was_cut_unseen_has_no_score(artefacts, server):
     assert [result.path for result in results] == [f"{server}/{path}" for path in paths]
     # What is sent beyond the length that was promised may be seen in time, or not.
     assert re.search(r"/short: (truncated PNG|cannot be fetched: .*no HTTP)", str(results[1].error))
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(0, "the server answers with what is no HTTP; "), (400, "400, or with what is no HTTP; "), (500, " 500; ")],
+)
+def test_an_answer_is_told_from_what_is_none(status, said):
+    # Which of the two a client sees of a broken answer depends on when its bytes arrive.
+    assert said in _reason(aiohttp.ClientResponseError(cast(Any, None), (), status=status))
 
 
 def test_no_connection_is_an_error(server):
