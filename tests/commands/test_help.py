@@ -24,6 +24,8 @@ HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "tensorrt", "cv2", "scipy",
     *("aiohttp", "fsspec", "pandas", "pyarrow", "starlette", "uvicorn")
 }
 COLUMNS = 100
+COMMON = {"help", "version", "install_completion", "show_completion"}
+"""Options that need no line in the page of a command; those of completion have theirs in docs/commands.md."""
 
 
 def commands_of(name):
@@ -92,5 +94,5 @@ def test_options_that_commands_share_read_the_same():
 def test_every_option_is_in_the_page_of_its_command(name, page):
     page = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
     for param in commands_of(name)[()].params:
-        if param.param_type_name == "option" and param.name not in ("help", "version"):
+        if param.param_type_name == "option" and param.name not in COMMON:
             assert re.search(rf"{re.escape(max(param.opts, key=len))}[ `\n]", page), param.opts

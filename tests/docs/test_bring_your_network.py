@@ -66,6 +66,15 @@ def test_a_checkpoint_of_basicsr_becomes_int8_by_the_commands_of_the_page():
     assert reduced.gate["passed"]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder")
+def test_the_export_from_python_makes_the_artefact_of_the_page():
+    Path("patches.toml").write_text(contract(), encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(block, {})
+    assert read_contract("patches.onnx").weights.entry == "params_ema"
+
+
 @pytest.mark.usefixtures("folder")
 def test_without_a_key_raw_and_averaged_weights_are_asked_about():
     Path("patches.toml").write_text(contract(), encoding="utf-8")

@@ -85,6 +85,15 @@ def test_iqa_run_scores(lean, tmp_path, artefacts, noise, save_png):
     assert "quality_map" in run(lean / "iqa-run", model, "--info", cwd=tmp_path)
 
 
+def test_every_command_is_listed_and_says_what_it_lacks(lean, tmp_path, artefacts):
+    listed = run(lean / "iqa", cwd=tmp_path)
+    assert all(f"│ {word} " in listed for word in ("run", "export", "train", "serve"))
+    done = subprocess.run([lean / "iqa", "export", "--list"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith('pip install "iqa-deploy[cpu,export]"\n')
+    assert "FAIL" not in run(lean / "iqa", "run", artefacts.mean(), "--check", cwd=tmp_path)
+
+
 def test_the_example_runs(lean, tmp_path, artefacts, noise, save_png):
     image = save_png(tmp_path / "noise.png", noise(80, 100))
     shown = run(lean / "python", ROOT / "examples" / "embed.py", artefacts.mean(), image, cwd=tmp_path)

@@ -46,8 +46,8 @@ _PARAMETER = re.compile(r"``([a-z][a-z0-9_]*)(?:=(.*?))?``")
 
 
 def make_app() -> typer.Typer:
-    """Return an empty command line, with help in panels and errors left to `run_app`."""
-    return typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    """Return an empty command line: help in panels, completion for shells, errors left to `run_app`."""
+    return typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
 def run_app(
