@@ -13,12 +13,13 @@ KERNELS := $(filter-out csrc/_kernels.c,$(wildcard csrc/*.c csrc/*.h csrc/*.pyx 
 JPEG := $(filter-out csrc/jpeg/_jpeg_bands.c,$(wildcard csrc/jpeg/*))
 FOLDERS := runtime export calibration training serving tools tests benchmarks examples docs
 
-.PHONY: help demo models pictures chromium test test-long test-oldest test-newest lint bench bench-long soak fuzz sanitize sbom audit clean
+.PHONY: help demo models docs pictures chromium test test-long test-oldest test-newest lint bench bench-long soak fuzz sanitize sbom audit clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   export the edge model and score examples/photographs with it"
 	@echo "make models PHOTOGRAPHS=FOLDER ENCODER=FILE  train the bundled models again and compare them: hours, resumable"
+	@echo "make docs   make pages of the documentation, with a search: build/docs/index.html"
 	@echo "make pictures  make the pictures of the documentation from the examples"
 	@echo "make test   linters, then every test that needs no GPU, but for those of make test-long"
 	@echo "make test-oldest, make test-newest  the quick tests with the oldest and newest releases that are supported"
@@ -39,6 +40,10 @@ demo: $(READY)
 # MODELS names some of them only; tools/make_models.py says what photographs and encoder are.
 models: $(READY)
 	$(BIN)/python tools/make_models.py $(MODELS) --photographs $(PHOTOGRAPHS) --encoder $(ENCODER)
+
+# Warnings are errors: links that lead nowhere, pages that are in no table of contents, docstrings that cannot be read.
+docs: $(READY)
+	$(BIN)/sphinx-build -c docs -b html --quiet --fail-on-warning --keep-going . build/docs
 
 pictures: $(READY) chromium
 	$(BIN)/python tools/make_pictures.py docs/pictures
