@@ -1,31 +1,33 @@
 """What the deploy form buys: each network per item on ONNX Runtime, beside its plain export and PyTorch eager.
 
-    python benchmarks/deploy_form.py [--rounds 7] [--threads 2] [--json FILE]
+    python benchmarks/deploy_form.py [--rounds 7] [--threads 2] [--json FILE] [--quick]
 
-The same random weights in every row, all rows interleaved in every round, medians; ratios are within this one run.
+The same random weights in every row, all rows interleaved in every round, medians; ratios are within this one run, and
+so are shares of the peak, which is a product of float32 matrices on ONNX Runtime. --quick takes the edge variant alone:
+a look at whether it works.
 """
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from speed import products
 from torch.utils.flop_counter import FlopCounterMode
 
 from iqa_calibration.graphs.finishing import count_macs
 from iqa_export.checkpoints import load_into, random_checkpoint
 from iqa_export.onnx_export import to_onnx
 from iqa_export.systems import GraphChoice, System, find_system
-from iqa_runtime import __version__
+from iqa_runtime.benchmark.host import describe_host
 from iqa_runtime.contract import TensorInput
 
 CASES = (
@@ -34,6 +36,9 @@ CASES = (
     ("yoto", GraphChoice(variant="swin_t", task="fr", segment="joint"), True),
     ("cvrkd", GraphChoice(variant="student", task="nar"), True),
 )
+QUICK = (("yoto", GraphChoice(variant="edge", task="nr"), False),)
+EAGER, PLAIN = "PyTorch eager, as written", "plain export, ONNX Runtime"
+PRODUCT = "matrix product, ONNX Runtime"
 
 
 class Rows:
@@ -85,9 +90,9 @@ def measure_case(
     network = system.build(choice.variant).requires_grad_(False)
     keys = system.key_map(choice.variant)
     load_into(network, random_checkpoint(network, 0, keys), keys)
-    inputs = [system.crop_input("image")]
+    inputs = [system.crop_input("image", variant=choice.variant)]
     if choice.task != "nr":
-        inputs.append(system.crop_input("reference"))
+        inputs.append(system.crop_input("reference", variant=choice.variant))
     rows = Rows()
     written = system.as_written(network, choice).eval()
     examples = [example(tensor, seed) for seed, tensor in enumerate(inputs)]
@@ -96,20 +101,21 @@ def measure_case(
         with torch.inference_mode():
             return written(*examples)
 
-    add_onnx(rows, "plain export, ONNX Runtime", written, inputs, threads)
+    add_onnx(rows, PLAIN, written, inputs, threads)
     # Not the plain export's: folding already merges what is computed twice where the reference is the image itself.
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         written(*examples)
-    rows.add("PyTorch eager, as written", eager, counter.get_total_flops() / 2e9)
+    rows.add(EAGER, eager, counter.get_total_flops() / 2e9)
     if cached:
         _, scorer = system.reference_split(network, choice)
         deployed_inputs = [inputs[0], system.feature_input(choice.variant)]
         add_onnx(rows, "deploy form, reference cached, ONNX Runtime", scorer, deployed_inputs, threads)
     else:
         add_onnx(rows, "deploy form, ONNX Runtime", system.deployed(network, choice), inputs, threads)
+    product = products.gemm_onnxruntime({"threads": threads, "dtype": "float32"})
+    rows.add(PRODUCT, product.call, product.facts["gflop"] / 2)
     seconds = rows.measure(rounds)
-    base = seconds["PyTorch eager, as written"]
-    plain = seconds["plain export, ONNX Runtime"]
+    peak = rows.gmac[PRODUCT] / seconds[PRODUCT]
     return [
         {
             "system": system.name,
@@ -118,18 +124,12 @@ def measure_case(
             "row": name,
             "gmac": round(rows.gmac[name], 1),
             "seconds": round(median, 4),
-            "times_pytorch": round(base / median, 2),
-            "times_plain_export": round(plain / median, 2),
+            "times_pytorch": round(seconds[EAGER] / median, 2),
+            "times_plain_export": round(seconds[PLAIN] / median, 2),
+            "of_peak": round(rows.gmac[name] / median / peak, 2),
         }
         for name, median in seconds.items()
     ]
-
-
-def commit() -> str:
-    """Return the commit of this checkout, marked if files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    described = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return described.stdout.strip() or "unknown"
 
 
 def main() -> None:
@@ -137,26 +137,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
+    host = msgspec.to_builtins(describe_host())  # before any library starts threads: this asks git
+    host["versions"]["torch"] = torch.__version__
     torch.set_num_threads(arguments.threads)
-    result: dict[str, object] = {
-        "commit": commit(),
-        "host": f"{platform.machine()}, {arguments.threads} threads, {torch.backends.cpu.get_cpu_capability()}",
-        "versions": {
-            "iqa-deploy": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "onnxruntime": onnxruntime.__version__,
-        },
-        "rounds": arguments.rounds,
-    }
-    print("| system | task | form | GMAC | seconds | x PyTorch | x plain export |")
-    print("| --- | --- | --- | ---: | ---: | ---: | ---: |")
+    result: dict[str, object] = {"host": host, "threads": arguments.threads, "rounds": arguments.rounds}
+    print("| system | task | form | GMAC | seconds | x PyTorch | x plain export | of peak |")
+    print("| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |")
     rows = []
-    for name, choice, cached in CASES:
+    for name, choice, cached in QUICK if arguments.quick else CASES:
         for row in measure_case(find_system(name), choice, cached, arguments.threads, arguments.rounds):
             rows.append(row)
-            numbers = [row[key] for key in ("gmac", "seconds", "times_pytorch", "times_plain_export")]
+            numbers = [row[key] for key in ("gmac", "seconds", "times_pytorch", "times_plain_export", "of_peak")]
             print(
                 "|",
                 " | ".join(str(cell) for cell in (row["system"], row["task"], row["row"], *numbers)),

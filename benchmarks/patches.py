@@ -15,7 +15,6 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import cv2
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime import __version__, kernels
+from iqa_runtime.benchmark.host import describe_host
 
 SIDE = 224
 MEAN = (0.485, 0.456, 0.406)
@@ -146,15 +146,6 @@ def contenders_for(dtype: type, height: int, width: int) -> dict[str, Contender]
     return contenders
 
 
-def processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40, help="turns of every contender")
@@ -165,7 +156,8 @@ def main() -> None:
         parser.error(f"the image's sides must be at least {SIDE}, rounds at least 1")
     cv2.setNumThreads(1)
 
-    print(f"{processor()}, {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}")
+    host = describe_host()
+    print(f"{host.processor} ({host.processor_model}), {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}")
     print(
         f"iqa-deploy {__version__}, Python {platform.python_version()}, numpy {np.__version__}, cv2 {cv2.__version__}"
     )

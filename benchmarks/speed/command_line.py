@@ -16,7 +16,7 @@ import msgspec
 
 from iqa_runtime.benchmark.host import describe_host
 from iqa_runtime.cpu import available_cpus
-from speed import packages
+from speed import hosts, packages
 from speed.document import Section, document, read_results, result_of
 from speed.growth import draw
 from speed.sections import SECTIONS
@@ -48,7 +48,9 @@ def main(description: str | None) -> None:
         result = store(path, host, name, section)
     if arguments.plots is not None and "growth" in result["sections"]:
         draw(result["sections"]["growth"]["series"], arguments.plots)
-    print(document(result, read_results(arguments.output)))
+    history = read_results(arguments.output)
+    print(document(result, history))
+    print("\n".join(["## By host", "", *hosts.table(history)]))
 
 
 def fingerprint(*folders: Path) -> str:
@@ -73,7 +75,7 @@ def store(path: Path, host: dict[str, Any], name: str, section: Section) -> dict
     result = result_of(host, datetime.now(UTC).isoformat(timespec="seconds"), {name: section})
     if path.exists():
         stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["host"]["processor"] == host["processor"]:
+        if all(stored["host"].get(key) == host.get(key) for key in ("processor", "processor_model")):
             result["sections"] = stored["sections"] | result["sections"]
     result["sections"] = {known: result["sections"][known] for known in SECTIONS if known in result["sections"]}
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -151,10 +151,11 @@ def document(result: dict[str, Any], history: list[dict[str, Any]]) -> str:
     host = result["host"]
     versions = ", ".join(f"{name} {version}" for name, version in host["versions"].items())
     sections = {key: section_of(values) for key, values in result["sections"].items()}
+    model = f" ({host['processor_model']})" if host.get("processor_model") else ""
     lines = [
         "# Speed",
         "",
-        f"Commit {host['commit']}, {result['date']}. {host['processor']}, {host['cpus']} CPUs, {host['system']} "
+        f"Commit {host['commit']}, {result['date']}. {host['processor']}{model}, {host['cpus']} CPUs, {host['system']} "
         f"{host['machine']}, kernels {host['kernels']}. {versions}.",
         "",
         *_goals({name: value for section in sections.values() for name, value in section.figures.items()}),

@@ -34,6 +34,9 @@ class Host:
     ----------
     system, machine, processor
         Such as ``Linux``, ``x86_64`` and the processor's name, as far as the system tells it.
+    processor_model
+        Its numbers of family and model: virtual machines have processors of several generations under one name. Empty
+        where the system does not tell them.
     cpus
         CPUs this process may use, cgroup quotas included.
     kernels
@@ -47,6 +50,7 @@ class Host:
     system: str
     machine: str
     processor: str
+    processor_model: str
     cpus: int
     kernels: str
     versions: dict[str, str]
@@ -96,10 +100,12 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
 
 def describe_host() -> Host:
     """Return where this process runs."""
+    processor, model = _processor()
     return Host(
         system=platform.system(),
         machine=platform.machine(),
-        processor=_processor(),
+        processor=processor,
+        processor_model=model,
         cpus=available_cpus(),
         kernels=instruction_set(),
         versions=versions_of(_LIBRARIES),
@@ -147,13 +153,18 @@ def _best(work: Callable[[], object]) -> float:
     return min(seconds)
 
 
-def _processor() -> str:
+def _processor() -> tuple[str, str]:
+    """Return name, and family and model, of the first processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+        return platform.processor(), ""
+    said: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        said.setdefault(key.strip(), value.strip())
+    numbers = [f"{word} {said[key]}" for word, key in (("family", "cpu family"), ("model", "model")) if key in said]
+    return said.get("model name") or platform.processor(), ", ".join(numbers)
 
 
 def _commit(file: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -215,6 +216,8 @@ def test_the_host_names_versions_and_the_commit_only_of_its_own_checkout(
     host = describe_host()
     assert {"iqa-deploy", "python", "numpy"} <= set(host.versions)
     assert host.cpus >= 1
+    if host.machine == "x86_64" and host.system == "Linux":
+        assert re.fullmatch(r"family \d+, model \d+", host.processor_model)
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     inside = tmp_path / "module.py"
     inside.touch()
