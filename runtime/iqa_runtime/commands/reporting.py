@@ -156,7 +156,7 @@ def open_report(plan: ReportPlan | None, scorer: Scorer, title: str) -> Iterator
             stream = opened.enter_context(new.open("x", encoding="utf-8", errors="backslashreplace", newline=""))
             writer = ReportWriter(
                 stream,
-                _about(scorer, title),
+                about_of(scorer, title),
                 sizes=plan.sizes,
                 place=inside if beside is None else beside,
                 # Served by a web server it is one origin; from disk, browsers disagree on whether a file has one.
@@ -174,7 +174,8 @@ def open_report(plan: ReportPlan | None, scorer: Scorer, title: str) -> Iterator
                 beside.remove_others()
 
 
-def _about(scorer: Scorer, title: str) -> About:
+def about_of(scorer: Scorer, title: str) -> About:
+    """Return what a page says of what scored its images."""
     contract = scorer.contract
     untrained = "The artefact is untrained (random weights): its scores only show that the pipeline runs."
     file = {"file": scorer.file.file, "SHA-256": scorer.file.sha256, "scored as": scorer.artefact_key}

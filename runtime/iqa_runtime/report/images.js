@@ -1,8 +1,8 @@
 "use strict";
 // The page of scored images. Whatever comes from outside gets in as text: no markup is ever made of it.
-(() => {
+const report = (() => {
   const $ = (id) => document.getElementById(id);
-  const { about, items, end } = JSON.parse($("data").textContent);
+  let { about, items, end } = JSON.parse($("data").textContent);
   const CHUNK = 100; // rows that are added at a time, as they come near the screen
   const STEERING = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
@@ -11,8 +11,8 @@
   const printable = (text) =>
     String(text).replace(STEERING, (sign) => "\\u" + sign.charCodeAt(0).toString(16).padStart(4, "0"));
   const exactly = (score) => score.toFixed(4);
-  const unit = items.some(({ row }) => row.path.includes("#t=")) ? "row" : "image"; // a video has several
-  const plural = (count) => `${count} ${unit}${count === 1 ? "" : "s"}`;
+  const unit = () => (items.some(({ row }) => row.path.includes("#t=")) ? "row" : "image"); // a video has several
+  const plural = (count) => `${count} ${known.unit}${count === 1 ? "" : "s"}`;
   const joined = (parts) => parts.filter(Boolean).join(" \u00b7 ");
   const size = (row) => (row.width ? `${row.width}\u00a0\u00d7\u00a0${row.height}` : "");
   const reasons = (row) => printable((row.reasons || []).join(", "));
@@ -44,15 +44,27 @@
 
   // What is shown, and in which order -----------------------------------------------------------------------------------
 
-  items.forEach((item, index) => {
+  const known = {}; // what follows from the items, and is found anew when some have come
+  const has = (key) => items.some(({ row }) => row[key] !== null && row[key] !== undefined);
+
+  function prepare(item, index) {
     Object.assign(item.row, end.added?.[index]);
     Object.assign(item, { index, lower: item.row.path.normalize().toLowerCase() });
-  });
-  const scored = items.filter(({ row }) => row.score !== null);
-  const failed = items.filter(({ row }) => row.score === null);
-  const has = (key) => items.some(({ row }) => row[key] !== null && row[key] !== undefined);
-  const folders = new Set(scored.map(({ row }) => row.path.slice(0, folderEnd(row.path))));
-  const better = about.higher_is_better ? 1 : -1;
+  }
+
+  function gather() {
+    const scored = items.filter(({ row }) => row.score !== null);
+    const scores = scored.map(({ row }) => row.score);
+    const low = scores.reduce((least, score) => Math.min(least, score), Infinity);
+    const high = scores.reduce((most, score) => Math.max(most, score), -Infinity);
+    if (low !== known.low || high !== known.high) Object.assign(state, { from: null, to: null });
+    Object.assign(known, { scored, low, high, unit: unit(), bars: low < high ? 32 : 1, better: about.higher_is_better ? 1 : -1 });
+    known.failed = items.filter(({ row }) => row.score === null);
+    known.folders = new Set(scored.map(({ row }) => row.path.slice(0, folderEnd(row.path))));
+    known.totals = counted(scored);
+    known.columns = columns();
+  }
+
   const nothing = { text: "", verdict: "", reason: "", from: null, to: null };
   const state = { ...nothing, order: "worst" };
   let shown = [];
@@ -60,8 +72,8 @@
 
   const text = (one, other) => (one < other ? -1 : Number(one > other));
   const orders = {
-    worst: ["Worst first", (a, b) => better * (a.score - b.score)],
-    best: ["Best first", (a, b) => better * (b.score - a.score)],
+    worst: ["Worst first", (a, b) => known.better * (a.score - b.score)],
+    best: ["Best first", (a, b) => known.better * (b.score - a.score)],
     name: ["By name", (a, b) => text(a.path, b.path)],
     large: ["Largest first", (a, b) => b.width * b.height - a.width * a.height],
     group: ["By group", (a, b) => text(a.group ?? "", b.group ?? "") || (a.rank ?? Infinity) - (b.rank ?? Infinity)],
@@ -69,12 +81,8 @@
   };
   if (!has("group")) delete orders.group;
 
-  const scores = scored.map(({ row }) => row.score);
-  const low = scores.reduce((least, score) => Math.min(least, score), Infinity);
-  const high = scores.reduce((most, score) => Math.max(most, score), -Infinity);
-  const bars = low < high ? 32 : 1;
-  const barOf = (row) => Math.min(bars - 1, Math.floor(((row.score - low) / (high - low || 1)) * bars));
-  const edge = (bar) => exactly(low + ((high - low) * bar) / bars);
+  const barOf = ({ score }) => Math.min(known.bars - 1, Math.floor(((score - known.low) / (known.high - known.low || 1)) * known.bars));
+  const edge = (bar) => exactly(known.low + ((known.high - known.low) * bar) / known.bars);
   const isChosen = (bar) => state.from !== null && bar >= state.from && bar <= state.to;
   const passes = ({ row, lower }) =>
     lower.includes(state.text) &&
@@ -83,16 +91,16 @@
 
   function change(changes) {
     Object.assign(state, changes);
-    const passing = scored.filter(passes);
+    const passing = known.scored.filter(passes);
     shown = passing.filter(({ row }) => state.from === null || isChosen(barOf(row)));
     shown.sort((a, b) => orders[state.order][1](a.row, b.row) || a.index - b.index);
     added = 0;
     body.replaceChildren();
     addRows();
     drawBars(passing);
-    $("clear").hidden = shown.length === scored.length;
-    $("count").textContent = ($("clear").hidden ? "" : `${shown.length} of `) + plural(scored.length);
-    $("nothing").hidden = shown.length > 0 || !scored.length;
+    $("clear").hidden = shown.length === known.scored.length;
+    $("count").textContent = ($("clear").hidden ? "" : `${shown.length} of `) + plural(known.scored.length);
+    $("nothing").hidden = shown.length > 0 || !known.scored.length;
     $("order").value = state.order;
     for (const heading of document.querySelectorAll("th[data-up]")) {
       const { up, down } = heading.dataset;
@@ -102,17 +110,26 @@
 
   // The histogram -------------------------------------------------------------------------------------------------------
 
-  const bins = Array.from({ length: bars }, (_, bar) =>
-    element("button", { type: "button", tabIndex: bar ? -1 : 0 }, element("i"), element("i"), element("i")),
-  );
-  const counted = (some) => some.reduce((counts, { row }) => (counts[barOf(row)]++, counts), new Array(bars).fill(0));
-  const totals = counted(scored);
+  const counted = (some) => some.reduce((counts, { row }) => (counts[barOf(row)]++, counts), new Array(known.bars).fill(0));
+  let bins = [];
   let anchor = 0;
 
+  function makeBars() {
+    $("histogram").hidden = !known.scored.length;
+    if (bins.length !== known.bars) {
+      bins = Array.from({ length: known.bars }, (_, bar) =>
+        element("button", { type: "button", tabIndex: bar ? -1 : 0 }, element("i"), element("i"), element("i")),
+      );
+      $("bars").replaceChildren(...bins);
+    }
+    $("low").textContent = `${edge(0)} ${known.better > 0 ? "worst" : "best"}`;
+    $("high").textContent = `${known.better > 0 ? "best" : "worst"} ${edge(known.bars)}`;
+  }
+
   function drawBars(passing) {
-    const parts = [totals, counted(passing), counted(passing.filter(({ row }) => row.verdict === "fail"))];
+    const parts = [known.totals, counted(passing), counted(passing.filter(({ row }) => row.verdict === "fail"))];
     bins.forEach((button, bar) => {
-      parts.forEach((counts, part) => (button.children[part].style.height = `${(100 * counts[bar]) / Math.max(...totals)}%`));
+      parts.forEach((counts, part) => (button.children[part].style.height = `${(100 * counts[bar]) / Math.max(...known.totals)}%`));
       button.ariaPressed = String(isChosen(bar));
       button.title = button.ariaLabel = `${edge(bar)} to ${edge(bar + 1)}: ${plural(parts[1][bar])}`;
     });
@@ -123,10 +140,6 @@
   const choose = (bar) => change({ from: Math.min(anchor, bar), to: Math.max(anchor, bar) });
   const clearBars = () => change({ from: null, to: null });
   function prepareBars() {
-    $("histogram").hidden = !scored.length;
-    $("bars").append(...bins);
-    $("low").textContent = `${edge(0)} ${better > 0 ? "worst" : "best"}`;
-    $("high").textContent = `${better > 0 ? "best" : "worst"} ${edge(bars)}`;
     let dragged = false;
     const barAt = ({ clientX, clientY }) => bins.indexOf(document.elementFromPoint(clientX, clientY)?.closest("#bars button"));
     $("bars").addEventListener("pointerdown", (event) => {
@@ -161,14 +174,14 @@
   // The list --------------------------------------------------------------------------------------------------------------
 
   const body = document.querySelector("tbody");
-  const rising = better > 0 ? ["worst", "best"] : ["best", "worst"];
+  const rising = () => (known.better > 0 ? { up: "worst", down: "best" } : { up: "best", down: "worst" });
   const verdict = (row) => element("span", { className: row.verdict ?? "" }, row.verdict ?? "");
   const percentile = (row) => row.percentile?.toFixed(1) ?? "";
   const briefly = (row) => element("span", { className: "brief" }, verdict(row), " ", joined([percentile(row) && `better than ${percentile(row)} %`, row.rank && `rank ${row.rank}`, reasons(row), size(row)]));
-  const columns = [
+  const columns = () => [
     { kind: "picture", title: "", content: () => [] },
     { kind: "name", title: "image", content: (row) => [...named(row.path), briefly(row)], up: "name" },
-    { kind: "number score", title: "score", content: (row) => [exactly(row.score)], up: rising[0], down: rising[1] },
+    { kind: "number score", title: "score", content: (row) => [exactly(row.score)], ...rising() },
     { kind: "number rest", title: "percentile", content: (row) => [percentile(row)] },
     { kind: "rest", title: "verdict", content: (row) => [verdict(row)] },
     { kind: "rest long", title: "reasons", content: (row) => [reasons(row)] },
@@ -180,11 +193,11 @@
   function named(path) {
     const cut = folderEnd(path);
     const name = element("bdi", {}, printable(path.slice(cut)));
-    return folders.size > 1 && cut ? [element("bdi", { className: "folder" }, printable(path.slice(0, cut))), name] : [name];
+    return known.folders.size > 1 && cut ? [element("bdi", { className: "folder" }, printable(path.slice(0, cut))), name] : [name];
   }
 
   function rowOf(item) {
-    const cells = columns.map(({ kind, content }) => element("td", { className: kind }, ...content(item.row)));
+    const cells = known.columns.map(({ kind, content }) => element("td", { className: kind }, ...content(item.row)));
     const button = element("button", { type: "button", className: "thumbnail", ariaLabel: `Open ${printable(item.row.path)}` });
     if (item.thumbnail) button.append(element("img", { src: item.thumbnail, alt: "", decoding: "async" }));
     cells[0].append(button);
@@ -200,7 +213,7 @@
   const watch = new IntersectionObserver((seen) => seen.some((each) => each.isIntersecting) && addRows(), { rootMargin: "1200px" });
 
   const headings = () =>
-    columns.map(({ kind, title, up, down }) => {
+    known.columns.map(({ kind, title, up, down }) => {
       const turn = () => change({ order: state.order === up ? down || up : up || down });
       const content = up || down ? element("button", { type: "button", onclick: turn }, title) : title;
       const heading = element("th", { className: kind, scope: "col" }, content);
@@ -266,7 +279,7 @@
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
     dialog.addEventListener("close", () => {
       while (added <= current) addRows();
-      body.children[current].querySelector("button").focus();
+      body.children[current]?.querySelector("button").focus();
     });
     dialog.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -276,17 +289,17 @@
 
   // Everything put together ---------------------------------------------------------------------------------------------
 
-  function prepareChoice(id, key, values) {
+  function offer(id, key, values) {
     const counts = new Map(values.map((value) => [value, 0]));
-    scored.flatMap(({ row }) => row[key] ?? []).forEach((value) => counts.set(value, (counts.get(value) ?? 0) + 1));
-    $(id).append(...[...counts].map(([value, count]) => option(value, `${printable(value)} (${count})`)));
+    known.scored.flatMap(({ row }) => row[key] ?? []).forEach((value) => counts.set(value, (counts.get(value) ?? 0) + 1));
+    const [any] = $(id).options;
+    $(id).replaceChildren(any, ...[...counts].map(([value, count]) => option(value, `${printable(value)} (${count})`)));
+    $(id).value = state[id];
     $(id).hidden = !has(key);
-    $(id).addEventListener("input", () => change({ [id]: $(id).value }));
   }
 
   function prepareTools() {
-    prepareChoice("verdict", "verdict", ["fail", "pass"]);
-    prepareChoice("reason", "reasons", []);
+    for (const id of ["verdict", "reason"]) $(id).addEventListener("input", () => change({ [id]: $(id).value }));
     $("order").append(...Object.entries(orders).map(([key, [title]]) => option(key, title)));
     $("order").addEventListener("input", () => change({ order: $("order").value }));
     $("search").addEventListener("input", () => change({ text: $("search").value.normalize().toLowerCase() }));
@@ -297,7 +310,7 @@
     });
     document.addEventListener("keydown", (event) => {
       const focused = document.activeElement;
-      if (dialog.open || event.ctrlKey || event.metaKey || event.altKey || focused.tagName === "SELECT") return;
+      if (dialog.open || event.ctrlKey || event.metaKey || event.altKey || focused.matches("select, input:not(#search)")) return;
       const place = [...body.children].indexOf(focused.closest("tbody tr"));
       const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
       const next = event.key === "/" && focused !== $("search") ? $("search") : step && body.children[place < 0 ? 0 : place + step];
@@ -308,26 +321,58 @@
   }
 
   function tell() {
+    const { scored, failed, folders } = known;
     const below = items.filter(({ row }) => row.verdict === "fail").length;
-    const lines = [plural(items.length), has("verdict") && `${below} worse than the threshold`, failed.length && `${failed.length} without a score`];
+    const lines = [items.length && plural(items.length), has("verdict") && `${below} worse than the threshold`, failed.length && `${failed.length} without a score`];
     $("heading").textContent = printable(about.heading);
     $("lead").textContent = joined([...lines, about.score]);
     $("folder").textContent = folders.size === 1 ? printable([...folders][0]) : "";
     const notices = end.interrupted ? [...about.notices, "The run was ended early: these are the images it had come to."] : about.notices;
-    $("notices").append(...notices.map((text) => element("p", { className: "notice" }, printable(text))));
+    $("notices").replaceChildren(...notices.map((text) => element("p", { className: "notice" }, printable(text))));
     $("errors").hidden = !failed.length;
     $("table").hidden = $("tools").hidden = !scored.length;
     $("failed").textContent = `Without a score: ${failed.length}`;
-    $("messages").append(...listed(failed.map(({ row }) => [row.path, row.error])));
-    $("contract").append(...listed(Object.entries(about.contract)));
-    $("versions").append(...listed(Object.entries(about.versions)));
+    $("messages").replaceChildren(...listed(failed.map(({ row }) => [row.path, row.error])));
+    $("contract").replaceChildren(...listed(Object.entries(about.contract)));
+    $("versions").replaceChildren(...listed(Object.entries(about.versions)));
     $("summary").textContent = printable(end.summary);
-    document.querySelector("thead tr").append(...headings());
+    document.querySelector("thead tr").replaceChildren(...headings());
   }
 
-  tell();
+  function redraw() {
+    const [item, rows] = [shown[current], added];
+    const focused = shown[[...body.children].indexOf(document.activeElement.closest("tbody tr"))];
+    gather();
+    tell();
+    offer("verdict", "verdict", ["fail", "pass"]);
+    offer("reason", "reasons", []);
+    makeBars();
+    change({});
+    while (added < Math.min(rows, shown.length)) addRows();
+    current = Math.max(0, shown.indexOf(item));
+    body.children[shown.indexOf(focused)]?.querySelector("button").focus();
+  }
+
+  items.forEach(prepare);
   prepareTools();
   prepareBars();
   prepareDetail();
-  change({});
+  redraw();
+
+  return {
+    // Begin anew with another artefact.
+    begin(other) {
+      about = other;
+      items = [];
+      for (const id of ["search", "verdict", "reason"]) $(id).value = "";
+      Object.assign(state, nothing);
+      redraw();
+    },
+    // Show further images.
+    add(some) {
+      some.forEach((item, index) => prepare(item, items.length + index));
+      items.push(...some);
+      redraw();
+    },
+  };
 })();

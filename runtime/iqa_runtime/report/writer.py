@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from iqa_runtime.errors import starting_threads
-from iqa_runtime.report.page import cut_page, resource
-from iqa_runtime.report.pictures import Looks, Place, Sizes, encoded, encoded_map
-from iqa_runtime.scoring.resizing import shrunk
+from iqa_runtime.report.page import cut_page, page_json, resource
+from iqa_runtime.report.pictures import Looks, Place, Sizes
+from iqa_runtime.report.shown import Shown, placed, shown_of
 
 _MOST_SECONDS = 60.0
 """To wait for the pictures of one image, whose file may lie where nobody answers; then its row goes without."""
-
-_Shown = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +71,16 @@ class ReportWriter:
             about.title, style=resource("images.css"), script=resource("images.js"), images_from=images_from
         )
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="iqa-report")
-        self._waiting: deque[tuple[dict[str, Any], Future[_Shown]]] = deque()
+        self._waiting: deque[tuple[dict[str, Any], Future[Shown]]] = deque()
         self._most_waiting = 2 * threads
-        self._references: dict[bytes, int] = {}
+        self._references: dict[str, int] = {}
         self._written = 0
 
     def begin(self) -> None:
         """Write what comes before the first row."""
         self._stream.write(self._before + resource("images.html"))
         self._stream.write(
-            f'<script type="application/json" id="data">{{"about":{_json(asdict(self._about))},"items":['
+            f'<script type="application/json" id="data">{{"about":{page_json(asdict(self._about))},"items":['
         )
 
     def write(self, row: dict[str, Any], look: Callable[[], Looks]) -> None:
@@ -101,7 +94,7 @@ class ReportWriter:
             Returns what can be shown of it; called in another thread.
         """
         with starting_threads():
-            self._waiting.append((row, self._pool.submit(self._shown, look)))
+            self._waiting.append((row, self._pool.submit(lambda: shown_of(look(), self._sizes))))
         while len(self._waiting) > self._most_waiting:
             self._write_oldest()
 
@@ -120,7 +113,7 @@ class ReportWriter:
         while self._waiting:
             self._write_oldest()
         end = {"summary": summary, "interrupted": interrupted, "added": list(added)}
-        self._stream.write(f'\n],"end":{_json(end)}}}</script>\n')
+        self._stream.write(f'\n],"end":{page_json(end)}}}</script>\n')
         self._stream.write(self._after)
 
     def close(self) -> None:
@@ -141,44 +134,5 @@ class ReportWriter:
             first = self._references.setdefault(digest, self._written)
             if first != self._written:
                 beside["reference"] = {"picture": first}
-        self._stream.write((",\n" if self._written else "\n") + _json({"row": row, **self._placed(shown)}))
+        self._stream.write((",\n" if self._written else "\n") + page_json({"row": row, **placed(shown, self._place)}))
         self._written += 1
-
-    def _placed(self, shown: Any) -> Any:
-        """Put every encoded picture in its place: (bytes, suffix) becomes its address."""
-        if isinstance(shown, dict):
-            return {name: self._placed(value) for name, value in shown.items()}
-        return self._place(*shown) if isinstance(shown, tuple) else shown
-
-    def _shown(self, look: Callable[[], Looks]) -> _Shown:
-        looks = look()
-        if looks.image is None:
-            return {}
-        shown: _Shown = {"thumbnail": self._thumbnail(looks.image)}
-        if self._sizes.picture:
-            shown["picture"] = self._picture(looks.image)
-        beside: dict[str, Any] = {}
-        if looks.map is not None:
-            values, nominal, higher_is_better = looks.map
-            data, worst, best = encoded_map(values, nominal, higher_is_better=higher_is_better)
-            beside["heat map"] = {"picture": (data, ".webp"), "worst": worst, "best": best}
-        if looks.restored is not None:
-            beside["restored"] = {"picture": self._picture(looks.restored)}
-        if looks.reference is not None:
-            digest = hashlib.blake2b(looks.reference.tobytes(), digest_size=16).digest()
-            beside["reference"] = {"picture": self._picture(looks.reference), "digest": digest}
-        return shown | ({"beside": beside} if beside else {})
-
-    def _thumbnail(self, image: NDArray[np.uint8]) -> tuple[bytes, str]:
-        small = shrunk(image, self._sizes.thumbnail)
-        return encoded(small, ".webp", self._sizes.thumbnail_bytes), ".webp"
-
-    def _picture(self, image: NDArray[np.uint8]) -> tuple[bytes, str]:
-        if not self._sizes.picture:
-            return self._thumbnail(image)
-        return encoded(shrunk(image, self._sizes.picture), ".jpg", self._sizes.picture_bytes), ".jpg"
-
-
-def _json(value: Any) -> str:
-    """Write JSON that no HTML parser takes for markup, whatever the texts in it hold."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
