@@ -14,6 +14,7 @@ from iqa_runtime.errors import (
     FileError,
     ImageError,
     IqaError,
+    ResourceError,
     UsageError,
 )
 from iqa_runtime.results import Score
@@ -28,6 +29,7 @@ __all__ = [
     "ImageError",
     "IqaError",
     "PatchPlan",
+    "ResourceError",
     "Score",
     "Scorer",
     "UsageError",

@@ -29,6 +29,10 @@ class ImageError(IqaError, ValueError):
     """An image cannot be scored: unknown format, truncated, corrupt, or over the pixel limit."""
 
 
+class ResourceError(UsageError, ImageError):
+    """Memory or threads are short, whatever the image: at another time, or with more of them, it may be scored."""
+
+
 class BackendError(IqaError, RuntimeError):
     """A backend cannot load or run an artefact, or returned something that is no score."""
 
@@ -54,7 +58,7 @@ def starting_threads() -> Iterator[None]:
 
     Raises
     ------
-    UsageError
+    ResourceError
         In the place of that `RuntimeError`.
     """
     try:
@@ -62,7 +66,7 @@ def starting_threads() -> Iterator[None]:
     except RuntimeError as error:
         if "start new thread" not in str(error):
             raise
-        raise UsageError(
+        raise ResourceError(
             "no further thread can be started; give fewer ``threads``, or let the process have more of them and more "
             "memory"
         ) from error

@@ -74,6 +74,10 @@ _FORMATS = {
 IMAGE_SUFFIXES = tuple(suffix for entry in _FORMATS.values() for suffix in entry.suffixes)
 """Lower-case suffixes that make a file in a folder an image; the content alone decides how it is decoded."""
 
+_SIZED_FIRST = frozenset({"JPEG", "PNG"})
+"""Formats whose headers are read with a walk through the whole file, and which tell their size without it, by
+``size_of_<module>(data)``."""
+
 UNREAD_SUFFIXES = (
     *(".psd", ".exr", ".hdr", ".tga"),
     *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"),
@@ -120,6 +124,25 @@ def inspect_header(data: bytes, frame: Frame | None = None) -> ImageHeader:
     if video is not None:
         raise ImageError(f"this is {video} video; a score is of one image: score its frames (``every=1``)")
     raise ImageError(f"this is {foreign.kind_of(data) or 'no image of a known format'}; {ADVICE}")
+
+
+def promised_pixels(data: bytes) -> int:
+    """Return how many pixels an encoded image says it has, without a look at more of it than that takes.
+
+    0 where it is none, or not one that would be decoded.
+    """
+    try:
+        for name, entry in _FORMATS.items():
+            if entry.begins.match(data):
+                if name in _SIZED_FIRST:
+                    width, height = _function("size_of", name)(data)
+                else:
+                    header = _function("inspect", name)(data)
+                    width, height = header.width, header.height
+                return int(width) * int(height)
+    except (ImageError, struct.error):
+        pass
+    return 0
 
 
 def is_image(data: bytes) -> bool:

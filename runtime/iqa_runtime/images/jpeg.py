@@ -13,7 +13,14 @@ from iqa_runtime.color.tags import UNTAGGED, Channels, ColorTag, joined_profile
 from iqa_runtime.errors import ImageError
 from iqa_runtime.images.exif import exif_space
 from iqa_runtime.images.header import ADVICE, DAMAGED, Band, ImageHeader
-from iqa_runtime.images.jpeg_markers import Frame, JpegFile, first_table, read_markers, with_standard_markers
+from iqa_runtime.images.jpeg_markers import (
+    Frame,
+    JpegFile,
+    first_table,
+    read_frame,
+    read_markers,
+    with_standard_markers,
+)
 from iqa_runtime.images.opencv import decode_with_opencv
 from iqa_runtime.images.pixels import WHITE
 from iqa_runtime.images.tiff_directory import exif_orientation
@@ -64,6 +71,12 @@ def inspect_jpeg(data: bytes) -> ImageHeader:
         color=_color_tag(file, frame, exif),
         quantisation=first_table(file),
     )
+
+
+def size_of_jpeg(data: bytes) -> tuple[int, int]:
+    """Return the width and the height that a file says it has; nothing behind that is looked at."""
+    frame = read_frame(data)
+    return (0, 0) if frame is None else (frame.width, frame.height)
 
 
 def _color_tag(file: JpegFile, frame: Frame, exif: bytes) -> ColorTag:

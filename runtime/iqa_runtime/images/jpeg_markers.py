@@ -168,6 +168,19 @@ def read_markers(data: bytes, tables: JpegFile | None = None) -> tuple[JpegFile,
     return file, file.frame
 
 
+def read_frame(data: bytes) -> Frame | None:
+    """Walk up to the first scan alone, and return the frame header, which comes before it.
+
+    Raises
+    ------
+    ImageError, struct.error
+        As `read_markers`.
+    """
+    file = JpegFile()
+    _read_segments(data, file, with_scans=False)
+    return file.frame
+
+
 def read_tables(data: bytes) -> JpegFile:
     """Read tables that stand alone (TIFF tag 347); their start and end markers may be missing.
 
@@ -186,12 +199,12 @@ def read_tables(data: bytes) -> JpegFile:
     return file
 
 
-def _read_segments(data: bytes, file: JpegFile) -> None:
-    """Add the segments up to the end marker to a file."""
+def _read_segments(data: bytes, file: JpegFile, *, with_scans: bool = True) -> None:
+    """Add the segments up to the end marker to a file, or up to the first scan."""
     position = 2
     while True:
         start, marker, position = _next_marker(data, position, file)
-        if marker == EOI:
+        if marker == EOI or (marker == SOS and not with_scans):
             return
         (length,) = struct.unpack_from(">H", data, position)
         body, position = position + 2, position + max(length, 2)

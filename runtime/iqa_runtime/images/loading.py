@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.contract import ColorSpace
-from iqa_runtime.errors import FileError, ImageError, UsageError
+from iqa_runtime.errors import FileError, ImageError, ResourceError, UsageError
 from iqa_runtime.images.formats import decode, decode_bands, inspect_header
 from iqa_runtime.images.header import Band, Frame
 from iqa_runtime.images.named import NamedImage
@@ -156,7 +156,7 @@ def load_with_color(
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from error.__cause__
     except MemoryError as error:
-        raise ImageError(f"{name}: not enough memory to decode it; shrink it, or score fewer at a time") from error
+        raise ResourceError(f"{name}: not enough memory to decode it; shrink it, or score fewer at a time") from error
 
 
 def source_name(source: Source) -> str | None:

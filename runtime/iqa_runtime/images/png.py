@@ -79,6 +79,12 @@ def inspect_png(data: bytes) -> ImageHeader:
     )
 
 
+def size_of_png(data: bytes) -> tuple[int, int]:
+    """Return the width and the height that a file says it has; nothing behind that is looked at."""
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
 def _with_color(tag: ColorTag, kind: bytes, body: bytes) -> ColorTag:
     """Add what a chunk says about colours; one that is of the wrong length says nothing."""
     if kind == b"cICP" and len(body) == 4:

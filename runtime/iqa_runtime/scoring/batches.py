@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from iqa_runtime.backends import Backend
 from iqa_runtime.backends.batch_run import BatchRun
-from iqa_runtime.errors import ImageError, UsageError
+from iqa_runtime.errors import ResourceError, UsageError
 from iqa_runtime.kernels import aligned_empty
 from iqa_runtime.scoring.room import Room
 
@@ -53,14 +53,14 @@ class Batch(Generic[Owner]):
 
         Raises
         ------
-        ImageError
+        ResourceError
             If there is not so much.
         """
         if self._spec.has_own_size:
             try:
                 self._allocate((height, width))
             except (MemoryError, ValueError) as error:
-                raise ImageError(
+                raise ResourceError(
                     f"{width} x {height} pixels do not fit into memory; make them fewer with ``resize``"
                 ) from error
 

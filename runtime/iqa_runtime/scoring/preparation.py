@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqa_runtime.contract import ColorSpace, Contract, PatchPlan
-from iqa_runtime.errors import ImageError, IqaError, UsageError, one_line, starting_threads
+from iqa_runtime.errors import ImageError, IqaError, ResourceError, UsageError, one_line, starting_threads
 from iqa_runtime.images.header import Band, Frame
 from iqa_runtime.images.loading import LoadedImage, Source, load_with_color, source_name
 from iqa_runtime.images.named import NamedImage
@@ -29,7 +29,7 @@ from iqa_runtime.scoring.parts import bands_of, region_of, within_bands
 from iqa_runtime.scoring.patch_plans import fitted_size, format_patch_plan, positions
 from iqa_runtime.scoring.references import Reference, ReferenceStore
 from iqa_runtime.scoring.resizing import judged_size, shrunk, target_of
-from iqa_runtime.scoring.time_limits import TimeLimit
+from iqa_runtime.scoring.time_limits import NotBegunError, TimeLimit
 
 _SMALL_BYTES = 4 * 2**20
 """Of the crops of one image, as bytes of pixels: 27 crops of 224 x 224."""
@@ -274,7 +274,8 @@ class Preparer:
             prepared = work() if self._limit is None else self._limit.call(work)
         except (TimeoutError, UsageError) as error:
             prepared = _unprepared(source)
-            prepared.error = ImageError(f"{prepared.name}: {error}")
+            kind = ResourceError if isinstance(error, (NotBegunError, ResourceError)) else ImageError
+            prepared.error = kind(f"{prepared.name}: {error}")
         prepared.seconds = perf_counter() - began
         return prepared
 
@@ -295,9 +296,9 @@ class Preparer:
         except IqaError as error:
             prepared.error = without_frames(error)
         except MemoryError:
-            prepared.error = ImageError(f"{prepared.name}: not enough memory for this image; score fewer at a time")
+            prepared.error = ResourceError(f"{prepared.name}: not enough memory for this image; score fewer at a time")
         except ImportError as error:  # a first picture loads its decoder, and that may find no room
-            prepared.error = ImageError(
+            prepared.error = ResourceError(
                 f"{prepared.name}: its decoder cannot be loaded ({one_line(error)}); give the process more memory, or "
                 "install the package again"
             )

@@ -1,4 +1,4 @@
-"""Room for whole pictures: how many pixels the model works on at once, however many threads there are."""
+"""Room for pictures: how many pixels there are at once, however many threads work on them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from iqa_runtime.forking import tell_after_fork
 
 
 class Room:
-    """Pixels that may be with the model at once. Safe to use from several threads.
+    """Pixels that there may be at once. Safe to use from several threads.
 
-    A network takes memory in proportion to the pixels of a picture. Pictures that are together no larger than the
-    largest allowed take no more than that one would alone; so others wait, in the order in which they came.
+    Decoders and networks take memory in proportion to the pixels of a picture. Pictures that are together no larger
+    than the largest allowed take no more than that one would alone; so others wait, in the order in which they came.
 
     Parameters
     ----------
@@ -35,6 +35,16 @@ class Room:
         with self._turn, self._changed:
             self._changed.wait_for(lambda: not self._taken or self._taken + pixels <= self._pixels)
             self._taken += pixels
+
+    def take_now(self, pixels: int) -> bool:
+        """Take room for a picture if there is some and nobody waits for it; whether it was taken."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        with self._changed:
+            fits = not self._taken or self._taken + pixels <= self._pixels
+            self._taken += pixels if fits else 0
+        self._turn.release()
+        return fits
 
     def give_back(self, pixels: int) -> None:
         """Give back what was taken."""

@@ -16,12 +16,16 @@ MAX_OVERDUE = 16
 _Result = TypeVar("_Result")
 
 
+class NotBegunError(TimeoutError):
+    """A call could not begin, because too many others are over their limit."""
+
+
 def in_thread(function: Callable[[], _Result]) -> Future[_Result]:
     """Call a function in a thread of its own, which does not keep the process from ending.
 
     Raises
     ------
-    UsageError
+    ResourceError
         If no thread can be started.
     """
     future: Future[_Result] = Future()
@@ -77,11 +81,11 @@ class TimeLimit:
         Raises
         ------
         TimeoutError
-            If that is over, or nothing can be begun; the message says which.
+            If that is over; `NotBegunError` if nothing can be begun.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._overdue < MAX_OVERDUE, self._seconds):
-                raise TimeoutError(
+                raise NotBegunError(
                     f"not begun, because {self._overdue} others still go on beyond their time limit of "
                     f"{self._seconds:g} s; restart the process if they never end, or raise the limit"
                 )

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from iqa_runtime.errors import ImageError
-from iqa_runtime.images.formats import ImageHeader, inspect_header
+from iqa_runtime.images.formats import ImageHeader, inspect_header, promised_pixels
 from iqa_runtime.images.tiff_directory import exif_orientation
 
 WIDTH, HEIGHT = 90, 61  # neither is a multiple of a JPEG block, nor of a byte of 1-bit pixels
@@ -90,6 +90,21 @@ FORMATS = {
 def test_format_and_size_come_from_the_content(name: str) -> None:
     header = inspect_header(FILES[name])
     assert (header.format, header.width, header.height) == (FORMATS[name.rsplit(".")[-1]], WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_pixels_are_promised_by_the_header(name: str) -> None:
+    assert promised_pixels(FILES[name]) == WIDTH * HEIGHT
+
+
+@pytest.mark.parametrize("name", ["gray.jpg", "thumbnail.jpg", "rgb.png"])
+def test_a_promise_is_read_without_the_rest_of_a_large_file(name: str) -> None:
+    assert promised_pixels(FILES[name][: len(FILES[name]) // 2]) == WIDTH * HEIGHT
+
+
+def test_what_is_no_image_promises_nothing() -> None:
+    for data in (b"", b"none", b"\xff\xd8\xff\xda", b"\x89PNG\r\n\x1a\n", FILES["rgb.bmp"][:20]):
+        assert promised_pixels(data) == 0
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from changed_backend import Outputs, onnx_runtime_with
-from iqa_runtime import BackendError, Scorer, UsageError
+from iqa_runtime import BackendError, ResourceError, Scorer, UsageError
 from iqa_runtime.backends import base
 from iqa_runtime.backends.batch_run import BatchRun
 from iqa_runtime.backends.onnx_runtime import OnnxRuntimeBackend
@@ -85,11 +85,12 @@ def test_where_no_thread_can_be_started_the_message_says_so(
             left = itertools.count(allowed, -1)
             try:
                 results = list(scorer.score_many([noise(40, 40)] * 5))
-                errors = [str(result.error) for result in results if result.error is not None]
-            except UsageError as error:
-                errors = [str(error)]
+                errors = [result.error for result in results if result.error is not None]
+            except ResourceError as error:
+                errors = [error]
         assert errors
-        assert all("no further thread can be started; give fewer ``threads``" in error for error in errors)
+        assert all("no further thread can be started; give fewer ``threads``" in str(error) for error in errors)
+        assert all(isinstance(error, ResourceError) for error in errors)
     assert not decode_threads()
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import icc
 from iqa_runtime import PatchPlan, read_contract
-from iqa_runtime.errors import ImageError
+from iqa_runtime.errors import ImageError, ResourceError
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT, LoadedImage
 from iqa_runtime.scoring.crops import CropInput
 from iqa_runtime.scoring.patch_plans import parse_patch_plan
@@ -138,6 +138,7 @@ def test_a_surprise_of_one_image_is_its_error_alone(
     assert isinstance(error, ImageError)
     assert "bad.jpg" in str(error)
     assert ("not enough memory" in str(error)) == isinstance(surprise, MemoryError)
+    assert isinstance(error, ResourceError) == isinstance(surprise, (ImportError, MemoryError))
     assert ("give the process more memory" in str(error)) == isinstance(surprise, ImportError)
 
 

@@ -13,7 +13,7 @@ import pytest
 from changed_backend import Outputs, onnx_runtime_with
 from iqa_runtime import ImageError, Scorer, UsageError
 from iqa_runtime.scoring import pipeline, preparation, references, time_limits
-from iqa_runtime.scoring.time_limits import MAX_OVERDUE, TimeLimit
+from iqa_runtime.scoring.time_limits import MAX_OVERDUE, NotBegunError, TimeLimit
 from standing_still import DEADLINE, without_clock
 
 LIMIT = 7.0
@@ -104,7 +104,7 @@ def test_so_many_may_be_late_and_one_more_waits_no_longer_than_the_limit() -> No
     for each in late:
         with pytest.raises(TimeoutError, match="not ready"):
             limit.call(each)
-    with pytest.raises(TimeoutError, match=f"not begun, because {MAX_OVERDUE} others still go on"):
+    with pytest.raises(NotBegunError, match=f"not begun, because {MAX_OVERDUE} others still go on"):
         limit.call(lambda: 3)
     late[3].released.set()
     while limit.overdue == MAX_OVERDUE:
