@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by Playwright: pages from disk, without a network, whose every complaint is kept."""
+"""Debian's Chromium, driven by Playwright: pages whose every complaint is kept, from disk without a network."""
 
 from __future__ import annotations
 
@@ -40,14 +40,15 @@ def started() -> Iterator[Browser]:
 
 @contextmanager
 def opened(
-    browser: Browser, path: Path, *, width: int = 1400, height: int = 900, **options: Any
+    browser: Browser, page_at: Path | str, *, width: int = 1400, height: int = 900, **options: Any
 ) -> Iterator[tuple[Page, Seen]]:
-    """Open a page from disk."""
-    context = browser.new_context(viewport={"width": width, "height": height}, offline=True, **options)
+    """Open a page from disk, or that of an address."""
+    is_file = isinstance(page_at, Path)
+    context = browser.new_context(viewport={"width": width, "height": height}, offline=is_file, **options)
     page, seen = context.new_page(), Seen()
     page.on("console", lambda message: seen.complaints.append(message.text))
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     page.on("request", lambda request: seen.requests.append(request.url))
-    page.goto(path.absolute().as_uri())
+    page.goto(page_at.absolute().as_uri() if isinstance(page_at, Path) else page_at)
     yield page, seen
     context.close()

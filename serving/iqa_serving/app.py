@@ -13,14 +13,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from iqa_runtime import IqaError, ResourceError
 from iqa_serving import inference, scoring
 from iqa_serving.bodies import Lingering
 from iqa_serving.metrics import Counting
-from iqa_serving.problems import ProblemError, problem_response
+from iqa_serving.page import routes as page
+from iqa_serving.problems import ProblemError, busy, problem_response
 from iqa_serving.service import Service
 
-_OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})
-"""What needs no token: orchestrators ask it, and learn nothing."""
+_OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
+"""What needs no token: the page asks for it itself, orchestrators ask for health, and none tells what is served."""
 
 _CLIENT_HAS_GONE = 499
 """For the metrics alone; nginx counts them so, too."""
@@ -61,6 +63,7 @@ def create_app(service: Service) -> Starlette:
             Route("/score/batch", scoring.score_batch, methods=["POST"]),
             Route("/metrics", metrics),
             *inference.ROUTES,
+            *(page.ROUTES if service.settings.page else []),
         ],
         middleware=[
             Middleware(Lingering),
@@ -71,6 +74,8 @@ def create_app(service: Service) -> Starlette:
             ProblemError: _on_problem,
             HTTPException: _on_http_exception,
             ClientDisconnect: _on_disconnect,
+            IqaError: _on_iqa_error,
+            MemoryError: _on_shortage,
             Exception: _on_surprise,
         },
     )
@@ -91,6 +96,16 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 async def _on_disconnect(*_: object) -> Response:
     return Response(status_code=_CLIENT_HAS_GONE)
+
+
+async def _on_iqa_error(request: Request, error: Exception) -> Response:
+    service: Service = request.app.state.service
+    words = service.settings.words(str(error))
+    return problem_response(request, busy(words) if isinstance(error, ResourceError) else ProblemError(500, words))
+
+
+async def _on_shortage(request: Request, _: Exception) -> Response:
+    return problem_response(request, busy("memory is short; ask again later"))
 
 
 async def _on_surprise(request: Request, _: Exception) -> Response:

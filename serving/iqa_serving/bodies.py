@@ -9,13 +9,10 @@ from contextlib import contextmanager, suppress
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from iqa_serving.problems import ProblemError
+from iqa_serving.problems import ProblemError, busy
 
 _LINGER_SECONDS = 2.0
 """How long what nobody wants is still read, so that a client that sends first and listens later learns why."""
-
-_RETRY_SECONDS = 1
-"""When a client may ask again; a request takes less."""
 
 
 class Slots:
@@ -44,11 +41,7 @@ class Slots:
             503 with Retry-After, if all are taken.
         """
         if self._taken >= self._count:
-            raise ProblemError(
-                503,
-                f"{self._count} requests are under way already; ask again later",
-                {"Retry-After": str(_RETRY_SECONDS)},
-            )
+            raise busy(f"{self._count} requests are under way already; ask again later")
         self._change(1)
         try:
             yield

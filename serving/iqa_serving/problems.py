@@ -12,6 +12,9 @@ from starlette.responses import JSONResponse, Response
 
 MEDIA_TYPE = "application/problem+json"
 
+_RETRY_SECONDS = 1
+"""When a client may ask again; a request takes less."""
+
 
 class ProblemError(Exception):
     """A request that gets no scores, and why.
@@ -38,6 +41,11 @@ class ProblemError(Exception):
             "status": self.status,
             "detail": self.detail,
         }
+
+
+def busy(detail: str) -> ProblemError:
+    """Return what answers where there is no room now: 503 with Retry-After."""
+    return ProblemError(503, detail, {"Retry-After": str(_RETRY_SECONDS)})
 
 
 def problem_bytes(problem: ProblemError) -> bytes:

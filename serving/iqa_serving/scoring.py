@@ -10,10 +10,10 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from iqa_runtime import BackendError, IqaError, Score
+from iqa_runtime import BackendError, ResourceError, Score
 from iqa_serving.batcher import Batcher
 from iqa_serving.bodies import read_body
-from iqa_serving.problems import ProblemError
+from iqa_serving.problems import ProblemError, busy
 from iqa_serving.service import Service
 from iqa_serving.uploads import Upload, read_uploads
 
@@ -73,26 +73,23 @@ async def scores_of(request: Request, name: str, batcher: Batcher, uploads: Sequ
 
     Raises
     ------
-    ProblemError
-        500 if the model cannot be run at all.
     ClientDisconnect
         If the client has gone.
     """
     service = service_of(request)
     futures = [asyncio.wrap_future(batcher.submit(*upload)) for upload in uploads]
-    scored, gone = asyncio.gather(*futures), asyncio.ensure_future(_left(request))
+    scored, gone = asyncio.ensure_future(asyncio.wait(futures)), asyncio.ensure_future(_left(request))
     either: set[asyncio.Future[Any]] = {scored, gone}
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not scored.done():
             raise ClientDisconnect
-        results = scored.result()
-    except IqaError as error:
-        raise ProblemError(500, service.settings.words(str(error))) from error
+        results = [future.result() for future in futures]
     finally:
-        for future in futures:  # of one that has failed, the others are for nobody
+        for future in futures:
             future.cancel()
-        gone.cancel()
+        for task in either:
+            task.cancel()
     for result in results:
         service.metrics.count_image(name, result)
     return results
@@ -110,8 +107,10 @@ def check_scored(row: dict[str, Any], result: Score) -> None:
     Raises
     ------
     ProblemError
-        422 if that is the image's fault, 500 if it is the model's.
+        422 if that is the image's fault, 500 if it is the model's, 503 if memory or threads are short.
     """
+    if isinstance(result.error, ResourceError):
+        raise busy(row["error"])
     if result.error is not None:
         raise ProblemError(500 if isinstance(result.error, BackendError) else 422, row["error"])
 

@@ -21,6 +21,9 @@ from iqa_serving.problems import MEDIA_TYPE, ProblemError, problem_bytes
 HEADER_SECONDS = 10.0
 """How long a connection may be open without the header of a request having come."""
 
+_LOOK_SECONDS = 1.0
+"""Between two looks at whether the server is to go on."""
+
 _IDLE_SECONDS = 15
 """How long a connection stays open after an answer, for the next request."""
 
@@ -96,9 +99,18 @@ class Server(uvicorn.Server):
         Seconds that requests under way have to end.
     reload
         What SIGHUP does; None where nothing is to be done.
+    look
+        Asked every second, as long as the event loop runs; once it returns False, the server ends as on SIGTERM.
     """
 
-    def __init__(self, app: ASGIApp, *, grace: float, reload: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        grace: float,
+        reload: Callable[[], Awaitable[None]] | None = None,
+        look: Callable[[], bool] = lambda: True,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -114,7 +126,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=grace,  # type: ignore[arg-type]  # to asyncio a float is as good
             )
         )
-        self._reload = reload
+        self._reload, self._look = reload, look
         self._reloading: asyncio.Task[None] | None = None
         self._is_reload_wanted = False
 
@@ -139,9 +151,22 @@ class Server(uvicorn.Server):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve on sockets until the end."""
+        looking = asyncio.ensure_future(self._keep_looking())
+        try:
+            await super().serve(sockets)
+        finally:
+            looking.cancel()
+
     def serve_on(self, listening: socket.socket) -> None:
         """Serve until a signal comes, then answer what is under way."""
         self.run([listening])
+
+    async def _keep_looking(self) -> None:
+        while True:
+            self.should_exit = not self._look() or self.should_exit
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _begin_reload(self) -> None:
         self._is_reload_wanted = True

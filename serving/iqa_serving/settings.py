@@ -13,6 +13,9 @@ from iqa_runtime.errors import UsageError
 DEFAULT_PIXEL_LIMIT = 120_000_000
 """Pixels. Admits photographs of phones with 108 megapixels; as 8-bit RGB they take 360 MB, each that is decoded."""
 
+DEFAULT_PIXEL_BUDGET = 500_000_000
+"""Pixels. Forty photographs of 12 megapixels; as 8-bit RGB 1.5 GB, if all are whole in memory at once."""
+
 DEFAULT_BODY_LIMIT = 32 * 2**20
 """Bytes. A photograph of 24 megapixels takes about 10 MB as JPEG."""
 
@@ -38,8 +41,14 @@ class Settings:
         ones are refused. Bodies take at most `queue` x `body_limit` bytes, twice that while they are taken apart.
     batch_limit
         Most images of one request.
+    pixel_budget
+        Pixels of all images that are decoded or scored at a time, references among them; a larger one goes alone.
     grace
         Seconds that requests under way have to end once the server is asked to.
+    stall_timeout
+        Seconds without a sign of life from what decodes and scores, after which the process is given up.
+    page
+        Whether there is a page for people.
     token_file
         File with the bearer token that clients must send; None to serve everybody.
     words
@@ -58,14 +67,17 @@ class Settings:
     body_timeout: float = 30.0
     queue: int = 64
     batch_limit: int = 256
+    pixel_budget: int = DEFAULT_PIXEL_BUDGET
     grace: float = 60.0
+    stall_timeout: float = 300.0
+    page: bool = True
     token_file: Path | None = None
     words: Callable[[str], str] = str
 
     def __post_init__(self) -> None:
         if not self.artefacts:
             raise UsageError("there is nothing to serve; give at least one artefact")
-        for name in ("body_limit", "queue", "batch_limit"):
+        for name in ("body_limit", "queue", "batch_limit", "pixel_budget"):
             check_number(name, getattr(self, name))
-        for name in ("body_timeout", "grace"):
+        for name in ("body_timeout", "grace", "stall_timeout"):
             check_seconds(name, getattr(self, name))

@@ -15,6 +15,12 @@ from eventually import DEADLINE
 COMMAND = (sys.executable, "-m", "iqa_serving.commands.serve")
 
 
+def workers_of(supervisor: int) -> list[int]:
+    """Return the ids of the workers of a process; Linux alone."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 class Process:
     """A server that was started, what it says, and where it listens."""
 
@@ -41,9 +47,8 @@ class Process:
                 return passed[-1]
 
     def workers(self) -> list[int]:
-        """Return the ids of its workers; Linux alone."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        """Return the ids of its workers."""
+        return workers_of(self.process.pid)
 
     def _read(self) -> None:
         assert self.process.stderr is not None

@@ -2,11 +2,15 @@
 
 import threading
 
+import cv2
+import numpy as np
 import pytest
 
 from changed_backend import onnx_runtime_with
 from eventually import DEADLINE, eventually
-from iqa_runtime import Scorer, UsageError
+from iqa_runtime import BackendError, ResourceError, Scorer, UsageError
+from iqa_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+from iqa_runtime.scoring.room import Room
 from iqa_serving.batcher import Batcher
 
 
@@ -98,8 +102,80 @@ def test_a_stream_that_breaks_costs_only_the_image_that_broke_it(artefact, pictu
     others = [batcher.submit(picture(seed)) for seed in range(5)]
     poisoned = batcher.submit(poison)
     others += [batcher.submit(picture(seed)) for seed in range(5)]
-    with pytest.raises(MemoryError):
-        poisoned.result(DEADLINE)
+    error = poisoned.result(DEADLINE).error
+    assert isinstance(error, ResourceError)
+    assert "image: cannot be scored (MemoryError: for this one)" in str(error)
     values = [each.result(DEADLINE).value for each in others]
     assert values[:5] == values[5:]
+    batcher.close()
+
+
+class Choking(OnnxRuntimeBackend):
+    """Fails on every run with a crop that is white all over."""
+
+    def _run(self, inputs, outputs):
+        if (inputs["image"] == 1).all(axis=(1, 2, 3)).any():
+            raise BackendError("choked")
+        return super()._run(inputs, outputs)
+
+
+def test_a_run_that_fails_costs_only_the_image_that_made_it_fail(artefact, picture):
+    white = cv2.imencode(".png", np.full((40, 56, 3), 255, np.uint8))[1].tobytes()
+    path = artefact()
+    with Scorer(path, threads=1) as plain:
+        expected = [plain.score(picture(seed)).value for seed in range(8)]
+    scorer = Scorer(path, backend=Choking, threads=1, batch_size=32)
+    images = [*(picture(seed) for seed in range(4)), white, *(picture(seed) for seed in range(4, 8))]
+    assert sum(result.error is not None for result in scorer.score_many(images)) > 1
+    batcher = Batcher(scorer)
+    results = [each.result(DEADLINE) for each in [batcher.submit(image) for image in images]]
+    batcher.close()
+    assert isinstance(results.pop(4).error, BackendError)
+    assert [result.value for result in results] == expected
+
+
+class Watched(Room):
+    """Remembers how much was taken at most."""
+
+    def __init__(self, pixels):
+        super().__init__(pixels)
+        self.most = 0
+
+    def take(self, pixels):
+        super().take(pixels)
+        self.most = max(self.most, self._taken)
+
+    def take_now(self, pixels):
+        fits = super().take_now(pixels)
+        self.most = max(self.most, self._taken)
+        return fits
+
+
+def test_no_more_pixels_are_begun_than_there_is_room_for(artefact, picture):
+    """Of two scorers together; and what is larger than the room goes alone."""
+    room = Watched(3 * 40 * 56)
+    batchers = [Batcher(Scorer(artefact(), threads=1), room=room) for _ in range(2)]
+    submitted = [batchers[seed % 2].submit(picture(seed)) for seed in range(40)]
+    assert [each.result(DEADLINE).error for each in submitted] == [None] * 40
+    assert 40 * 56 < room.most <= 3 * 40 * 56
+    submitted = [batchers[seed % 2].submit(picture(seed, (400, 56) if seed == 7 else (40, 56))) for seed in range(16)]
+    assert [each.result(DEADLINE).error for each in submitted] == [None] * 16
+    assert room.most == 400 * 56
+    for batcher in batchers:
+        batcher.close()
+    assert room._taken == 0
+
+
+def test_a_model_that_hangs_is_silent_and_is_left_alone(artefact, picture, gate):
+    go_on, begun, backend = gate
+    batcher = Batcher(Scorer(artefact(), backend=backend, threads=1))
+    assert batcher.silence == 0
+    submitted = batcher.submit(picture())
+    assert begun.acquire(timeout=DEADLINE)
+    eventually(lambda: batcher.silence > 0.05)
+    batcher.close(0.01)
+    batcher.scorer._check_open()
+    go_on.set()
+    assert submitted.result(DEADLINE).error is None
+    eventually(lambda: batcher.silence == 0)
     batcher.close()

@@ -11,7 +11,7 @@ from changed_backend import onnx_runtime_with
 from eventually import DEADLINE, eventually
 from iqa_run import lines, run
 from iqa_runtime.commands.rows import KEYS
-from iqa_runtime.errors import BackendError
+from iqa_runtime.errors import BackendError, ResourceError
 
 pytestmark = pytest.mark.serve
 
@@ -171,3 +171,44 @@ def test_limits_of_pixels_and_of_images(serve, artefact, picture):
         assert len(server.post("/score/batch", files=files * 3).json()) == 3
         assert server.post("/score/batch", files=files * 4).status_code == 413
         assert server.post(files=files * 2).status_code == 413
+
+
+def test_who_comes_when_memory_or_threads_are_short_is_told_to_ask_again(serve, artefact, picture, monkeypatch):
+    def short(*_, **__):
+        raise MemoryError
+
+    with serve(artefact()) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr("iqa_runtime.scoring.preparation.load_with_color", short)
+            alone = server.post(files={"image": ("a.png", picture())})
+            assert (alone.status_code, alone.headers["retry-after"]) == (503, "1")
+            assert "not enough memory" in alone.json()["detail"]
+            several = server.post("/score/batch", files=[("image", picture())] * 2)
+            assert [("not enough memory" in row["error"]) for row in several.json()] == [True, True]
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                server.service.batchers["mean"].scorer,
+                "score_many",
+                lambda *_: (_ for _ in ()).throw(ResourceError("no further thread can be started")),
+            )
+            assert server.post(content=picture()).status_code == 503
+        assert server.post(content=picture()).status_code == 200
+
+
+def test_what_breaks_for_one_image_costs_no_other_of_its_request(serve, artefact, picture, monkeypatch):
+    with serve(artefact()) as server:
+        scorer, poison = server.service.batchers["mean"].scorer, picture(99)
+        stream = scorer.score_many
+
+        def breaking(images, references=None):
+            taken = list(images)
+            if any(each.read() == poison for each in taken):
+                raise KeyError("inner")
+            return stream(taken, references)
+
+        monkeypatch.setattr(scorer, "score_many", breaking)
+        files = [("image", (name, content)) for name, content in (("a", picture(0)), ("b", poison), ("c", picture(1)))]
+        rows = server.post("/score/batch", files=files).json()
+    assert [row["score"] is None for row in rows] == [False, True, False]
+    assert rows[1]["path"] == "b"
+    assert rows[1]["error"].startswith("b: cannot be scored (KeyError")

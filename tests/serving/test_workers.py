@@ -4,13 +4,14 @@ import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 
 from command_line import invoke
 from eventually import DEADLINE, eventually
-from iqa_serve import started
+from iqa_serve import started, workers_of
 from iqa_serving.commands.serve import main
 from iqa_serving.metrics import FOLDER_VARIABLE
 from iqa_serving.settings import Settings
@@ -36,6 +37,14 @@ def test_every_request_under_way_is_answered_after_sigterm(artefact, picture):
         assert server.process.wait(DEADLINE) == 0
 
 
+def numbers_of(worker):
+    """Return the folder where a worker keeps its numbers."""
+    environment = dict(
+        each.split(b"=", 1) for each in Path(f"/proc/{worker}/environ").read_bytes().split(b"\0") if each
+    )
+    return Path(environment[FOLDER_VARIABLE.encode()].decode())
+
+
 @pytest.mark.slow
 def test_workers_share_the_work_are_replaced_reload_and_end(artefact, picture):
     path = artefact()
@@ -53,6 +62,7 @@ def test_workers_share_the_work_are_replaced_reload_and_end(artefact, picture):
         assert kept in server.workers()
         requests = 'iqa_requests_total{endpoint="score",status="200"} 2.0'
         assert requests in httpx.get(f"{server.url}/metrics", timeout=DEADLINE).text
+        assert {path.stem.rpartition("_")[2] for path in numbers_of(kept).iterdir()} <= {"0", "1"}
         artefact(above=0.5)
         server.process.send_signal(signal.SIGHUP)
         assert server.heard("reloaded") == server.heard("reloaded")
@@ -90,17 +100,46 @@ class Deadly:
         return os._exit, (7,)
 
 
-def test_workers_that_cannot_begin_are_not_begun_for_ever(monkeypatch, capsys):
+@pytest.fixture
+def supervising(monkeypatch):
+    """Let a supervisor run in this process; signals and environment are as before at the end."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     monkeypatch.setenv(FOLDER_VARIABLE, "restored after the test")
-    try:
-        settings = Settings(artefacts={"edge": "edge"}, words=Deadly())
-        assert Supervisor(settings, listen("127.0.0.1", 0), 1).run() == 1
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("supervising")
+def test_workers_that_cannot_begin_are_not_begun_for_ever(capsys):
+    settings = Settings(artefacts={"edge": "edge"}, words=Deadly())
+    assert Supervisor(settings, listen("127.0.0.1", 0), 1).run() == 1
     assert "before it could serve (with exit code 7)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("supervising")
+def test_a_worker_that_gives_no_sign_of_life_is_replaced(artefact, capsys):
+    settings = Settings(artefacts={"mean": str(artefact())}, scoring={"threads": 1}, grace=DEADLINE)
+    listening = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/v2/health/ready"
+
+    def stop_the_first():
+        try:
+            assert httpx.get(url, timeout=DEADLINE).status_code == 200
+            [first] = workers_of(os.getpid())
+            os.kill(first, signal.SIGSTOP)
+            assert httpx.get(url, timeout=DEADLINE).status_code == 200
+            assert first not in workers_of(os.getpid())
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as thread:
+        stopped = thread.submit(stop_the_first)
+        assert Supervisor(settings, listening, 1, silence=5.0).run() == 0
+        stopped.result(DEADLINE)
+    assert "a worker has given no sign of life for 5 s; it is killed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from iqa_runtime.commands.process import leave
 from iqa_runtime.commands.shared import NOT_RUN, in_flags, make_app, run_app, say, with_groups
 from iqa_runtime.cpu import available_cpus
 from iqa_runtime.errors import needing
-from iqa_serving.settings import DEFAULT_BODY_LIMIT, DEFAULT_PIXEL_LIMIT, Settings
+from iqa_serving.settings import DEFAULT_BODY_LIMIT, DEFAULT_PIXEL_BUDGET, DEFAULT_PIXEL_LIMIT, Settings
 
 _NAME = "iqa-serve"
 _SCORING, _SERVER, _LIMITS = "Scoring", "Server", "Limits"
@@ -25,7 +25,7 @@ app = make_app()
 def main() -> NoReturn:
     """Run the command line and exit.
 
-    0 ended by SIGTERM or Ctrl-C with everything answered, 1 no worker could live, 2 not run.
+    0 ended by SIGTERM or Ctrl-C with everything answered, 1 no worker could live or what scores stood still, 2 not run.
     """
     run_app(app, _NAME, exit_codes={IqaError: NOT_RUN})
 
@@ -71,6 +71,14 @@ def serve(
             rich_help_panel=_SERVER,
         ),
     ] = None,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page/--no-page",
+            help="A page at / where one drops pictures; its first one opens the model once more.",
+            rich_help_panel=_SERVER,
+        ),
+    ] = True,
     grace: Annotated[
         float,
         typer.Option(
@@ -101,6 +109,23 @@ def serve(
             rich_help_panel=_LIMITS,
         ),
     ] = 64,
+    stall_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="A process whose model or decoders give no sign of life for so long ends, and is replaced by another.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 300.0,
+    pixel_budget: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Pixels of all images that a process decodes and scores at a time; others wait.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = DEFAULT_PIXEL_BUDGET,
     batch_limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="Most images of one request.", rich_help_panel=_LIMITS)
     ] = 256,
@@ -112,7 +137,10 @@ def serve(
         ),
     ] = False,
 ) -> int:
-    """Score images over HTTP: POST /score, POST /score/batch, the Open Inference Protocol below /v2, and /metrics."""
+    """Score images over HTTP.
+
+    A page at /, POST /score, POST /score/batch, the Open Inference Protocol below /v2, and /metrics.
+    """
     del version  # its callback has done everything
     threads = backend.threads or max(1, available_cpus() // workers)
     settings = Settings(
@@ -125,6 +153,9 @@ def serve(
         body_timeout=body_timeout,
         queue=queue,
         batch_limit=batch_limit,
+        pixel_budget=pixel_budget,
+        stall_timeout=stall_timeout,
+        page=page,
         grace=grace,
         token_file=token_file,
         words=in_words,
@@ -137,8 +168,8 @@ def serve(
         say(_NAME, f"listening on http://{address}:{listening.getsockname()[1]}")
         if workers > 1:
             return processes.Supervisor(settings, listening, workers).run()
-        processes.serve_here(settings, listening)
-    return leave(0)
+        code = processes.serve_here(settings, listening)
+    return leave(code)
 
 
 def _by_name(artefacts: list[str]) -> dict[str, str]:
