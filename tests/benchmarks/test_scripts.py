@@ -32,14 +32,15 @@ SCRIPTS = {
     "patches": ["--rounds", "1", "--height", "224", "--width", "224"],
     "population": ["--photographs", "tiles", "--config", "config.yaml", "--output", "out"],
     "precision": [],
-    "serving": ["--pictures", "2", "--turns", "1", "--threads", "1"],
+    "serving": [],
     "soak": [],
     "suite": ["--quick", "--only", "patches", "--threads", "1", "--work", "work", "--output", "."],
 }
 """Each script, and what it is given."""
 
-OTHERWISE = {"ideas", "other_references", "precision", "soak"}
-"""Scripts that another test runs to the end; precision that of tests/export/test_precision_benchmark.py."""
+OTHERWISE = {"ideas", "other_references", "precision", "serving", "soak"}
+"""Scripts that another test runs to the end: precision that of tests/export/test_precision_benchmark.py, serving those
+of test_serving.py."""
 
 
 def ran(script, folder):

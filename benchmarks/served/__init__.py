@@ -1,0 +1,1 @@
+"""What the benchmark of ``iqa-serve`` is made of."""
