@@ -58,7 +58,7 @@ def export(
         network, where `module` and `weights` tell it, and else with the file itself.
     weights
         Checkpoint (``.pth`` or ``.safetensors``), or ``random:SEED`` for an untrained network; None for weights that
-        come with the package, where the variant has some.
+        come with the source code, where the variant has some.
     weights_key
         Which of several state dicts in the checkpoint, such as ``params_ema``; None where one alone fits.
     variant
@@ -233,7 +233,7 @@ def _system(
 
 
 def _bundled(system: System, variant: str | None, task: str | None) -> tuple[str, Path]:
-    """Return the variant whose weights come with the package, and their path; refuse a task that they don't know."""
+    """Return the variant whose weights come with the source code, and their path; refuse a task they don't know."""
     chosen = next(iter(system.bundled), None) if variant is None else variant
     if chosen is None or chosen not in system.bundled:
         offered = f"; ``variant={' or '.join(system.bundled)}`` needs none" if system.bundled else ""
@@ -250,7 +250,13 @@ def _bundled(system: System, variant: str | None, task: str | None) -> tuple[str
     if variant is None:
         warnings.warn(
             f"neither ``weights`` nor ``variant``: exporting {system.title}'s {chosen} variant, whose weights come "
-            "with the package",
+            "with the source code",
             stacklevel=3,
         )
-    return chosen, system.bundled[chosen]
+    weights = system.bundled[chosen]
+    if not weights.is_file():
+        raise UsageError(
+            f"``weights`` is missing: those of {system.title}'s {chosen} variant are in the source distribution and the "
+            f"repository, export/iqa_export/weights/{weights.name}, not in wheels; give the path of a copy"
+        )
+    return chosen, weights

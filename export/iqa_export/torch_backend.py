@@ -167,6 +167,6 @@ class PyTorchBackend(Backend):
         if beside.is_file():
             return beside
         packaged = system.bundled.get(contract.variant)
-        if packaged is None or FileDigest.of_file(packaged).sha256 != contract.weights.sha256:
+        if packaged is None or not packaged.is_file() or FileDigest.of_file(packaged).sha256 != contract.weights.sha256:
             raise FileError(f"{beside}: the weights of {self.path.name} are not there; put a copy beside it")
         return packaged

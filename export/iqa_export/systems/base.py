@@ -105,7 +105,8 @@ class System(ABC):
         Shape of ``reference_features`` without the batch; None for systems without a reference. `features_of` tells
         variants apart.
     bundled
-        Checkpoints that come with the package, by variant: such a variant needs no ``--weights``.
+        Checkpoints that come with the source code, by variant: such a variant needs no ``--weights``. Wheels have none
+        of them.
     bundled_tasks
         What those were trained for, by variant; where it is not named, all of its tasks.
     """

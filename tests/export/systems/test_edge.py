@@ -144,6 +144,14 @@ def test_export_without_weights(arguments, tmp_path):
     assert told == ("--variant" not in arguments)
 
 
+def test_a_wheel_has_no_weights_and_says_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setitem(find_system("yoto").bundled, "edge", tmp_path / "yoto-edge.safetensors")
+    result = invoke(main, "--model", "yoto", "--variant", "edge", "--output", tmp_path / "edge.onnx")
+    assert result.exit_code == 2
+    assert "--weights is missing" in result.stderr
+    assert "export/iqa_export/weights/yoto-edge.safetensors" in result.stderr
+
+
 def test_other_variants_still_want_weights():
     result = invoke(main, "--model", "yoto", "--variant", "swin_t")
     assert result.exit_code == 2
