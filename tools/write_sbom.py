@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 import sys
 import uuid
 from collections.abc import Iterator
@@ -26,19 +25,25 @@ from iqa_runtime.contract import METADATA_KEY
 CODE = (".py", ".pyi", ".j2", ".html", ".css", ".js", ".md", "py.typed")
 """Endings of what is text of the package itself, under its own licence, and not listed file by file."""
 
+LIBRARIES = "iqa_deploy.libs/"
+"""Where auditwheel copies what extensions are linked with."""
+
+_TURBO_VERSION = re.compile(rb"libjpeg-turbo version ([0-9.]+)")
 _PHOTOGRAPH = re.compile(
     r"^\| `(?P<file>[^`]+)` \|[^|]*\|(?P<source>[^|]*)\|(?P<author>[^|]*)\| \[(?P<licence>[^]]+)\]", re.MULTILINE
 )
 """A row of LICENCES.md."""
 
 
-def bill_of_materials(wheel: Path) -> dict[str, Any]:
+def bill_of_materials(wheel: Path, *, inside: bool = False) -> dict[str, Any]:
     """Describe a wheel.
 
     Parameters
     ----------
     wheel
         Its file.
+    inside
+        Whether the document will lie in the wheel, whose digest it then cannot tell.
 
     Returns
     -------
@@ -51,6 +56,7 @@ def bill_of_materials(wheel: Path) -> dict[str, Any]:
         If something lies in it whose licence nothing says, so that no file comes in unnoticed.
     """
     digest = sha256(wheel.read_bytes()).hexdigest()
+    hashes = {} if inside else {"hashes": [{"alg": "SHA-256", "content": digest}]}
     with ZipFile(wheel) as archive:
         [metadata] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         about = message_from_bytes(archive.read(metadata))
@@ -71,7 +77,7 @@ def bill_of_materials(wheel: Path) -> dict[str, Any]:
                 "version": about["Version"],
                 "description": about["Summary"],
                 "licenses": [{"license": {"id": about["License-Expression"]}}],
-                "hashes": [{"alg": "SHA-256", "content": digest}],
+                **hashes,
             }
         },
         "components": components,
@@ -94,15 +100,15 @@ def _components(archive: ZipFile, about: Message) -> Iterator[dict[str, Any]]:
             what = {
                 "type": "library",
                 "licenses": [{"license": {"id": about["License-Expression"]}}],
-                "description": "compiled from csrc/jpeg/ as the kernels are; needs the libjpeg-turbo of the system",
+                "description": "compiled from csrc/jpeg/ as the kernels are; needs libjpeg-turbo",
             }
+        elif name.startswith(LIBRARIES) and "jpeg" in name:
+            what = {"type": "library", **_libjpeg_turbo(content, name)}
         elif name.endswith(".onnx"):
-            weights = contract_from_json(read_metadata(content)[METADATA_KEY], source=name).weights
+            # An encoder of references is half of the artefact beside it, whose contract speaks for both.
+            whole = name.replace(".reference.onnx", ".onnx")
+            weights = contract_from_json(read_metadata(archive.read(whole))[METADATA_KEY], source=whole).weights
             what = _network(weights.licence, weights.trained_on)
-        elif name.endswith(".safetensors"):
-            (size,) = struct.unpack_from("<Q", content)
-            notes = json.loads(content[8 : 8 + size])["__metadata__"]
-            what = _network(notes["licence"], notes["trained_on"])
         elif name.endswith(".jpg"):
             what = _photograph(archive, name)
         else:
@@ -114,6 +120,19 @@ def _components(archive: ZipFile, about: Message) -> Iterator[dict[str, Any]]:
             "hashes": [{"alg": "SHA-256", "content": sha256(content).hexdigest()}],
             **what,
         }
+
+
+def _libjpeg_turbo(content: bytes, name: str) -> dict[str, Any]:
+    version = _TURBO_VERSION.search(content)
+    if version is None:
+        raise ValueError(f"{name}: not libjpeg-turbo; the wheel was linked with another libjpeg")
+    number = version[1].decode()
+    return {
+        "version": number,
+        "purl": f"pkg:generic/libjpeg-turbo@{number}",
+        "licenses": [{"expression": "IJG AND BSD-3-Clause AND Zlib"}],
+        "description": "libjpeg-turbo, copied from where the wheel was built",
+    }
 
 
 def _network(licence: str, trained_on: str) -> dict[str, Any]:

@@ -256,7 +256,7 @@ def _bundled(system: System, variant: str | None, task: str | None) -> tuple[str
     weights = system.bundled[chosen]
     if not weights.is_file():
         raise UsageError(
-            f"``weights`` is missing: those of {system.title}'s {chosen} variant are in the source distribution and the "
-            f"repository, export/iqa_export/weights/{weights.name}, not in wheels; give the path of a copy"
+            f"``weights`` is missing: those of {system.title}'s {chosen} variant are in the repository and the source "
+            f"distribution, export/iqa_export/weights/{weights.name}, not in wheels; give the path of a copy"
         )
     return chosen, weights

@@ -4,9 +4,7 @@ import json
 from hashlib import sha256
 from zipfile import ZipFile
 
-import numpy as np
 import pytest
-import safetensors.numpy
 from onnx import TensorProto, helper
 
 from iqa_calibration.graphs.finishing import embed_contract
@@ -37,14 +35,13 @@ def network():
 
 @pytest.fixture
 def contents():
-    notes = {"licence": "CC0-1.0 too", "trained_on": "noise"}
     return {
         "iqa_runtime/__init__.py": b"",
         "iqa_runtime/py.typed": b"",
         "iqa_runtime/_kernels.cpython-311-x86_64-linux-gnu.so": b"machine code",
         "iqa_runtime/_jpeg_bands.cpython-311-x86_64-linux-gnu.so": b"more machine code",
         "iqa_runtime/models/tiny.onnx": network(),
-        "iqa_export/weights/tiny.safetensors": safetensors.numpy.save({"w": np.zeros(2, np.float32)}, notes),
+        "iqa_runtime/models/tiny.reference.onnx": b"half of it",
         "iqa_calibration/photographs/fig.jpg": b"pixels",
         "iqa_calibration/photographs/LICENCES.md": LICENCES.encode(),
         "iqa_deploy-1.2.3.dist-info/METADATA": METADATA.encode(),
@@ -74,7 +71,7 @@ def test_kernels_networks_and_photographs_are_listed_with_digest_and_licence(con
         "iqa_runtime/_kernels.cpython-311-x86_64-linux-gnu.so": ("library", {"id": "Apache-2.0"}),
         "iqa_runtime/_jpeg_bands.cpython-311-x86_64-linux-gnu.so": ("library", {"id": "Apache-2.0"}),
         "iqa_runtime/models/tiny.onnx": ("machine-learning-model", {"name": "CC0-1.0"}),
-        "iqa_export/weights/tiny.safetensors": ("machine-learning-model", {"name": "CC0-1.0 too"}),
+        "iqa_runtime/models/tiny.reference.onnx": ("machine-learning-model", {"name": "CC0-1.0"}),
         "iqa_calibration/photographs/fig.jpg": ("data", {"id": "CC-BY-SA-4.0"}),
     }
     components = {component["name"]: component for component in found["components"]}
