@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from iqa_runtime import __version__
+from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.commands.process import undisturbed
 from iqa_runtime.commands.rows import KEYS, Format, Row
 from iqa_runtime.errors import FileError, needing
 from iqa_runtime.files.overwriting import open_straight, rewritten
 from iqa_runtime.measuring import MEASURED
+from iqa_runtime.scorer import Scorer
 from iqa_runtime.tables import arrow_schema
 
 _ROWS = 8192
@@ -54,7 +57,7 @@ class ArrowWriter:
 
     def write(self, row: Row) -> None:
         """Take one row; every so many are written."""
-        self._rows.append({key: _encodable(row.get(key)) for key in self._schema.names})
+        self._rows.append(row)
         if len(self._rows) == _ROWS:
             self._flush()
 
@@ -65,10 +68,28 @@ class ArrowWriter:
         self._file.close()
 
     def _flush(self) -> None:
-        import pyarrow as pa
-
         rows, self._rows = self._rows, []
-        self._file.write_batch(pa.RecordBatch.from_pylist(rows, schema=self._schema))
+        self._file.write_batch(to_batch(rows, self._schema))
+
+
+def about_run(scorer: Scorer) -> dict[str, str]:
+    """Return what a file of rows says about the run that they are of."""
+    return {
+        "iqa.version": __version__,
+        "iqa.artefact": scorer.artefact_key,
+        "iqa.artefact_sha256": scorer.file.sha256,
+        "iqa.backend": f"{scorer.backend_name} {scorer.provider}",
+        "iqa.contract": contract_to_json(scorer.contract),
+    }
+
+
+def to_batch(rows: Iterable[Row], schema: Any) -> Any:
+    """Return rows as a `pyarrow.RecordBatch` of a schema, as `arrow_schema` returns it; what a row lacks is null."""
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_pylist(
+        [{key: _encodable(row.get(key)) for key in schema.names} for row in rows], schema=schema
+    )
 
 
 @contextmanager

@@ -10,9 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import cast
 
-from iqa_runtime import __version__
-from iqa_runtime.artefacts.contract_json import contract_to_json
-from iqa_runtime.commands.arrow_rows import ArrowWriter, open_arrow_output
+from iqa_runtime.commands.arrow_rows import ArrowWriter, about_run, open_arrow_output
 from iqa_runtime.commands.clips import ClipScorer, Scored
 from iqa_runtime.commands.jobs import NAME, Job, check_overwriting, check_same_artefact
 from iqa_runtime.commands.pictures import PictureWriter
@@ -118,7 +116,7 @@ def _writer(job: Job, scorer: Scorer) -> AbstractContextManager[RowWriter | Arro
 def _row_writer(job: Job, scorer: Scorer) -> AbstractContextManager[RowWriter | ArrowWriter]:
     title = _title(scorer)
     if job.output and job.form in TYPED:
-        about = _about(scorer)
+        about = about_run(scorer)
         return open_arrow_output(job.output, job.form, keep=job.keep, keys=job.keys, metadata=about)
     if job.output:
         return open_output(job.output, job.form, title, keep=job.keep, keys=job.keys)
@@ -129,17 +127,6 @@ def _row_writer(job: Job, scorer: Scorer) -> AbstractContextManager[RowWriter | 
     else:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
     return open_writer(stream, job.form, title, job.keys)
-
-
-def _about(scorer: Scorer) -> dict[str, str]:
-    """Return what a file with typed columns says about its run."""
-    return {
-        "iqa.version": __version__,
-        "iqa.artefact": scorer.artefact_key,
-        "iqa.artefact_sha256": scorer.file.sha256,
-        "iqa.backend": f"{scorer.backend_name} {scorer.provider}",
-        "iqa.contract": contract_to_json(scorer.contract),
-    }
 
 
 def _title(scorer: Scorer) -> str:

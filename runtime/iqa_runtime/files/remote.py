@@ -9,12 +9,14 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from threading import Lock
 from typing import Any
 
 from iqa_runtime import __version__
 from iqa_runtime.arguments import check_given, check_number, check_seconds
 from iqa_runtime.errors import DependencyError, FileError, UsageError, needing
+from iqa_runtime.files.arrow_stores import ARROW_STORES, ArrowStore
 from iqa_runtime.files.uris import SCHEMES, public_name, scheme_of
 from iqa_runtime.forking import tell_after_fork
 from iqa_runtime.images.loading import Source
@@ -169,8 +171,10 @@ class Fetcher:
                 try:
                     self._systems[key] = fsspec.filesystem(scheme, skip_instance_cache=True, **settings)
                 except ImportError as error:
-                    package = _PACKAGES[scheme]
-                    raise DependencyError(f"{scheme}:// needs {package}, too; pip install {package}") from error
+                    if scheme not in ARROW_STORES or find_spec("pyarrow") is None:
+                        package = _PACKAGES[scheme]
+                        raise DependencyError(f"{scheme}:// needs {package}, too; pip install {package}") from error
+                    self._systems[key] = ArrowStore()
             return self._systems[key]
 
 

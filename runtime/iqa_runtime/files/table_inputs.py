@@ -55,6 +55,7 @@ class TableInputs:
         self.path = path
         self._column, self._id_column, self._reference_column = column, id_column, reference_column
         self._fetcher = fetcher
+        self._folder = os.path.dirname(path)  # noqa: PTH120 - Path would add or drop a ./
         self._table = open_table(path)
         self._columns = [name for name in (column, reference_column, id_column) if name is not None]
         self._table.check_columns(self._columns)
@@ -120,31 +121,17 @@ class TableInputs:
                 raise UsageError(f"{self.path}: row {number}, counted from 0, has no {self._id_column}; fill it in")
             return public_name(str(given))
         # A value that is no text need not be read for its name, and may be large.
-        image = cells[0].as_py() if _is_text(cells[0]) else cells[0]
-        if not isinstance(image, str) or not image:
-            return f"{self.path}#{number}"
-        return public_name(image)
+        return name_of(cells[0].as_py() if _is_text(cells[0]) else cells[0]) or f"{self.path}#{number}"
 
     def _file(self, cell: Any) -> str | None:
         value = plain(cell)
         path = value.get("path") if isinstance(value, dict) else value
         if not isinstance(path, str) or not path or scheme_of(path) is not None:
             return None
-        return os.path.join(os.path.dirname(self.path), path)  # noqa: PTH118, PTH120 - Path would add or drop a ./
+        return _joined(self._folder, path)
 
     def _source(self, name: str, cell: Any) -> NamedImage:
-        value = plain(cell)
-        if isinstance(value, dict):
-            data = value.get("bytes")
-            value = value.get("path") if data is None else data
-        if isinstance(value, bytes) and value:
-            return StoredImage(name, value)
-        if not isinstance(value, str) or not value:
-            found = f"a value of type {type(value).__name__}" if value else "nothing"
-            return _Missing(name, f"{found} in the table; give the path, the address or the bytes of an image")
-        if scheme_of(value) is not None:
-            return self._fetcher.image(value, name)
-        return ListedImage(name, self._file(value) or value)
+        return image_of(name, plain(cell), self._folder, self._fetcher)
 
 
 class ListedImage(NamedImage):
@@ -165,15 +152,59 @@ class ListedImage(NamedImage):
         return read_file(self.file or self.name)
 
 
-class _Missing(NamedImage):
-    """A row without an image."""
+class MissingImage(NamedImage):
+    """A row without an image, for a reason."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name)
         self._reason = reason
 
     def read(self) -> bytes:
+        """Say why there is none.
+
+        Raises
+        ------
+        ImageError
+            Always.
+        """
         raise ImageError(f"{self.name}: {self._reason}")
+
+
+def name_of(value: Any) -> str | None:
+    """Return what a row without an id calls its image: the path, or what may be shown of the address; else None."""
+    return public_name(value) if isinstance(value, str) and value else None
+
+
+def image_of(name: str, value: Any, folder: str, fetcher: Fetcher) -> NamedImage:
+    """Return the image that a value of a table stands for.
+
+    Parameters
+    ----------
+    name
+        What to call it.
+    value
+        A path, an address, the bytes of a file, or a structure of ``bytes`` and ``path``; for anything else the image
+        has an error when it is read.
+    folder
+        Where relative paths begin.
+    fetcher
+        For addresses.
+    """
+    if isinstance(value, dict):
+        data = value.get("bytes")
+        value = value.get("path") if data is None else data
+    if isinstance(value, bytes) and value:
+        return StoredImage(name, value)
+    if not isinstance(value, str) or not value:
+        found = f"a value of type {type(value).__name__}" if value else "nothing"
+        return MissingImage(name, f"{found} in the table; give the path, the address or the bytes of an image")
+    if scheme_of(value) is None:
+        value = _joined(folder, value)
+    return ListedImage(name, value) if scheme_of(value) is None else fetcher.image(value, name)
+
+
+def _joined(folder: str, path: str) -> str:
+    return os.path.join(folder, path)  # noqa: PTH118 - Path would add or drop a ./
 
 
 def _is_text(cell: Any) -> bool:

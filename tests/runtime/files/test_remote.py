@@ -6,6 +6,7 @@ import threading
 from typing import Any, ClassVar, cast
 
 import aiohttp
+import pyarrow.fs
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -159,8 +160,36 @@ def test_a_store_that_never_answers_is_left_alone(monkeypatch):
         released.set()
 
 
-def test_packages_that_are_missing_are_named(monkeypatch):
+def test_a_store_is_read_by_pyarrow_where_its_package_is_missing(tmp_path, picture, monkeypatch):
+    asked = []
+
+    class Local:
+        @staticmethod
+        def from_uri(uri):
+            asked.append(uri)
+            return pyarrow.fs.SubTreeFileSystem(str(tmp_path), pyarrow.fs.LocalFileSystem()), ""
+
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.setattr("pyarrow.fs.FileSystem", Local)
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket/a b#1.png").write_bytes(picture)
+    (tmp_path / "bucket/large.png").write_bytes(bytes(MUCH + 1))
+    fetcher = Fetcher(fetch_bytes=MUCH)
+    for _ in range(2):
+        assert fetcher.fetch("s3://bucket/a b#1.png") == picture
+    with pytest.raises(FileError, match=r"s3://bucket/large.png: cannot be fetched: more than"):
+        fetcher.fetch("s3://bucket/large.png")
+    with pytest.raises(FileError, match=r"s3://bucket/none.png: cannot be fetched: there is no such file"):
+        fetcher.fetch("s3://key:secret@bucket/none.png")
+    assert asked == ["s3://bucket"]
+
+
+def test_packages_that_are_missing_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "adlfs", None)
+    with pytest.raises(DependencyError, match="az://b/a: az:// needs adlfs, too; pip install adlfs"):
+        Fetcher().fetch("az://b/a")
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.setattr("iqa_runtime.files.remote.find_spec", lambda _: None)
     with pytest.raises(DependencyError, match="s3://b/a: s3:// needs s3fs, too; pip install s3fs"):
         Fetcher().fetch("s3://b/a")
     monkeypatch.setitem(sys.modules, "fsspec", None)
