@@ -37,7 +37,10 @@ napoleon_google_docstring = False
 
 CONTENTS = {
     "Begin": ["First five minutes <../README>", "install", "commands", "python", "figures"],
-    "Score": ["cli", "images", "video", "tables", "measures", "report", "serving", "triton", "bench", "security"],
+    "Score": [
+        *("cli", "images", "video", "tables", "measures", "report", "serving", "cluster", "triton", "bench"),
+        "security",
+    ],
     "Networks": [
         "models",
         *("models/yoto", "models/edge", "models/cvrkd", "models/cvrkd-edge", "models/dri", "models/mfe"),

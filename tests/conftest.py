@@ -18,6 +18,8 @@ settings.load_profile("without deadline")
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("openvino") is not None and find_spec("openvino") is None:
         pytest.skip("OpenVINO is not installed")
+    if item.get_closest_marker("ray") is not None and find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
     if item.get_closest_marker("browser") is not None and not (chromium.CHROMIUM.exists() and find_spec("playwright")):
         pytest.skip("Chromium or Playwright is not installed")
 

@@ -21,7 +21,7 @@ SCRIPTS = {
 
 SENTENCE = re.compile(r"[A-Z].*\.", re.DOTALL)
 HEAVY = {"torch", "onnx", "onnxruntime", "openvino", "tensorrt", "cv2", "scipy", "matplotlib"} | {
-    *("aiohttp", "fsspec", "pandas", "pyarrow", "starlette", "uvicorn")
+    *("aiohttp", "fsspec", "pandas", "pyarrow", "ray", "starlette", "uvicorn")
 }
 COLUMNS = 100
 COMMON = {"help", "version", "install_completion", "show_completion"}
@@ -79,7 +79,7 @@ def test_the_help_shows_all_and_loads_little(name):
 def test_options_that_commands_share_read_the_same():
     groups = [
         {param.name: param.help for param in commands_of(name)[()].params}
-        for name in ("iqa-run", "iqa-bench", "iqa-compare", "iqa-eval", "iqa-serve", "iqa-triton")
+        for name in ("iqa-run", "iqa-bench", "iqa-compare", "iqa-eval", "iqa-serve", "iqa-triton", "iqa-ray")
     ]
     for name in ("backend", "device", "precision", "threads", "trust"):
         assert len({group[name] for group in groups}) == 1
@@ -89,7 +89,10 @@ def test_options_that_commands_share_read_the_same():
 
 @pytest.mark.parametrize(
     ("name", "page"),
-    [("iqa-run", "docs/cli.md"), ("iqa-serve", "docs/serving.md"), ("iqa-triton", "docs/triton.md")],
+    [
+        *(("iqa-run", "docs/cli.md"), ("iqa-serve", "docs/serving.md")),
+        *(("iqa-triton", "docs/triton.md"), ("iqa-ray", "docs/cluster.md")),
+    ],
 )
 def test_every_option_is_in_the_page_of_its_command(name, page):
     page = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
