@@ -32,15 +32,16 @@ SCRIPTS = {
     "patches": ["--rounds", "1", "--height", "224", "--width", "224"],
     "population": ["--photographs", "tiles", "--config", "config.yaml", "--output", "out"],
     "precision": [],
+    "ray_data": [],
     "serving": [],
     "soak": [],
     "suite": ["--quick", "--only", "patches", "--threads", "1", "--work", "work", "--output", "."],
 }
 """Each script, and what it is given."""
 
-OTHERWISE = {"ideas", "other_references", "precision", "serving", "soak"}
-"""Scripts that another test runs to the end: precision that of tests/export/test_precision_benchmark.py, serving those
-of test_serving.py."""
+OTHERWISE = {"ideas", "other_references", "precision", "ray_data", "serving", "soak"}
+"""Scripts that another test runs to the end: precision that of tests/export/test_precision_benchmark.py, serving and
+ray_data those of test_serving.py and test_ray_data.py."""
 
 
 def ran(script, folder):
