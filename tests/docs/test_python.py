@@ -40,7 +40,8 @@ def test_no_page_has_examples_that_are_not_run():
 
 
 @pytest.mark.parametrize(
-    "page", [page if page == "docs/kernels.md" else pytest.param(page, marks=pytest.mark.slow) for page in BLOCKS]
+    "page",
+    [page if page == "docs/kernels.md" else pytest.param(page, marks=pytest.mark.slow) for page in sorted(BLOCKS)],
 )
 def test_the_blocks_of_a_page_run_one_after_the_other(page, photographs, capsys):
     for shown, name in (("photo", "stream"), ("a", "drum"), ("b", "brushes")):

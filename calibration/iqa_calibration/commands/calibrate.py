@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 _NAME = "iqa-calibrate"
 
+_MODEL_HELP = "Artefact in float32: written by iqa-export, or the name of a bundled model, such as edge."
+
 app = make_app()
 
 
 @app.command()
 @with_groups
 def calibrate_command(
-    artefact: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Artefact in float32, written by iqa-export.")],
+    artefact: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help=_MODEL_HELP)],
     precision: PrecisionOptions,
     images: Annotated[
         list[str] | None,

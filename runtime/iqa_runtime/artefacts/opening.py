@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iqa_runtime.artefacts.bundled import find_artefact
+from iqa_runtime.artefacts.bundled import BUNDLED, find_artefact
 from iqa_runtime.artefacts.contract_json import contract_from_json, schema_of
 from iqa_runtime.artefacts.files import (
     PLAN_SUFFIX,
@@ -142,7 +142,10 @@ def read_contract(artefact: str | os.PathLike[str], *, trust: str | os.PathLike[
     return _contract_inside(path, _read_onnx(path))
 
 
-def _read_onnx(path: Path, what: str = "the artefact", remedy: str = "check the path") -> bytes:
+_REMEDY = f"check the path, or give the name of a bundled one: edge, cvrkd-edge, {', '.join(BUNDLED)}"
+
+
+def _read_onnx(path: Path, what: str = "the artefact", remedy: str = _REMEDY) -> bytes:
     """Read an ONNX file; one whose weights lie in another file is none of ours."""
     content = read_file(path, what, remedy)
     try:

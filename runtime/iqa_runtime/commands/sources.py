@@ -138,7 +138,8 @@ class InputOptions:
                     raise UsageError(f"``{option}``: a column is of a table; give one with --from")
             if not arguments:
                 raise UsageError(
-                    "nothing to score; give images, folders, quoted globs, - for a list on standard input, or --from"
+                    "nothing to score; behind the artefact, such as edge, give images, folders, quoted globs, - for a "
+                    "list on standard input, or --from"
                 )
             found = expand_inputs(arguments, stdin, null=null, videos=videos)
             addresses = {public_name(path): path for path in found if scheme_of(path) is not None}
