@@ -16,12 +16,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from iqa_export.deploy.batchnorm import fold_resnet
+from iqa_export.deploy.batchnorm import fold_mobilenet, fold_resnet, fold_sequential
 from iqa_export.deploy.guidance import FoldedGuidedStage
 from iqa_export.deploy.heads import StackedHeads
 from iqa_export.deploy.restormer import fold_level, fold_reduction
 from iqa_export.models.dri import DecoderLevel, Dri, QualityHead, weighted_mean
 from iqa_export.models.dri_config import EXTRACTOR_STRIDE
+from iqa_export.models.dri_extractor import DualRepresentationExtractor
+from iqa_export.models.mobilenet import MobileNetV2Pyramid
 
 
 class FoldedDecoderLevel(nn.Module):
@@ -55,10 +57,33 @@ class StackedQualityHead(nn.Module):
 
 
 def fold_division(convolution: nn.Conv2d, std: Tensor) -> nn.Conv2d:
-    """Return a convolution that computes of x what `convolution` does of x / std, (channels, 1, 1)."""
+    """Return a convolution that computes of x what `convolution` does of x / std, (channels, 1, 1).
+
+    It may see several pixels of a channel side by side, as `torch.nn.functional.pixel_unshuffle` puts them.
+    """
     folded = copy.deepcopy(convolution)
     with torch.no_grad():
-        folded.weight.copy_(convolution.weight.double() / std.double())
+        std = std.double().repeat_interleave(convolution.in_channels // len(std), 0)
+        folded.weight.copy_(convolution.weight.double() / std)
+    return folded
+
+
+def fold_extractor(extractor: DualRepresentationExtractor) -> DualRepresentationExtractor:
+    """Return a copy of the extractor without batch normalisation, and without a division by the standard deviation."""
+    folded = copy.deepcopy(extractor)
+    if isinstance(extractor.trunk, MobileNetV2Pyramid):
+        folded.trunk = trunk = fold_mobilenet(extractor.trunk)
+        stem = cast(nn.Sequential, trunk.features[0])
+        if extractor.std is not None:
+            stem[0] = fold_division(cast(nn.Conv2d, stem[0]), extractor.std)
+    else:
+        folded.trunk = fold_resnet(extractor.trunk)
+        if extractor.std is not None:
+            folded.trunk.conv1 = fold_division(folded.trunk.conv1, extractor.std)
+    if folded.neck is not None:
+        for index, level in enumerate(folded.neck.levels):
+            folded.neck.levels[index] = fold_sequential(level)
+    folded.std = None
     return folded
 
 
@@ -66,17 +91,15 @@ def deploy(network: Dri) -> Dri:
     """Return the deploy form of a network, which is left as it is; it scores and restores as that does."""
     config = network.config
     folded = copy.deepcopy(network).eval()
-    folded.extractor.trunk = fold_resnet(network.extractor.trunk)
+    folded.extractor = fold_extractor(folded.extractor)
     std = network.extractor.std
-    if std is not None:
-        folded.extractor.trunk.conv1 = fold_division(folded.extractor.trunk.conv1, std)
-        if config.restorer_input == "normalised":
-            folded.encoder.embed = fold_division(folded.encoder.embed, std)
-    folded.extractor.std = None
-    for index, stage in enumerate(network.guided):
-        folded.guided[index] = FoldedGuidedStage(stage, config.crop // EXTRACTOR_STRIDE)
+    if std is not None and config.restorer_input == "normalised":
+        folded.encoder.embed = fold_division(folded.encoder.embed, std)
+    if config.guidance == "positions":
+        for index, stage in enumerate(network.guided):
+            folded.guided[index] = FoldedGuidedStage(stage, config.crop // EXTRACTOR_STRIDE)
     for index, (blocks, level) in enumerate(zip(network.encoder.levels, folded.decoder, strict=True)):
-        pixels = (config.crop >> index) ** 2
+        pixels = (config.crop // config.restorer_stride >> index) ** 2
         folded.encoder.levels[index] = fold_level(blocks, pixels)
         level.blocks = fold_level(level.blocks, pixels)
         if level.reduce is not None:

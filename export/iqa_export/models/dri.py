@@ -16,33 +16,12 @@ from torch.nn import functional
 from iqa_export.models import restormer
 from iqa_export.models.containers import Layers
 from iqa_export.models.dri_config import DriConfig
+from iqa_export.models.dri_extractor import DualRepresentationExtractor, Representations
 from iqa_export.models.heads import TokenHead
-from iqa_export.models.resnet import STAGE_CHANNELS, STEM_CHANNELS, ResNet50
 from iqa_export.models.scale_swin import ScaleSwin
 
-HALF = STAGE_CHANNELS[-1] // 2
-"""Channels of each representation."""
 EPSILON = 1e-8
 """Keeps the weighted mean finite when every weight is zero."""
-
-
-class Representations(NamedTuple):
-    """What the extractor makes of a batch of images.
-
-    Attributes
-    ----------
-    taps
-        Maps for the restorer: 64, 256 and 512 channels at strides 2, 4 and 8.
-    quality_map
-        (B, 1024, H / 32, W / 32).
-    quality, degradation
-        (B, 1024), the spatial means of the two halves.
-    """
-
-    taps: tuple[Tensor, Tensor, Tensor]
-    quality_map: Tensor
-    quality: Tensor
-    degradation: Tensor
 
 
 class DriOutput(NamedTuple):
@@ -50,55 +29,6 @@ class DriOutput(NamedTuple):
 
     score: Tensor
     restored: Tensor | None
-
-
-class DualRepresentationExtractor(nn.Module):
-    """ResNet-50 whose last map is split on its channels into a quality and a degradation half ("DRE-Net").
-
-    Averaging is linear, so a loss on the two vectors also trains the maps they are the means of.
-    """
-
-    mean: Tensor
-    std: Tensor | None
-
-    def __init__(self, config: DriConfig) -> None:
-        super().__init__()
-        self.quality_first = config.quality_half == "first"
-        self.trunk = ResNet50()
-        for name, values in (("mean", config.extractor_mean), ("std", config.extractor_std)):
-            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
-
-    def normalise(self, image: Tensor) -> Tensor:
-        """Normalise RGB in [0, 1], (B, 3, H, W); without `std` the first convolutions divide."""
-        centred = image - self.mean
-        return centred if self.std is None else centred / self.std
-
-    def forward(self, image: Tensor) -> Representations:
-        """Represent RGB images in [0, 1], (B, 3, H, W)."""
-        return self.represent(self.normalise(image))
-
-    def represent(self, normalised: Tensor) -> Representations:
-        """Represent normalised images."""
-        stem = self.trunk.stem(normalised)
-        stage1, stage2, _, stage4 = self.trunk.stages(stem)
-        halves = stage4[:, :HALF], stage4[:, HALF:]
-        quality_map, degradation_map = halves if self.quality_first else halves[::-1]
-        means = quality_map.mean((2, 3)), degradation_map.mean((2, 3))
-        return Representations((stem, stage1, stage2), quality_map, *means)
-
-
-class Projector(nn.Module):
-    """One half of the representation to the unit vectors that contrastive training compares; no part of scoring."""
-
-    def __init__(self, config: DriConfig) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(HALF, HALF)
-        self.last = nn.Linear(HALF, config.projection)
-
-    def forward(self, representation: Tensor) -> Tensor:
-        """Map (B, 1024) to (B, projection), both L2-normalised."""
-        hidden = torch.relu(self.hidden(functional.normalize(representation, dim=-1)))
-        return functional.normalize(self.last(hidden), dim=-1)
 
 
 class TransposedGuidance(nn.Module):
@@ -125,14 +55,41 @@ class TransposedGuidance(nn.Module):
         return guided
 
 
+class ChannelGuidance(nn.Module):
+    """The same between maps of any size: projections are of channels, rows have unit length, as Restormer's attention.
+
+    A learned temperature takes the place of the usual scale.
+    """
+
+    def __init__(self, config: DriConfig) -> None:
+        super().__init__()
+        self.query_from = config.tgb_query
+        self.query = nn.Conv2d(config.dim, config.dim, 1)
+        self.key = nn.Conv2d(config.dim, config.dim, 1)
+        self.value = nn.Conv2d(config.dim, config.dim, 1)
+        self.temperature = nn.Parameter(torch.ones(1))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, image: Tensor, quality: Tensor) -> Tensor:
+        """Add to the image's features what guidance by the quality representation finds; all (B, dim, positions)."""
+        asking, asked = (quality, image) if self.query_from == "quality" else (image, quality)
+        asking, asked = asking[..., None], asked[..., None]
+        query = functional.normalize(self.query(asking)[..., 0], dim=-1)
+        key = functional.normalize(self.key(asked)[..., 0], dim=-1)
+        logits = query @ key.transpose(-2, -1) * self.temperature
+        guided: Tensor = image + self.dropout(logits.softmax(-1) @ self.value(asked)[..., 0])
+        return guided
+
+
 class GuidedStage(nn.Module):
     """Guidance blocks that share their view of the quality representation, then scale Swin blocks."""
 
     def __init__(self, config: DriConfig) -> None:
         super().__init__()
         self.size = config.size
-        self.project = nn.Conv2d(HALF, config.dim, 1)
-        self.guidance = Layers[TransposedGuidance](TransposedGuidance(config) for _ in range(config.guidance_blocks))
+        self.project = nn.Conv2d(config.half, config.dim, 1)
+        kind = TransposedGuidance if config.guidance == "positions" else ChannelGuidance
+        self.guidance = Layers[nn.Module](kind(config) for _ in range(config.guidance_blocks))
         self.swin = ScaleSwin(
             config.dim,
             config.swin_heads,
@@ -146,7 +103,7 @@ class GuidedStage(nn.Module):
         )
 
     def forward(self, features: Tensor, quality_map: Tensor) -> Tensor:
-        """Map (B, dim, size, size), guided by (B, 1024, size / 4, size / 4), to the same shape."""
+        """Map (B, dim, size, size), guided by (B, half, H / 32, W / 32) of the crop, to the same shape."""
         shape = (self.size, self.size)
         quality = functional.interpolate(self.project(quality_map), shape, mode="bilinear", align_corners=False)
         quality, tokens = quality.flatten(2), features.flatten(2)
@@ -157,12 +114,13 @@ class GuidedStage(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Restormer's encoder: three levels, and the downsampling to the trunk."""
+    """Restormer's encoder: its levels, and the downsampling to the trunk."""
 
     def __init__(self, config: DriConfig) -> None:
         super().__init__()
-        self.embed = nn.Conv2d(3, config.width, 3, padding=1, bias=False)
-        dims = [config.width << index for index in range(3)]
+        self.stride = config.restorer_stride
+        self.embed = nn.Conv2d(3 * self.stride**2, config.width, 3, padding=1, bias=False)
+        dims = [config.width << index for index in range(config.levels)]
         self.levels = Layers[nn.Sequential](
             restormer.level(dim, heads, blocks, config.expansion)
             for dim, heads, blocks in zip(dims, config.restorer_heads, config.blocks, strict=True)
@@ -170,8 +128,8 @@ class Encoder(nn.Module):
         self.down = Layers[nn.Sequential](restormer.downsample(dim) for dim in dims)
 
     def forward(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return the maps of the levels, width, 2 and 4 width channels at strides 1, 2, 4, and the trunk's input."""
-        x = self.embed(image)
+        """Return the maps of the levels, finest first, each with twice the channels of the last; the trunk's input."""
+        x = self.embed(functional.pixel_unshuffle(image, self.stride) if self.stride > 1 else image)
         skips = []
         for blocks, down in zip(self.levels, self.down, strict=True):
             skips.append(blocks(x))
@@ -184,12 +142,12 @@ class Modulation(nn.Module):
 
     def __init__(self, config: DriConfig) -> None:
         super().__init__()
-        self.hidden = nn.Linear(HALF, config.dim)
+        self.hidden = nn.Linear(config.half, config.dim)
         self.activation = nn.LeakyReLU(config.modulation_slope)
         self.last = nn.Linear(config.dim, 2 * config.dim)
 
     def forward(self, x: Tensor, degradation: Tensor) -> Tensor:
-        """Modulate (B, dim, H, W) by (B, 1024)."""
+        """Modulate (B, dim, H, W) by (B, half)."""
         modulation: Tensor = self.last(self.activation(self.hidden(degradation)))
         scale, shift = modulation[..., None, None].chunk(2, 1)
         return x * (1 + scale) + shift
@@ -201,7 +159,7 @@ class DecoderLevel(nn.Module):
     Parameters
     ----------
     config, index
-        Level 0 is full resolution; it keeps both halves of the concatenation and takes no map of the extractor.
+        Level 0 is the finest; it keeps both halves of the concatenation and takes no map of the extractor.
     """
 
     def __init__(self, config: DriConfig, index: int) -> None:
@@ -210,7 +168,7 @@ class DecoderLevel(nn.Module):
         self.up = restormer.upsample(2 * dim)
         self.reduce = nn.Conv2d(2 * dim, dim, 1, bias=False) if index else None
         tapped = config.extractor_taps and index > 0
-        self.tap = nn.Conv2d((STEM_CHANNELS, STAGE_CHANNELS[0])[index - 1], dim, 1) if tapped else None
+        self.tap = nn.Conv2d(config.tap_channels[index - 1], dim, 1) if tapped else None
         kept = dim if index else 2 * dim
         self.blocks = restormer.level(kept, config.restorer_heads[index], config.blocks[index], config.expansion)
 
@@ -254,11 +212,15 @@ class Dri(nn.Module):
         self.extractor = DualRepresentationExtractor(config)
         self.encoder = Encoder(config)
         self.guided = Layers[GuidedStage](GuidedStage(config) for _ in range(config.guided_stages))
-        self.tap = nn.Conv2d(STAGE_CHANNELS[1], config.dim, 1) if config.extractor_taps else None
+        last = config.levels - 1
+        self.tap = nn.Conv2d(config.tap_channels[last], config.dim, 1) if config.extractor_taps else None
         self.modulation = Modulation(config) if config.modulation else None
-        self.decoder = Layers[DecoderLevel](DecoderLevel(config, index) for index in range(3))
-        self.out = nn.Conv2d(2 * config.width, 3, 3, padding=1, bias=False)
+        self.decoder = Layers[DecoderLevel](DecoderLevel(config, index) for index in range(config.levels))
+        self.out = nn.Conv2d(2 * config.width, 3 * config.restorer_stride**2, 3, padding=1, bias=False)
+        if config.zero_start:
+            nn.init.zeros_(self.out.weight)
         joined = config.dim + (config.dim // 2 if config.decoder_in_score else 0)
+        joined += config.half if config.quality_in_score else 0
         self.fuse = nn.Conv2d(joined, config.dim, 1)
         self.head: nn.Module = QualityHead(config)
 
@@ -277,25 +239,39 @@ class Dri(nn.Module):
         skips, trunk = self.encoder(image if self.config.restorer_input == "pixels" else normalised)
         for stage in self.guided:
             trunk = stage(trunk, representations.quality_map)
+        last = self.config.levels - 1
         decoded = None
         if restore or self.config.decoder_in_score:
-            decoded = self.decoder[2](self.bottleneck(trunk, representations), skips[2], representations.taps[1])
-        score: Tensor = self.head(self.tokens(trunk, decoded if self.config.decoder_in_score else None))
+            decoded = self.decode(last, self.bottleneck(trunk, representations), skips, representations)
+        score: Tensor = self.head(self.tokens(trunk, decoded, representations.quality_map))
         if decoded is None or not restore:
             return DriOutput(score, None)
-        for index in (1, 0):
-            decoded = self.decoder[index](decoded, skips[index], representations.taps[0])
-        return DriOutput(score, image + self.out(decoded))
+        for index in reversed(range(last)):
+            decoded = self.decode(index, decoded, skips, representations)
+        residual = self.out(decoded)
+        stride = self.config.restorer_stride
+        return DriOutput(score, image + (functional.pixel_shuffle(residual, stride) if stride > 1 else residual))
+
+    def decode(self, index: int, x: Tensor, skips: list[Tensor], representations: Representations) -> Tensor:
+        """Run one level of the decoder; the finest takes none of the extractor's maps."""
+        decoded: Tensor = self.decoder[index](x, skips[index], representations.taps[max(index - 1, 0)])
+        return decoded
 
     def bottleneck(self, trunk: Tensor, representations: Representations) -> Tensor:
         """Join the trunk's map with what the extractor kept and the degradation: the decoder's input."""
         if self.tap is not None:
-            trunk = trunk + self.tap(representations.taps[2])
+            trunk = trunk + self.tap(representations.taps[self.config.levels - 1])
         if self.modulation is not None:
             trunk = self.modulation(trunk, representations.degradation)
         return trunk
 
-    def tokens(self, trunk: Tensor, decoded: Tensor | None) -> Tensor:
-        """Join the trunk's map and, if there, the decoder's first one to what the score is made of: (B, T, dim)."""
-        joined = trunk if decoded is None else torch.cat([trunk, functional.avg_pool2d(decoded, 2)], 1)
-        return functional.gelu(self.fuse(joined)).flatten(2).transpose(1, 2)
+    def tokens(self, trunk: Tensor, decoded: Tensor | None, quality_map: Tensor) -> Tensor:
+        """Join what the score is made of, at the trunk's resolution: (B, T, dim)."""
+        joined = [trunk]
+        if decoded is not None and self.config.decoder_in_score:
+            joined.append(functional.avg_pool2d(decoded, 2))
+        if self.config.quality_in_score:
+            shape = (self.config.size, self.config.size)
+            joined.append(functional.interpolate(quality_map, shape, mode="bilinear", align_corners=False))
+        fused = self.fuse(torch.cat(joined, 1) if len(joined) > 1 else trunk)
+        return functional.gelu(fused).flatten(2).transpose(1, 2)

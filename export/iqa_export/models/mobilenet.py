@@ -23,8 +23,9 @@ _STEM_CHANNELS = 32
 _TAPS = (1, 3, 6, 13, 14)
 """The layers whose outputs are the last of their resolution: strides 2, 4, 8, 16, 32."""
 STAGE_CHANNELS = (16 * 16 + 24 * 4 + 32, 96, 160)
+PYRAMID_STRIDES = (4, 8, 16, 32)
 PYRAMID_CHANNELS = (24, 32, 96, 160)
-"""Of the maps at strides 4, 8, 16 and 32."""
+"""Of the maps that are no rearrangement, and their channels."""
 _PYRAMID = ((0, 4), (4, 7), (7, 14), (14, 15))
 """First layer of each stage that ends in one of these maps, and the layer after its last."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
@@ -10,24 +11,27 @@ from torch import Tensor, nn
 from iqa_export.checkpoints import KeyMap
 from iqa_export.deploy.dri import deploy
 from iqa_export.models.dri import Dri
-from iqa_export.models.dri_config import DriConfig
-from iqa_export.systems.base import UNIT_SCORE, GraphChoice, System
-from iqa_runtime.contract import ExtraOutput, PatchPlan, Task
+from iqa_export.models.dri_config import CONFIGS, DriConfig
+from iqa_export.systems.base import EDGE_SIZE, METRIC_SCALE, UNIT_SCORE, GraphChoice, System
+from iqa_runtime.contract import ExtraOutput, PatchPlan, Resize, ScoreOutput, Task
 
 _PLAN_COUNT = 20
 _PLAN_SEED = 0
+_MARKERS = {"extractor.trunk.conv1.weight": "base", "extractor.trunk.features.0.0.weight": "edge"}
+"""An entry of each variant that the other has not."""
 
 
 class DriSystem(System):
-    """DRI-IQA with the default configuration; a subclass with another `config` and `name` is another system.
+    """DRI-IQA with the default configuration or at edge size; a subclass with another `config` and `name` is another.
 
     Attributes
     ----------
     config
-        Of the network. One with another crop needs `crop`, `patch_plan` and `extra_outputs` of its own.
+        Of the network but for the edge variant. One with another crop needs `crop`, `patch_plan` and `extra_outputs` of
+        its own.
     """
 
-    config: ClassVar[DriConfig] = DriConfig()
+    config: ClassVar[DriConfig] = CONFIGS["base"]
     name = "dri"
     title = "DRI-IQA"
     paper = "arXiv 2411.17390 (WACV 2025)"
@@ -38,7 +42,7 @@ class DriSystem(System):
         "a state dict of this project's own network, trained by you: no checkpoint was ever published, "
         "and those of the blocks it is built from don't fit"
     )
-    tasks: ClassVar[dict[str, tuple[Task, ...]]] = {"base": ("nr",)}
+    tasks: ClassVar[dict[str, tuple[Task, ...]]] = {"base": ("nr",), "edge": ("nr",)}
     # The network takes x / 255 as it is: the extractor normalises inside the graph, the restorer returns pixels.
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
@@ -48,15 +52,35 @@ class DriSystem(System):
     score = UNIT_SCORE
     extra_outputs = (ExtraOutput(name="restored", shape=(3, config.crop, config.crop)),)
 
+    def config_of(self, variant: str) -> DriConfig:
+        """Return the configuration of a variant's network."""
+        return replace(CONFIGS["edge"], crop=self.crop) if variant == "edge" else self.config
+
     def build(self, variant: str) -> nn.Module:
         """Return the network, in evaluation mode."""
-        del variant
-        return Dri(self.config).eval()
+        return Dri(self.config_of(variant)).eval()
+
+    def faithful_of(self, variant: str) -> str:
+        """Tell the network with the trunk of the papers it is built from and ours."""
+        if variant != "edge":
+            return self.faithful
+        return "our own network in DRI-IQA's form, as far as that is known: a MobileNetV2 trunk and a small restorer"
+
+    def score_of(self, variant: str) -> ScoreOutput:
+        """Return what the score means; the edge variant was taught by metrics, not by people."""
+        return replace(self.score, scale=METRIC_SCALE) if variant == "edge" else self.score
+
+    def patch_plan_of(self, variant: str) -> PatchPlan:
+        """Return five crops for the edge variant, a quarter of the work."""
+        return PatchPlan(kind="five", size=self.crop) if variant == "edge" else self.patch_plan
+
+    def resize_of(self, choice: GraphChoice) -> Resize | None:
+        """Shrink what the edge variant judges to the sizes it was trained on."""
+        return EDGE_SIZE if choice.variant == "edge" else None
 
     def variant_of(self, keys: Collection[str]) -> str | None:
-        """Return None: there is one variant."""
-        del keys
-        return None
+        """Tell the trunk from the name of its first layer."""
+        return next((variant for marker, variant in _MARKERS.items() if marker in keys), None)
 
     def key_map(self, variant: str) -> KeyMap:
         """Return our own names; what contrastive training projects with is no part of scoring."""

@@ -10,7 +10,7 @@ from iqa_export.deploy.dri import FoldedDecoderLevel, StackedQualityHead, deploy
 from iqa_export.deploy.guidance import FoldedGuidedStage, GuidedByImage, GuidedByQuality, interpolation
 from iqa_export.deploy.restormer import FoldedTransposedAttention, PaddedFeedForward, fold_level, fold_reduction
 from iqa_export.models import restormer
-from iqa_export.models.dri import HALF, DecoderLevel, Dri, GuidedStage, QualityHead, TransposedGuidance
+from iqa_export.models.dri import DecoderLevel, Dri, GuidedStage, QualityHead, TransposedGuidance
 from iqa_export.models.dri_config import DriConfig
 
 FLOAT64 = 1e-12
@@ -115,7 +115,7 @@ def test_guidance_projects_to_the_size_of_the_small_map():
 @pytest.mark.parametrize("query", ["quality", "image"])
 def test_guided_stage(query):
     stage = filled(GuidedStage(DriConfig(**SMALL, tgb_query=query)))
-    features, quality = values(2, 64, 8, 8), values(2, HALF, 2, 2)
+    features, quality = values(2, 64, 8, 8), values(2, DriConfig().half, 2, 2)
     close(FoldedGuidedStage(stage, 2)(features, quality), stage(features, quality))
 
 

@@ -8,8 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from iqa_export.checkpoints import Checkpoint, CheckpointError, KeyMap, load_into, random_checkpoint
 from iqa_export.deploy.dri import deploy
 from iqa_export.exporting import Request, export
-from iqa_export.models.dri import HALF, Dri, DualRepresentationExtractor, Projector, weighted_mean
+from iqa_export.models.dri import Dri, weighted_mean
 from iqa_export.models.dri_config import DriConfig
+from iqa_export.models.dri_extractor import DualRepresentationExtractor, Projector
 from iqa_export.parity import TOLERANCE
 from iqa_export.samples import crop_items, sample_photographs
 from iqa_export.systems import GraphChoice, find_system
@@ -109,7 +110,7 @@ def test_representations():
     with torch.no_grad():
         first, second = extractor(image), other(image)
     assert [tuple(tap.shape[1:]) for tap in first.taps] == [(64, 32, 32), (256, 16, 16), (512, 8, 8)]
-    assert first.quality_map.shape == (1, HALF, 2, 2)
+    assert first.quality_map.shape == (1, DriConfig().half, 2, 2)
     torch.testing.assert_close(first.quality, first.quality_map.mean((2, 3)))
     assert torch.equal(first.quality, second.degradation)
     assert torch.equal(first.degradation, second.quality)
@@ -118,7 +119,7 @@ def test_representations():
 
 def test_projector_compares_directions():
     projector = Projector(DriConfig())
-    vector = torch.rand(3, HALF)
+    vector = torch.rand(3, DriConfig().half)
     projected = projector(vector)
     torch.testing.assert_close(projected.norm(dim=-1), torch.ones(3))
     torch.testing.assert_close(projector(7 * vector), projected)

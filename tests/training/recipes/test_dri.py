@@ -21,14 +21,8 @@ from iqa_training.configuration import LoopConfig
 from iqa_training.datasets.items import Item
 from iqa_training.recipes import build_recipe
 from iqa_training.recipes.base import Recipe
-from iqa_training.recipes.dri import (
-    DriQualityRecipe,
-    DriRepresentationRecipe,
-    DriRestorationRecipe,
-    QualitySettings,
-    RepresentationSettings,
-    RestorationSettings,
-)
+from iqa_training.recipes.dri import DriQualityRecipe, DriRestorationRecipe, QualitySettings, RestorationSettings
+from iqa_training.recipes.dri_representation import DriRepresentationRecipe, RepresentationSettings
 from iqa_training.recipes.dri_triples import cut_patches, cut_region, draw_triple
 from iqa_training.run.state import Run
 from labelled_pictures import Pictures, degraded_photographs, fixed_batch
@@ -119,7 +113,7 @@ def test_a_triple_is_two_versions_of_one_content_and_another(monkeypatch):
         degradations.append(drawn[0])
         return picture
 
-    monkeypatch.setattr("iqa_training.recipes.dri.compose", leave)
+    monkeypatch.setattr("iqa_training.recipes.dri_representation.compose", leave)
     recipe = DriRepresentationRecipe(RepresentationSettings(patch=CROP), {})
     for seed in range(10):
         patches = recipe.example(flat, 3, np.random.default_rng(seed))["patches"]

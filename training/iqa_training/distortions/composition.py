@@ -78,7 +78,7 @@ def compose(image: Image, steps: Sequence[Step], rng: np.random.Generator) -> Im
     return image
 
 
-def draw(rng: np.random.Generator, count: int | None = None) -> tuple[Step, ...]:
+def draw(rng: np.random.Generator, count: int | None = None, groups: Sequence[str] = tuple(GROUPS)) -> tuple[Step, ...]:
     """Draw a composition as ARNIQA does (Agnolucci et al., WACV 2024, section 3.1).
 
     The number of steps is uniform in 1 to 4, the groups are different and uniform, and so is the type in a group. A
@@ -90,18 +90,21 @@ def draw(rng: np.random.Generator, count: int | None = None) -> tuple[Step, ...]
         Source of the choice.
     count
         The number of steps, 1 to 4, instead of drawing it.
+    groups
+        To draw from; with fewer than four of them there are as many steps at most.
 
     Raises
     ------
     UsageError
         If `count` is out of range.
     """
+    most = min(MAX_STEPS, len(groups))
     if count is None:
-        count = int(rng.integers(1, MAX_STEPS + 1))
-    elif not 1 <= count <= MAX_STEPS:
-        raise UsageError(f"count is {count}: a composition has 1 to {MAX_STEPS} steps")
+        count = int(rng.integers(1, most + 1))
+    elif not 1 <= count <= most:
+        raise UsageError(f"count is {count}: a composition has 1 to {most} steps")
     weights = np.exp(-(np.arange(LEVELS) ** 2) / (2 * _LEVEL_DEVIATION**2))
-    groups = rng.choice(list(GROUPS), count, replace=False)
-    names = [str(rng.choice(GROUPS[group])) for group in groups]
+    drawn = rng.choice(list(groups), count, replace=False)
+    names = [str(rng.choice(GROUPS[group])) for group in drawn]
     levels = rng.choice(np.arange(1, LEVELS + 1), count, p=weights / weights.sum())
     return tuple(Step(name, float(level)) for name, level in zip(names, levels, strict=True))

@@ -9,7 +9,8 @@ from iqa_runtime.errors import UsageError
 from iqa_training.configuration import convert_settings
 from iqa_training.recipes.base import Recipe
 from iqa_training.recipes.cvrkd import CvrkdStudentRecipe, CvrkdTeacherRecipe
-from iqa_training.recipes.dri import DriQualityRecipe, DriRepresentationRecipe, DriRestorationRecipe
+from iqa_training.recipes.dri import DriQualityRecipe, DriRestorationRecipe
+from iqa_training.recipes.dri_representation import DriRepresentationRecipe
 from iqa_training.recipes.mfe import MfeContrastiveRecipe, MfeQualityRecipe
 from iqa_training.recipes.yoto import YotoRecipe
 
