@@ -3,7 +3,8 @@
     python tools/bundle_edge.py mfe runs/mfe-edge-2/best.safetensors
 
 Weights are rounded to float16 once, before anything else is made of them: the file for PyTorch is half as large, and
-the graphs are made of it. Folding leaves little of that, so a graph that is stored as float16 too is rounded anew.
+the graphs are made of it. Folding changes most of them, so a graph that is stored as float16 is rounded anew; YOTO's,
+whose scores are to keep their bits, store as float16 only what folding left alone.
 """
 
 from __future__ import annotations
@@ -47,25 +48,24 @@ class Bundle:
         for a second graph that makes them of any.
     maps, extras
         Outputs beside the score.
-    half
-        Whether the graphs store their weights as float16, with a Cast behind each: the file is half as large, scores
-        are a little off those of the network in PyTorch.
+    exact
+        Whether the graphs store as float16, with a Cast behind each, those of their weights alone that it holds.
+        Otherwise all: the file is half as large, scores are a little off those of the network in PyTorch.
     """
 
     artefacts: Mapping[str, Task]
     references: Mapping[str, Path | None] = field(default_factory=dict)
     maps: bool = False
     extras: tuple[str, ...] = ()
-    half: bool = False
+    exact: bool = False
 
 
 BUNDLES = {
-    "yoto": Bundle(artefacts={"edge-nr": "nr", "edge-fr": "fr"}, maps=True),
-    "mfe": Bundle(artefacts={"mfe-edge": "nr"}, extras=("distortions",), half=True),
+    "yoto": Bundle(artefacts={"edge-nr": "nr", "edge-fr": "fr"}, maps=True, exact=True),
+    "mfe": Bundle(artefacts={"mfe-edge": "nr"}, extras=("distortions",)),
     "cvrkd": Bundle(
         artefacts={"cvrkd-edge-any": "nar", "cvrkd-edge-set": "nar"},
         references={"cvrkd-edge-any": None, "cvrkd-edge-set": REFERENCE_SHEET},
-        half=True,
     ),
 }
 
@@ -109,19 +109,18 @@ def bundle(name: str, checkpoint: Path, weights: Path, models: Path) -> list[Rep
         )
         reports.append(export(request))
         request.output.with_name(f"{request.output.stem}.report.json").unlink()
-        if chosen.half:
-            shrink(request.output)
+        shrink(request.output, exact=chosen.exact)
     return reports
 
 
-def shrink(artefact: Path) -> None:
-    """Store the weights of an artefact, and of its encoder of references, as float16."""
+def shrink(artefact: Path, *, exact: bool = False) -> None:
+    """Store the weights of an artefact, and of its encoder of references, as float16, as far as `Bundle.exact` says."""
     model, contract = onnx.load(artefact), read_contract(artefact)
-    store_in_half(model)
+    store_in_half(model, exact=exact)
     if contract.reference_encoder is not None:
         encoder = artefact.with_name(contract.reference_encoder.file)
         of_reference = onnx.load(encoder)
-        store_in_half(of_reference)
+        store_in_half(of_reference, exact=exact)
         save(of_reference, encoder)
         contract = replace(contract, reference_encoder=FileDigest.of_file(encoder))
     embed_contract(model, contract)

@@ -18,15 +18,20 @@ _FEW = 1024
 """Elements up to which a constant stays as it is: biases and scales, which a Cast would hardly make smaller."""
 
 
-def store_in_half(model: ModelProto) -> None:
+def store_in_half(model: ModelProto, *, exact: bool = False) -> None:
     """Store the large float32 constants of a graph as float16, in place; a tensor keeps its name.
 
-    Where float16 holds all of their values, outputs keep their bits, else weights are rounded. A constant with a value
-    beyond the range of float16 stays as it is.
+    Parameters
+    ----------
+    model
+        A constant with a value beyond the range of float16 stays as it is.
+    exact
+        Leave those as they are, too, whose values float16 does not hold: outputs keep their bits. Otherwise weights are
+        rounded.
     """
     kept, casts = [], []
     for tensor in model.graph.initializer:
-        half = _rounded(tensor) if _is_large(tensor) else None
+        half = _rounded(tensor, exact) if _is_large(tensor) else None
         if half is None:
             kept.append(tensor)
         else:
@@ -56,11 +61,13 @@ def _is_large(tensor: TensorProto) -> bool:
     return tensor.data_type == _WIDE and prod(tensor.dims) > _FEW
 
 
-def _rounded(tensor: TensorProto) -> TensorProto | None:
+def _rounded(tensor: TensorProto, exact: bool) -> TensorProto | None:
     """Return a tensor as float16 under another name; None if it does not fit."""
+    values = numpy_helper.to_array(tensor)
     with np.errstate(over="ignore"):
-        values = numpy_helper.to_array(tensor).astype(np.float16)
-    return numpy_helper.from_array(values, f"{tensor.name}.float16") if np.isfinite(values).all() else None
+        halves = values.astype(np.float16)
+    fits = (halves == values) if exact else np.isfinite(halves)
+    return numpy_helper.from_array(halves, f"{tensor.name}.float16") if fits.all() else None
 
 
 def _widens(node: NodeProto, stored: dict[str, TensorProto]) -> bool:

@@ -72,6 +72,17 @@ def test_the_rest_is_rounded(weights):
     assert (back["second"] != weights["second"]).any()
 
 
+@pytest.mark.parametrize("value", [None, 70_000.0])
+def test_what_float16_does_not_hold_can_stay(weights, value):
+    if value is not None:
+        weights["second"][3, 5] = value
+    model, plain = model_of(**weights), model_of(**weights)
+    store_in_half(model, exact=True)
+    half, single = TensorProto.FLOAT16, TensorProto.FLOAT
+    assert types(model) == {"first.float16": half, "second": single, "bias": single}
+    assert scores(model).tobytes() == scores(plain).tobytes()
+
+
 @pytest.mark.parametrize("value", [70_000.0, -70_000.0])
 def test_beyond_the_range_stays_float32(weights, value):
     weights["second"][3, 5] = value

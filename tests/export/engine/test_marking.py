@@ -16,6 +16,7 @@ from fake_tensorrt_sources import write_cached
 from iqa_calibration.comparing.layers import compare_layers
 from iqa_calibration.comparing.sources import open_both
 from iqa_calibration.graphs.finishing import embed_contract
+from iqa_calibration.graphs.half_storage import widen
 from iqa_calibration.graphs.structure import Structure
 from iqa_calibration.half.casting import FORMATS, converted, element_types
 from iqa_export.commands.engine import main
@@ -119,6 +120,7 @@ def test_all_float_tensors_of_the_edge_model_are_marked(network, name):
     before = outputs(parsed)
     marked = mark_layers(trt, parsed, parser, source.read_bytes())
     model = onnx.load(source)
+    widen(model)
     structure, types = Structure(model), element_types(model)
     floats = {
         tensor
