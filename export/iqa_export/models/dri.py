@@ -138,17 +138,25 @@ class Encoder(nn.Module):
 
 
 class Modulation(nn.Module):
-    """Scale and shift of the trunk's channels, from the degradation representation."""
+    """Scale and shift of a map's channels, from representations.
 
-    def __init__(self, config: DriConfig) -> None:
+    Parameters
+    ----------
+    config
+        Of the network.
+    features, dim
+        Length of the vector, channels of the map.
+    """
+
+    def __init__(self, config: DriConfig, features: int, dim: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(config.half, config.dim)
+        self.hidden = nn.Linear(features, config.dim)
         self.activation = nn.LeakyReLU(config.modulation_slope)
-        self.last = nn.Linear(config.dim, 2 * config.dim)
+        self.last = nn.Linear(config.dim, 2 * dim)
 
-    def forward(self, x: Tensor, degradation: Tensor) -> Tensor:
-        """Modulate (B, dim, H, W) by (B, half)."""
-        modulation: Tensor = self.last(self.activation(self.hidden(degradation)))
+    def forward(self, x: Tensor, representation: Tensor) -> Tensor:
+        """Modulate (B, dim, H, W) by (B, features)."""
+        modulation: Tensor = self.last(self.activation(self.hidden(representation)))
         scale, shift = modulation[..., None, None].chunk(2, 1)
         return x * (1 + scale) + shift
 
@@ -214,15 +222,27 @@ class Dri(nn.Module):
         self.guided = Layers[GuidedStage](GuidedStage(config) for _ in range(config.guided_stages))
         last = config.levels - 1
         self.tap = nn.Conv2d(config.tap_channels[last], config.dim, 1) if config.extractor_taps else None
-        self.modulation = Modulation(config) if config.modulation else None
+        self.modulation = Modulation(config, config.half, config.dim) if config.modulation else None
         self.decoder = Layers[DecoderLevel](DecoderLevel(config, index) for index in range(config.levels))
-        self.out = nn.Conv2d(2 * config.width, 3 * config.restorer_stride**2, 3, padding=1, bias=False)
+        fine = 2 * config.width
+        self.fine_modulation = Modulation(config, 2 * config.half, fine) if config.fine_modulation else None
+        self.out = nn.Conv2d(fine, 3 * config.restorer_stride**2, 3, padding=1, bias=False)
         if config.zero_start:
             nn.init.zeros_(self.out.weight)
+            if self.fine_modulation is not None:
+                for parameter in self.fine_modulation.last.parameters():
+                    nn.init.zeros_(parameter)
         joined = config.dim + (config.dim // 2 if config.decoder_in_score else 0)
         joined += config.half if config.quality_in_score else 0
         self.fuse = nn.Conv2d(joined, config.dim, 1)
         self.head: nn.Module = QualityHead(config)
+
+    @property
+    def beyond_score(self) -> tuple[str, ...]:
+        """The parts that the restored crop alone depends on."""
+        used = 1 if self.config.decoder_in_score else 0
+        levels = (f"decoder.{index}" for index in range(self.config.levels - used))
+        return (*levels, "out") if self.fine_modulation is None else (*levels, "fine_modulation", "out")
 
     def forward(self, image: Tensor, restore: bool = False) -> DriOutput:
         """Score crops.
@@ -248,6 +268,9 @@ class Dri(nn.Module):
             return DriOutput(score, None)
         for index in reversed(range(last)):
             decoded = self.decode(index, decoded, skips, representations)
+        if self.fine_modulation is not None:
+            both = torch.cat([representations.quality, representations.degradation], 1)
+            decoded = self.fine_modulation(decoded, both)
         residual = self.out(decoded)
         stride = self.config.restorer_stride
         return DriOutput(score, image + (functional.pixel_shuffle(residual, stride) if stride > 1 else residual))

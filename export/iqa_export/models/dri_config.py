@@ -74,6 +74,9 @@ class DriConfig:
     modulation
         Scale and shift the trunk's channels by the degradation representation, as AirNet: this half reaches the
         restorer.
+    fine_modulation
+        Scale and shift the channels of the restorer's finest level, too, by both representations: how much of each
+        filter's answer is taken away depends on what was done and how badly, which few steps learn (our choice).
     modulation_slope
         Of the leaky ReLU in that, AirNet's.
     decoder_in_score
@@ -114,6 +117,7 @@ class DriConfig:
     drop_path: float = 0.1
     extractor_taps: bool = True
     modulation: bool = True
+    fine_modulation: bool = False
     modulation_slope: float = 0.1
     decoder_in_score: bool = True
     quality_in_score: bool = False
@@ -179,6 +183,7 @@ CONFIGS = {
         expansion=2.0,
         zero_start=True,
         guided_stages=1,
+        fine_modulation=True,
         guidance="channels",
         dropout=0.0,
         swin_depths=(2,),

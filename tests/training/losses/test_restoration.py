@@ -5,6 +5,7 @@ import torch
 
 from iqa_training.losses.restoration import (
     RATIO_FLOOR,
+    logarithmic_error,
     representation_ratio,
     representation_semantic,
     restoration_error,
@@ -19,6 +20,23 @@ def test_restoration_error():
     restored, pristine = torch.zeros(2, 3, 2, 2), torch.zeros(2, 3, 2, 2)
     restored[0, 0, 0, 0], pristine[1, 2, 1, 1] = 3.0, 9.0
     assert restoration_error(restored, pristine).item() == pytest.approx(12 / 24, abs=ROUNDING)
+
+
+def test_logarithmic_error_is_psnr_turned_round():
+    """Of crops by themselves: half the error of either is worth the same."""
+    restored, pristine = torch.zeros(2, 3, 2, 2), torch.zeros(2, 3, 2, 2)
+    restored[0], restored[1] = 0.2, 0.02
+    first = logarithmic_error(restored, pristine)
+    assert first.item() == pytest.approx((math.log(0.2**2) + math.log(0.02**2)) / 2, abs=0.01)
+    for index in (0, 1):
+        better = restored.clone()
+        better[index] /= 2
+        assert (first - logarithmic_error(better, pristine)).item() == pytest.approx(math.log(2), abs=0.02)
+
+
+def test_logarithmic_error_of_what_is_equal():
+    crop = torch.rand(2, 3, 2, 2)
+    assert logarithmic_error(crop, crop).isfinite()
 
 
 def test_semantic_loss_of_both_halves():

@@ -259,7 +259,8 @@ def test_photographs_that_are_not_there(tmp_path, representation):
 @pytest.mark.parametrize(
     ("name", "roles", "message"),
     [
-        ("dri-restoration", (), "dri-restoration: give ``weights`` representation=FILE"),
+        ("dri-restoration", (), "dri-restoration: give either ``weights`` representation=FILE"),
+        ("dri-restoration", ("representation", "network"), "dri-restoration: give either"),
         ("dri-quality", (), "dri-quality: give either ``weights`` restorer=FILE"),
         ("dri-quality", ("restorer", "representation"), "dri-quality: give either"),
         ("dri-representation", ("representation",), "no weights representation are of use; there is encoder"),

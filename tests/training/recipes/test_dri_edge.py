@@ -15,9 +15,12 @@ from iqa_export.systems.dri import DriSystem
 from iqa_runtime.errors import UsageError
 from iqa_training.configuration import LoopConfig, read_config
 from iqa_training.distortions import DISTORTIONS, Step
+from iqa_training.loop import fit
 from iqa_training.losses.regression import decorrelation
+from iqa_training.losses.restoration import logarithmic_error
 from iqa_training.recipes import build_recipe
 from iqa_training.recipes.dri_representation import RepresentationNetwork, freeze_layers
+from iqa_training.run.state import Run
 from labelled_pictures import Pictures, degraded_photographs, fixed_batch
 
 CONFIGURATIONS = Path(__file__).parents[3] / "training" / "configs"
@@ -185,3 +188,44 @@ def test_export_takes_what_the_last_stage_writes(representation):
         for layer in ("hidden", "last")
         for kind in ("weight", "bias")
     }
+
+
+def test_goes_on_with_what_the_score_does_not_depend_on(pictures, tmp_path):
+    system = DriSystem()
+    trained = system.build("edge")
+    file = tmp_path / "network.safetensors"
+    safetensors.torch.save_file(random_checkpoint(trained, 0, system.key_map("edge")).entries, file)
+    recipe = build_recipe("dri-restoration", SETTINGS, {"network": file})
+    run = Run(
+        recipe=recipe,
+        train=pictures,
+        validation=None,
+        loop=LoopConfig(epochs=1, batch=2, learning_rate=1e-3),
+        seed=0,
+        folder=tmp_path,
+    )
+    fit(run)
+    finished = system.build("edge")
+    load_into(trained, read_checkpoint(file), system.key_map("edge"))
+    load_into(finished, read_checkpoint(tmp_path / "best.safetensors"), system.key_map("edge"))
+    before = trained.state_dict()
+    changed = {name for name, tensor in finished.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {name.split(".")[0] for name in changed} == {"decoder", "fine_modulation", "out"}
+    assert not any(name.startswith("decoder.1") for name in changed)
+    crop = torch.rand(1, 3, SCORED, SCORED, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        first, last = trained(crop, restore=True), finished(crop, restore=True)
+    assert torch.equal(first.score, last.score)
+    assert not torch.equal(first.restored, last.restored)
+    assert recipe.leads_to is None
+
+
+def test_pixel_loss(pictures, representation):
+    settings = SETTINGS | {"pixel_loss": "logarithmic", "semantic_weight": 0.0}
+    recipe = build_recipe("dri-restoration", settings, {"representation": representation})
+    recipe.network.eval()
+    batch = fixed_batch(recipe, pictures)
+    with torch.no_grad():
+        losses = recipe.losses(batch)
+        restored = recipe.network(batch["degraded"].float() / 255, restore=True).restored
+    assert losses["total"] == losses["restoration"] == logarithmic_error(restored, batch["pristine"].float() / 255)

@@ -64,7 +64,7 @@ class Recipe(ABC):
     model: ClassVar[str]
     settings: ClassVar[type[msgspec.Struct]]
     roles: ClassVar[tuple[str, ...]] = ()
-    leads_to: ClassVar[str | None] = None
+    leads_to: str | None = None
     export_options: str = ""
     needs_reference: bool = False
     smallest: int = 1

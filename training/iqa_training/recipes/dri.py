@@ -29,9 +29,14 @@ from iqa_training.crops import center_crop, random_crop
 from iqa_training.datasets.items import Item, Source
 from iqa_training.datasets.synthetic import find_photographs
 from iqa_training.datasets.synthetic_shards import Share
-from iqa_training.distortions import DISTORTIONS, compose, draw
+from iqa_training.distortions import DISTORTIONS, MAX_STEPS, compose, draw
 from iqa_training.losses.regression import decorrelation, squared_error
-from iqa_training.losses.restoration import representation_ratio, representation_semantic, restoration_error
+from iqa_training.losses.restoration import (
+    logarithmic_error,
+    representation_ratio,
+    representation_semantic,
+    restoration_error,
+)
 from iqa_training.recipes.base import Batch, Example, Recipe, normalise, reference_of
 from iqa_training.recipes.dri_representation import FrozenLayers, Variant, freeze_layers, groups_of
 
@@ -45,6 +50,9 @@ class RestorationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
     Attributes
     ----------
+    pixel_loss
+        ``absolute``, as the authors had before; or ``logarithmic``, PSNR turned round, by which restored pictures are
+        judged (our choice where steps are few: the bad crops of a batch leave the good ones their say).
     semantic_weight
         Of the loss on representations beside that on pixels.
     rs_form
@@ -62,12 +70,15 @@ class RestorationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     groups
         Groups of distortions that the restorer is to undo; it learns from pictures with these alone. All of them by
         default, but nobody can tell a darkened picture from a dark one (our choice for the edge variant).
+    longest
+        Most distortions one after the other of the crops that the restorer's own pictures are degraded by.
     pristine
-        Share of crops that are left as they are, so that the restorer learns to leave them so, too.
+        Share of these crops that are left as they are, so that the restorer learns to leave them so, too.
     semantic_crops
         So many crops of a batch have the loss on representations, which costs about as much as the restorer; 0 for all.
     """
 
+    pixel_loss: Literal["absolute", "logarithmic"] = "absolute"
     semantic_weight: NonNegative = 0.1
     rs_form: Literal["softplus", "ratio"] = "softplus"
     temperature: Positive = 0.1
@@ -75,6 +86,7 @@ class RestorationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     variant: Variant = "base"
     crop: Annotated[int, Meta(ge=0, multiple_of=32)] = 0
     groups: Annotated[tuple[Group, ...], Meta(min_length=1)] = get_args(Group)
+    longest: Annotated[int, Meta(ge=1, le=MAX_STEPS)] = MAX_STEPS
     pristine: Share = 0.0
     semantic_crops: Annotated[int, Meta(ge=0)] = 0
 
@@ -98,14 +110,18 @@ class QualitySettings(RestorationSettings, frozen=True, kw_only=True, forbid_unk
 
 
 class DriRestorationRecipe(Recipe):
-    """Restore degraded crops of pristine pictures, with the extractor of stage 1 as it is and no score."""
+    """Restore degraded crops of pristine pictures, with the extractor of stage 1 as it is and no score.
+
+    Given a whole network that scores, it goes on with what the score does not depend on, and all else stays (our
+    choice, where there is time left).
+    """
 
     name = "dri-restoration"
-    leads_to: ClassVar[str | None] = "dri-quality --weights restorer"
+    leads_to: str | None = "dri-quality --weights restorer"
     title = "DRI-IQA, arXiv 2411.17390, stage 2, warm-up: the restorer alone"
     model = "dri"
     settings: ClassVar[type[msgspec.Struct]] = RestorationSettings
-    roles: ClassVar[tuple[str, ...]] = ("representation",)
+    roles: ClassVar[tuple[str, ...]] = ("representation", "network")
     system: ClassVar[type[DriSystem]] = DriSystem
     trains_score: ClassVar[bool] = False
     network: Dri
@@ -126,6 +142,7 @@ class DriRestorationRecipe(Recipe):
         self.network = Dri(replace(config, crop=self._crop))
         # What is scored has another size than what is learnt from: the same weights, set before each use.
         self._scorer = self.network if self._crop == config.crop else Dri(config).requires_grad_(False)
+        self._finishing = "network" in weights
         self._load(weights)
         # A copy that stays as stage 1 left it: judged by an extractor that learns too, any restoration could pass.
         self._judge = copy.deepcopy(self.network.extractor).eval().requires_grad_(False)
@@ -148,17 +165,29 @@ class DriRestorationRecipe(Recipe):
         return groups_of(extractor, nn.ModuleList(children.values()), loop)
 
     def exported(self) -> dict[str, Tensor]:
-        """Return all but the predictor, which is untrained: exported as a scorer it would give wrong scores."""
-        return _restorer(self.network).state_dict()
+        """Return all but the predictor if that is untrained: exported as a scorer it would give wrong scores."""
+        return (self.network if self._finishing else _restorer(self.network)).state_dict()
 
     def _load(self, weights: Mapping[str, Path]) -> None:
-        if "representation" not in weights:
-            raise UsageError(f"recipe {self.name}: give ``weights`` representation=FILE, made by dri-representation")
+        if len(weights) != 1:
+            raise UsageError(
+                f"recipe {self.name}: give either ``weights`` representation=FILE, made by dri-representation, or "
+                "``weights`` network=FILE, made by dri-quality, to go on with its restorer alone"
+            )
+        if self._finishing:
+            self.leads_to = None
+            _load_part(self.network, weights["network"])
+        else:
+            self._load_representation(weights)
+
+    def _load_representation(self, weights: Mapping[str, Path]) -> None:
         _load_part(nn.ModuleDict({"extractor": self.network.extractor}), weights["representation"])
 
     def _freeze(self) -> None:
-        for part in ("extractor", *PREDICTOR):
-            self.network.get_submodule(part).requires_grad_(False)
+        if self._finishing:
+            self.network.requires_grad_(False)
+        for part in self.network.beyond_score if self._finishing else ("extractor", *PREDICTOR):
+            self.network.get_submodule(part).requires_grad_(self._finishing)
 
     def _degraded(self, item: Item | None, rng: np.random.Generator) -> Example:
         """Return a pristine crop, of a photograph if there is no item, and the same crop degraded."""
@@ -169,7 +198,9 @@ class DriRestorationRecipe(Recipe):
         crop = random_crop([pristine], self._crop, rng)[0]
         if rng.random() < self._settings.pristine:
             return {"degraded": crop, "pristine": crop}
-        degraded = compose(crop.transpose(1, 2, 0), draw(rng, groups=self._settings.groups), rng)
+        groups = self._settings.groups
+        count = int(rng.integers(min(self._settings.longest, len(groups)))) + 1
+        degraded = compose(crop.transpose(1, 2, 0), draw(rng, count, groups), rng)
         return {"degraded": np.ascontiguousarray(degraded.transpose(2, 0, 1)), "pristine": crop}
 
     def _pixels(self, crops: Tensor) -> Tensor:
@@ -177,7 +208,8 @@ class DriRestorationRecipe(Recipe):
 
     def _restoration(self, restored: Tensor, degraded: Tensor, pristine: Tensor) -> dict[str, Tensor]:
         """Return the restorer's losses, their sum under ``total``."""
-        error = restoration_error(restored.float(), pristine)
+        compare = restoration_error if self._settings.pixel_loss == "absolute" else logarithmic_error
+        error = compare(restored.float(), pristine)
         judge = self._judge.to(restored.device)
         judged = slice(self._settings.semantic_crops or None)
         restored, degraded, pristine = restored[judged], degraded[judged], pristine[judged]
@@ -255,7 +287,7 @@ class DriQualityRecipe(DriRestorationRecipe):
         if "restorer" in weights:
             _load_part(_restorer(self.network), weights["restorer"])
         else:
-            super()._load(weights)
+            self._load_representation(weights)
 
     def _freeze(self) -> None:
         """Freeze nothing unless told so: the complete network takes part."""
