@@ -51,8 +51,8 @@ class Scorer:
     ----------
     artefact
         An ``.onnx`` or ``.plan`` file written by ``iqa-export``, or the name of a bundled one: ``edge-nr`` (also
-        ``edge``), ``edge-fr``, ``cvrkd-edge-set`` (also ``cvrkd-edge``), ``cvrkd-edge-any``, ``mfe-edge``, ``lpips``;
-        or what `iqa_runtime.artefacts.opening.open_artefact` has opened.
+        ``edge``), ``edge-fr``, ``cvrkd-edge-set`` (also ``cvrkd-edge``), ``cvrkd-edge-any``, ``dri-edge``,
+        ``mfe-edge``, ``lpips``; or what `iqa_runtime.artefacts.opening.open_artefact` has opened.
     backend
         Name of the backend, or a subclass of `iqa_runtime.backends.Backend`; None for the best one here, by the rule of
         `iqa_runtime.backends.choose_backend`.

@@ -35,7 +35,7 @@ def picture():
 
 
 def test_psnr(picture):
-    assert psnr(picture, picture) == math.inf
+    assert psnr(picture, picture) == pytest.approx(20 * math.log10(255 / 0.5))
     assert psnr(picture + np.uint8(1), picture) == pytest.approx(20 * math.log10(255))
 
 
@@ -43,8 +43,8 @@ def test_a_restorer_that_leaves_pictures_alone_gains_nothing(picture):
     found = judge(Restoring(lambda image: image), [picture])
     assert found["mean_gain"] == 0
     assert {each["mean"] for each in found["gain"].values()} == {0}
-    assert found["gain_of_jpeg_quality_95"] == {"mean": 0, "least": 0, "largest": 0}
-    assert found["psnr_of_pristine"]["least"] == math.inf
+    assert found["gain_of_jpeg_quality_95"] == {"mean": 0, "least": 0, "largest": 0, "pictures": 1, "harmed": 0}
+    assert found["difference_of_pristine"] == {"mean": 0, "least": 0, "largest": 0}
 
 
 def test_gains_are_against_the_pristine_picture(picture):
@@ -54,9 +54,22 @@ def test_gains_are_against_the_pristine_picture(picture):
     noisy = distort(picture, "white_noise", 3, np.random.default_rng(0))
     assert found["gain"]["white_noise_3"]["mean"] == pytest.approx(left - psnr(noisy, picture))
     assert found["gain_of_jpeg_quality_95"]["mean"] == pytest.approx(left - psnr(good_jpeg(picture), picture))
-    assert found["psnr_of_pristine"]["mean"] == pytest.approx(left)
+    assert found["difference_of_pristine"]["mean"] == pytest.approx(1)
     assert found["mean_gain"] == pytest.approx(np.mean([each["mean"] for each in found["gain"].values()]))
     assert len(found["gain"]) == len(restoration.KINDS) * len(SEVERITIES)
+
+
+def test_a_restorer_that_harms(picture):
+    found = judge(Restoring(lambda image: image // 2), [picture])
+    assert found["gain_of_jpeg_quality_95"]["harmed"] == 1
+    assert found["mean_gain"] < 0
+
+
+def test_a_flat_picture_is_not_blurred(picture):
+    flat = np.full_like(picture, 128)
+    found = judge(Restoring(lambda image: image), [picture, flat])
+    assert {name: row["pictures"] for name, row in found["gain"].items() if "blur" in name}["gaussian_blur_3"] == 1
+    assert found["gain"]["white_noise_2"]["pictures"] == 2
 
 
 def test_an_artefact_that_restores_nothing(picture):

@@ -35,6 +35,7 @@ CHOICES = {
         "edge-fr": GraphChoice(variant="edge", task="fr", maps=True),
     },
     "mfe": {"mfe-edge": GraphChoice(variant="edge", task="nr", extras=("distortions",))},
+    "dri": {"dri-edge": GraphChoice(variant="edge", task="nr", extras=("restored",))},
     "cvrkd": {
         "cvrkd-edge-any": GraphChoice(variant="edge", task="nar"),
         "cvrkd-edge-set": GraphChoice(variant="edge", task="nar"),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from iqa_runtime.errors import UsageError
 
-BUNDLED = ("edge-nr", "edge-fr", "cvrkd-edge-set", "cvrkd-edge-any", "mfe-edge", "lpips")
+BUNDLED = ("edge-nr", "edge-fr", "cvrkd-edge-set", "cvrkd-edge-any", "dri-edge", "mfe-edge", "lpips")
 """Names of the artefacts in the package: the edge variants of YOTO, without and with a reference, of CVRKD-IQA, with
-references inside and with one given, and of MFE-Net; LPIPS with AlexNet."""
+references inside and with one given, of DRI-IQA and of MFE-Net; LPIPS with AlexNet."""
 
 _FAMILIES = {"edge": ("edge-nr", "edge-fr"), "cvrkd-edge": ("cvrkd-edge-set", "cvrkd-edge-any")}
 """Without and with a reference."""

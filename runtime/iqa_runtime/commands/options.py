@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 ARTEFACT_HELP = (
-    "File written by iqa-export (.onnx or .plan), or a bundled model: edge, edge-nr, edge-fr, cvrkd-edge, mfe-edge or "
-    "lpips."
+    "File written by iqa-export (.onnx or .plan), or a bundled model: edge, edge-nr, edge-fr, cvrkd-edge, dri-edge, "
+    "mfe-edge or lpips."
 )
 
 BatchSize = Annotated[

@@ -72,7 +72,7 @@ def run(
         str,
         typer.Argument(
             metavar="ARTEFACT",
-            help="File written by iqa-export, or a bundled model: edge, cvrkd-edge, mfe-edge or lpips.",
+            help="File written by iqa-export, or a bundled model: edge, cvrkd-edge, dri-edge, mfe-edge or lpips.",
         ),
     ],
     scoring: ScoringOptions,

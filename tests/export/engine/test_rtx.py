@@ -72,7 +72,7 @@ def integer(model, *, attention=False):
     return quantise(model, placement, {name: min_max(values) for name, values in seen.items()})
 
 
-@pytest.mark.parametrize("name", ["edge-nr", "edge-fr", "mfe-edge"])
+@pytest.mark.parametrize("name", ["edge-nr", "edge-fr", "dri-edge", "mfe-edge"])
 def test_the_bundled_artefacts_build_as_they_are(tmp_path, name):
     source = Path(find_artefact(name))
     described, _ = build(source, tmp_path / "x.plan", opt_batch=4, max_batch=16)

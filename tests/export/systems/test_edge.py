@@ -164,7 +164,7 @@ def test_single_segment_is_refused():
         find_system("yoto").check(GraphChoice(variant="edge", task="fr", segment="single"))
 
 
-@pytest.mark.parametrize("name", ["edge-nr", "edge-fr", "mfe-edge"])
+@pytest.mark.parametrize("name", ["edge-nr", "edge-fr", "dri-edge", "mfe-edge"])
 def test_recorded_results_are_of_the_packaged_weights(name):
     """The model cards quote these files; other weights need another judgement, another export of them does not."""
     recorded = json.loads((RESULTS / f"{name}.human-scores.json").read_text())

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from iqa_runtime import Scorer, UsageError, read_contract
 from iqa_runtime.artefacts import bundled
 from iqa_runtime.artefacts.bundled import BUNDLED, find_artefact
 from iqa_runtime.contract import FileDigest
+from iqa_runtime.images.loading import load_image
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "examples" / "photographs"
 REFERENCES = Path(__file__).parents[3] / "docs" / "models" / "cvrkd-edge-references.jpg"
@@ -19,6 +21,8 @@ ROUNDED = 2e-3
 """Absolute, for scores from 0 to 1: features that are constants of a graph are rounded to float16 with its weights."""
 LADDERS = ("brushes_blur", "mountains_noise", "stream_jpeg")
 MOST_BYTES = 62 * 10**6
+LEFT_OF_NOISE = 0.5
+"""Share of the squared error."""
 
 
 def iqa_run(*arguments: str | Path) -> list[dict[str, object]]:
@@ -35,9 +39,10 @@ def test_names():
         contract = read_contract(find_artefact(name))
         assert (contract.model, contract.variant, contract.task) == ("yoto", "edge", name.removeprefix("edge-"))
         assert "synthetic" in contract.weights.trained_on
-    contract = read_contract(find_artefact("mfe-edge"))
-    assert (contract.model, contract.variant, contract.task) == ("mfe", "edge", "nr")
-    assert contract.score.quantiles is not None
+    for name in ("mfe", "dri"):
+        contract = read_contract(find_artefact(f"{name}-edge"))
+        assert (contract.model, contract.variant, contract.task) == (name, "edge", "nr")
+        assert contract.score.quantiles is not None
     assert find_artefact("cvrkd-edge") == find_artefact("cvrkd-edge-set")
     assert find_artefact("cvrkd-edge", reference=True) == find_artefact("cvrkd-edge-any")
     inside = read_contract(find_artefact("cvrkd-edge-set")).baked_reference
@@ -73,13 +78,27 @@ def test_severity_orders_scores(ladder):
     """Each step down the ladder scores lower, without a reference and with the undamaged photograph as one."""
     photograph = PHOTOGRAPHS / f"{ladder.split('_')[0]}.jpg"
     steps = [photograph, *(PHOTOGRAPHS / f"{ladder}_{step}.jpg" for step in (1, 2, 3))]
-    for name in ("edge", "mfe-edge"):
+    for name in ("edge", "mfe-edge", "dri-edge"):
         with Scorer(name) as scorer:
             values = [result.value for result in scorer.score_many(steps)]
         assert values == sorted(values, reverse=True)
     with Scorer("edge-fr") as scorer:
         values = [result.value for result in scorer.score_many(steps, [photograph] * len(steps))]
     assert values == sorted(values, reverse=True)
+
+
+def test_dri_edge_restores(tmp_path):
+    """A noisy photograph comes nearer to what it was, the same in Python and as a file."""
+    noisy, pristine = (load_image(PHOTOGRAPHS / f"{name}.jpg") for name in ("mountains_noise_3", "mountains"))
+    with Scorer("dri-edge", crops="grid", resize="none", restored=True) as scorer:
+        restored = scorer.score(noisy).restored
+    assert restored.shape == noisy.shape
+    before, after = (np.square(picture.astype(float) - pristine).mean() for picture in (noisy, restored))
+    assert after < LEFT_OF_NOISE * before
+    photograph = PHOTOGRAPHS / "mountains_noise_3.jpg"
+    iqa_run("dri-edge", photograph, "--crops", "grid", "--resize", "none", "--restored", tmp_path)
+    [written] = tmp_path.iterdir()
+    assert np.array_equal(load_image(written), restored)
 
 
 def test_mfe_edge_gives_reasons():
