@@ -43,15 +43,15 @@ CONTENTS = {
     ],
     "Networks": [
         "models",
-        *("models/yoto", "models/edge", "models/cvrkd", "models/cvrkd-edge", "models/dri", "models/mfe"),
-        *("models/mfe-edge", "models/lpips", "models/dists"),
+        *("models/yoto", "models/edge", "models/cvrkd", "models/cvrkd-edge", "models/dri", "models/dri-edge"),
+        *("models/mfe", "models/mfe-edge", "models/lpips", "models/dists"),
         "models/*",
     ],
     "Deploy": ["export", "contract", "bring-your-network", "precision", "compare", "tensorrt", "openvino"],
     "Train and judge": ["training", "training/*", "evaluation", "datasets"],
     "Examples": ["../examples/*/README"],
     "Reference": ["api", "architecture", "kernels", "speed", "../benchmarks/README", "../benchmarks/NOTES"],
-    "Project": ["../CHANGELOG", "../CONTRIBUTING", "../runtime/iqa_runtime/models/LICENCES"],
+    "Project": ["wheels", "../CHANGELOG", "../CONTRIBUTING", "../runtime/iqa_runtime/models/LICENCES"],
 }
 """The pages in the order of the sidebar; one that is missing here is a warning, and so an error."""
 

@@ -146,8 +146,6 @@ def _rounded(trained: Checkpoint, checkpoint: Path) -> dict[str, torch.Tensor]:
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in BUNDLES:
         sys.exit(f"python tools/bundle_edge.py {'|'.join(BUNDLES)} best.safetensors")
-    # Weights for PyTorch that do not go into the package, for want of room, stay beside the checkpoint.
-    beside = Path(sys.argv[2]).with_name(f"{sys.argv[1]}-{VARIANT}.safetensors")
-    file = find_system(sys.argv[1]).bundled.get(VARIANT, beside)
+    file = find_system(sys.argv[1]).bundled[VARIANT]
     for report in bundle(sys.argv[1], Path(sys.argv[2]), file, Path(iqa_runtime.__file__).parent / "models"):
         print(report.contract.task, report.graphs[0], report.failures())

@@ -92,6 +92,15 @@ PLANS = {
             ),
         )
     ),
+    "dri": Plan(
+        stages=(
+            Stage(recipe="dri-representation", config="dri-edge-representation", weights={"encoder": ENCODER}),
+            Stage(
+                recipe="dri-quality", config="dri-edge-quality", weights={"representation": "dri-edge-representation"}
+            ),
+            Stage(recipe="dri-restoration", config="dri-edge-restoration", weights={"network": "dri-edge-quality"}),
+        )
+    ),
     "cvrkd": Plan(
         stages=(
             Stage(recipe="cvrkd-teacher", config="cvrkd-edge-teacher", weights={"encoder": "yoto"}),

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import iqa_runtime
+import iqa_serving
 from eventually import eventually
 
 WHEELS = Path(__file__).parents[2] / "build" / "triton"
@@ -84,8 +85,9 @@ def make_python(folder: Path) -> Path:
     (folder / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\nversion = {_VERSION}\n")
     packages = folder / "lib" / f"python{_VERSION}" / "site-packages"
     packages.mkdir(parents=True)
-    ours = Path(iqa_runtime.__file__).parents[1]
-    places = [WHEELS, ours, *(path for path in map(Path, sys.path) if path.is_dir())]
+    # An editable installation has them nowhere on the path.
+    ours = [Path(package.__file__).parents[1] for package in (iqa_runtime, iqa_serving)]
+    places = [WHEELS, *ours, *(path for path in map(Path, sys.path) if path.is_dir())]
     (packages / "tests.pth").write_text("".join(f"{path.absolute()}\n" for path in places))
     return folder
 

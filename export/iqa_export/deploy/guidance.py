@@ -15,6 +15,9 @@ values are of low rank as well, and since every row of the attention A sums to o
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -71,9 +74,10 @@ class FoldedGuidedStage(nn.Module):
         super().__init__()
         upsampling = interpolation(coarse, stage.size)
         self.project = stage.project
+        by_position = cast(Iterable[TransposedGuidance], stage.guidance)  # the edge variant's other kind is not folded
         self.guidance = nn.ModuleList(
             (GuidedByQuality if guidance.query_from == "quality" else GuidedByImage)(guidance, upsampling)
-            for guidance in stage.guidance
+            for guidance in by_position
         )
         self.swin = stage.swin
 

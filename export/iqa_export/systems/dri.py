@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from iqa_export.models.dri import Dri
 from iqa_export.models.dri_config import CONFIGS, DriConfig
 from iqa_export.systems.base import EDGE_SIZE, METRIC_SCALE, UNIT_SCORE, GraphChoice, System
 from iqa_runtime.contract import ExtraOutput, PatchPlan, Resize, ScoreOutput, Task
+
+EDGE_WEIGHTS = Path(__file__).parents[1] / "weights" / "dri-edge.safetensors"
 
 _PLAN_COUNT = 20
 _PLAN_SEED = 0
@@ -43,6 +46,7 @@ class DriSystem(System):
         "and those of the blocks it is built from don't fit"
     )
     tasks: ClassVar[dict[str, tuple[Task, ...]]] = {"base": ("nr",), "edge": ("nr",)}
+    bundled: ClassVar[dict[str, Path]] = {"edge": EDGE_WEIGHTS}
     # The network takes x / 255 as it is: the extractor normalises inside the graph, the restorer returns pixels.
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
