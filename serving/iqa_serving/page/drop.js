@@ -22,6 +22,8 @@
 
   async function enter() {
     const answer = await ask("page/artefacts").catch(() => null);
+    // Before anything is shown: whoever sees the zone may drop at once.
+    if (answer?.ok) ({ artefacts, body_limit: limit } = await answer.json());
     complain(!answer || (!answer.ok && answer.status !== 401) ? "The server does not answer as it should; load this page again." : "");
     $("enter").hidden = answer?.status !== 401;
     $("zone").hidden = !answer?.ok;
@@ -30,7 +32,6 @@
       $("token").focus();
     }
     if (!answer?.ok) return;
-    ({ artefacts, body_limit: limit } = await answer.json());
     const former = $("artefact").value;
     $("artefact").replaceChildren(...artefacts.map(({ name }) => new Option(name)));
     if (chosen() && artefacts.some(({ name }) => name === former)) $("artefact").value = former;
