@@ -13,6 +13,10 @@ references inside and with one given, of DRI-IQA and of MFE-Net; LPIPS with Alex
 
 _FAMILIES = {"edge": ("edge-nr", "edge-fr"), "cvrkd-edge": ("cvrkd-edge-set", "cvrkd-edge-any")}
 """Without and with a reference."""
+
+NAMES = (*_FAMILIES, *BUNDLED)
+"""All that `find_artefact` knows."""
+
 _FOLDER = Path(__file__).parents[1] / "models"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iqa_runtime.artefacts.bundled import BUNDLED, find_artefact
+from iqa_runtime.artefacts.bundled import NAMES, find_artefact
 from iqa_runtime.artefacts.contract_json import contract_from_json, schema_of
 from iqa_runtime.artefacts.files import (
     PLAN_SUFFIX,
@@ -26,6 +26,8 @@ from iqa_runtime.errors import ArtefactError, UsageError
 
 if TYPE_CHECKING:
     from iqa_runtime.artefacts.engine_file import EngineFile
+
+_REMEDY = f"check the path, or give the name of a bundled one: {', '.join(NAMES)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +142,6 @@ def read_contract(artefact: str | os.PathLike[str], *, trust: str | os.PathLike[
         return _contract_of_engine(path, read_engine_file(path, trust=key))
     _check_no_key(path, key)
     return _contract_inside(path, _read_onnx(path))
-
-
-_REMEDY = f"check the path, or give the name of a bundled one: edge, cvrkd-edge, {', '.join(BUNDLED)}"
 
 
 def _read_onnx(path: Path, what: str = "the artefact", remedy: str = _REMEDY) -> bytes:

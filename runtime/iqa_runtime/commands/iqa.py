@@ -10,8 +10,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from iqa_runtime import UsageError, __version__
-from iqa_runtime.commands.shared import make_app, run_app
+from iqa_runtime import UsageError
+from iqa_runtime.commands.shared import make_app, run_app, version_of
 
 _NAME = "iqa"
 _PREFIX = f"{_NAME}-"
@@ -61,17 +61,11 @@ def main() -> NoReturn:
     run_app(app, _NAME)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"{_NAME} {__version__}")
-        raise typer.Exit
-
-
 @app.callback(cls=_Commands, invoke_without_command=True)
 def iqa(
     context: typer.Context,
     version: Annotated[  # noqa: ARG001 - acts by its callback
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", callback=version_of(_NAME), is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Score pictures, and make, measure and serve what scores them: each command is iqa-COMMAND, too."""

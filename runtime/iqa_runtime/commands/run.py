@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn, cast
 
 import typer
 
-from iqa_runtime import IqaError, Scorer, UsageError, __version__, read_contract
+from iqa_runtime import IqaError, Scorer, UsageError, read_contract
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.artefacts.contract_json import contract_to_json
 from iqa_runtime.artefacts.opening import open_artefact
@@ -32,6 +32,7 @@ from iqa_runtime.commands.shared import (
     in_flags,
     make_app,
     run_app,
+    version_of,
     with_groups,
 )
 from iqa_runtime.commands.sources import InputOptions
@@ -57,12 +58,6 @@ def main() -> NoReturn:
     threshold, 130 interrupted, 143 terminated, 141 output closed.
     """
     run_app(app, NAME, exit_codes={BackendError: SOME_FAILED, IqaError: NOT_RUN})
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"iqa-run {__version__}")
-        raise typer.Exit
 
 
 @app.command()
@@ -165,7 +160,7 @@ def run(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version.", rich_help_panel=_INSTEAD
+            "--version", callback=version_of(NAME), is_eager=True, help="Show the version.", rich_help_panel=_INSTEAD
         ),
     ] = False,
 ) -> int:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hint
 
 import typer
 
+from iqa_runtime import __version__
 from iqa_runtime.commands.process import (
     INTERRUPTED,
     ended_as_by_ctrl_c,
@@ -48,6 +49,17 @@ _PARAMETER = re.compile(r"``([a-z][a-z0-9_]*)(?:=(.*?))?``")
 def make_app() -> typer.Typer:
     """Return an empty command line: help in panels, completion for shells, errors left to `run_app`."""
     return typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+def version_of(name: str) -> Callable[[bool], None]:
+    """Return what the option ``--version`` of a command calls, which ends it."""
+
+    def show(wanted: bool) -> None:
+        if wanted:
+            typer.echo(f"{name} {__version__}")
+            raise typer.Exit
+
+    return show
 
 
 def run_app(

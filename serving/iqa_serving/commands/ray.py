@@ -9,10 +9,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from iqa_runtime import BackendError, IqaError, UsageError, __version__, read_contract
+from iqa_runtime import BackendError, IqaError, UsageError, read_contract
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.commands.options import BackendOptions, BatchSize, ScoringOptions
-from iqa_runtime.commands.shared import NOT_RUN, SOME_FAILED, in_flags, make_app, run_app, say, with_groups
+from iqa_runtime.commands.shared import NOT_RUN, SOME_FAILED, in_flags, make_app, run_app, say, version_of, with_groups
 from iqa_runtime.errors import needing
 from iqa_runtime.files.remote import DEFAULT_FETCH_BYTES, DEFAULT_FETCH_TIMEOUT
 from iqa_runtime.images.loading import DEFAULT_PIXEL_LIMIT
@@ -37,12 +37,6 @@ def in_words(message: str) -> str:
     return in_flags(message, app)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"{_NAME} {__version__}")
-        raise typer.Exit
-
-
 @app.command()
 @with_groups
 def score(
@@ -51,7 +45,7 @@ def score(
         typer.Argument(
             metavar="ARTEFACT",
             help="File written by iqa-export, by a path that is good on every node, or a bundled model: edge, "
-            "cvrkd-edge, mfe-edge or lpips.",
+            "cvrkd-edge, dri-edge, mfe-edge or lpips.",
         ),
     ],
     inputs: Annotated[
@@ -157,7 +151,7 @@ def score(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version.", rich_help_panel=_CLUSTER
+            "--version", callback=version_of(_NAME), is_eager=True, help="Show the version.", rich_help_panel=_CLUSTER
         ),
     ] = False,
 ) -> int:

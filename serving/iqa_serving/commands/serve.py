@@ -7,11 +7,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from iqa_runtime import IqaError, UsageError, __version__
+from iqa_runtime import IqaError, UsageError
 from iqa_runtime.artefacts.bundled import find_artefact
 from iqa_runtime.commands.options import BackendOptions, BatchSize, PictureOptions
 from iqa_runtime.commands.process import leave
-from iqa_runtime.commands.shared import NOT_RUN, in_flags, make_app, run_app, say, with_groups
+from iqa_runtime.commands.shared import NOT_RUN, in_flags, make_app, run_app, say, version_of, with_groups
 from iqa_runtime.cpu import available_cpus
 from iqa_runtime.errors import needing
 from iqa_serving.settings import DEFAULT_BODY_LIMIT, DEFAULT_PIXEL_BUDGET, DEFAULT_PIXEL_LIMIT, Settings
@@ -33,12 +33,6 @@ def main() -> NoReturn:
 def in_words(message: str) -> str:
     """Say in options of this command what the runtime says of its parameters."""
     return in_flags(message, app)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"{_NAME} {__version__}")
-        raise typer.Exit
 
 
 @app.command()
@@ -133,7 +127,7 @@ def serve(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version.", rich_help_panel=_SERVER
+            "--version", callback=version_of(_NAME), is_eager=True, help="Show the version.", rich_help_panel=_SERVER
         ),
     ] = False,
 ) -> int:

@@ -7,11 +7,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from iqa_runtime import __version__
 from iqa_runtime.arguments import check_seconds
 from iqa_runtime.artefacts.opening import open_artefact
 from iqa_runtime.commands.options import ARTEFACT_HELP, BackendOptions, BatchSize, PictureOptions
-from iqa_runtime.commands.shared import in_flags, make_app, run_app, say, with_groups
+from iqa_runtime.commands.shared import in_flags, make_app, run_app, say, version_of, with_groups
 from iqa_runtime.images.loading import check_frame
 from iqa_serving.settings import DEFAULT_BODY_LIMIT, DEFAULT_PIXEL_LIMIT
 from iqa_serving.triton.config import Placement
@@ -32,12 +31,6 @@ def main() -> NoReturn:
 def in_words(message: str) -> str:
     """Say in options of this command what the runtime says of its parameters."""
     return in_flags(message, app)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"{_NAME} {__version__}")
-        raise typer.Exit
 
 
 @app.command()
@@ -117,7 +110,7 @@ def triton(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version.", rich_help_panel=_SERVER
+            "--version", callback=version_of(_NAME), is_eager=True, help="Show the version.", rich_help_panel=_SERVER
         ),
     ] = False,
 ) -> None:
