@@ -33,6 +33,7 @@ SCRIPTS = {
     "population": ["--photographs", "tiles", "--config", "config.yaml", "--output", "out"],
     "precision": [],
     "ray_data": [],
+    "restoration": ["dri-edge", "--config", "config.yaml", "--photographs", "tiles", "--cache", "cache"],
     "serving": [],
     "soak": [],
     "suite": ["--quick", "--only", "patches", "--threads", "1", "--work", "work", "--output", "."],

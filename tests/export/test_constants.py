@@ -40,6 +40,9 @@ CASES = [
 WITHOUT_EFFECT = ("dropout",)
 """Operators whose numbers do nothing in evaluation."""
 
+IN_THE_OPERATOR = ("momentum", "ord")
+"""Arguments that do nothing in evaluation, or choose the ONNX operator: the order of a norm."""
+
 
 class Ratio(nn.Module):
     def __init__(self, form: str, epsilon: float) -> None:
@@ -161,7 +164,9 @@ def constants_that_inputs_meet(graph: fx.Graph) -> set[np.float32]:
             continue
         names = [argument.name for argument in node.target._schema.arguments] if hasattr(node.target, "_schema") else []
         given = dict(zip(names, node.args, strict=False)) | node.kwargs
-        found |= {np.float32(value) for key, value in given.items() if isinstance(value, float) and key != "momentum"}
+        found |= {
+            np.float32(value) for key, value in given.items() if isinstance(value, float) and key not in IN_THE_OPERATOR
+        }
     return found
 
 

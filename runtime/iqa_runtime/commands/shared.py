@@ -162,7 +162,8 @@ def say(name: str, message: str) -> None:
     None of them steers the terminal.
     """
     encoding = sys.stderr.encoding or "utf-8"
-    print(f"{name}: {printable(message)}".encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
+    line = f"{name}: {printable(message)}\n".encode(encoding, "backslashreplace").decode(encoding)
+    sys.stderr.write(line)  # at once, as print does not: several processes may write to one terminal or log
 
 
 def in_flags(message: str, app: typer.Typer) -> str:

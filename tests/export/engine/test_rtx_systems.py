@@ -69,6 +69,7 @@ GRAPHS = [
     graph("cvrkd", "edge", "nar"),
     graph("cvrkd", "edge", "fr", precisions=FLOAT),
     graph("dri", "base", "nr", precisions=FLOAT),
+    graph("dri", "edge", "nr"),
     graph("dri", "base", "nr", extras=("restored",)),
     graph("mfe", "van_b2", "nr", precisions=FLOAT),
     graph("mfe", "van_b2", "nr", extras=("distortion_feature",)),
@@ -79,6 +80,9 @@ GRAPHS = [
 ]
 
 LARGE = ("swin_t", "resnet50", "student", "teacher", "base", "van_b2", "vgg", "vgg16")
+
+MORE_KERNELS = [("dri-edge-nr", "int8"), ("dri-edge-nr", "int8-weights")]
+"""Plans hold kernels beside weights; in these, the kernels of integers take more bytes than the weights save."""
 
 CACHED = [graph("yoto", "edge", "fr", precisions=FLOAT), graph("cvrkd", "student", "nar", precisions=FLOAT)]
 """In float32, as `iqa-export` makes them."""
@@ -175,7 +179,7 @@ def test_every_graph_builds(tmp_path, row):
         sizes[precision] = len(load_engine(tmp_path / "x.plan")[1])
         source.unlink()
     float32 = sizes.pop("fp32")
-    assert all(size < float32 for size in sizes.values())
+    assert all(size < float32 for precision, size in sizes.items() if (str(row), precision) not in MORE_KERNELS)
 
 
 @pytest.mark.slow

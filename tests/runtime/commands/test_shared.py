@@ -1,5 +1,6 @@
 """What the commands share: groups of options, words, exit codes, progress."""
 
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +158,18 @@ def test_a_path_that_the_terminal_cannot_show_is_written_all_the_same(monkeypatc
     say("brew", "tasse-ü.png: cold")
     stream.flush()
     assert capfdbinary.readouterr().err == b"brew: tasse-\\xfc.png: cold\n"
+
+
+def test_a_line_is_written_at_once(monkeypatch):
+    class Stream(io.StringIO):
+        def write(self, text):
+            written.append(text)
+            return len(text)
+
+    written = []
+    monkeypatch.setattr("sys.stderr", Stream())
+    say("brew", "cold")
+    assert written == ["brew: cold\n"]  # two would mix with those of another process
 
 
 def test_progress_is_for_terminals(capsys):
