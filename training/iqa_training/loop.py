@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -26,13 +26,12 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
 
-from iqa_runtime.errors import IqaError, UsageError
+from iqa_runtime.errors import UsageError
 from iqa_runtime.files.overwriting import write_at_once
 from iqa_training.configuration import LoopConfig
-from iqa_training.datasets.items import Source
-from iqa_training.recipes.base import Batch, Example, Recipe
+from iqa_training.recipes.base import Batch
+from iqa_training.run.batches import TrainingExamples, ValidationExamples, batches, shuffled
 from iqa_training.run.checks import check_sources
 from iqa_training.run.log import Log, Row
 from iqa_training.run.state import Progress, Run, State
@@ -120,7 +119,7 @@ def validate(run: Run) -> dict[str, float]:
     if run.validation is None:
         return {"selection": math.nan}
     network, device = run.recipe.network, torch.device(run.device)
-    loader = _batches(_Validation(run.recipe, run.validation), run.loop, range(len(run.validation)))
+    loader = batches(ValidationExamples(run.recipe, run.validation), run.loop, range(len(run.validation)))
     scores: dict[str, list[Tensor]] = {}
     labels: list[Tensor] = []
     losses: dict[str, list[float]] = {}
@@ -174,9 +173,11 @@ def _train_epoch(
     run.recipe.start_epoch(run.loop)
     if run.loop.renew_optimizer:
         optimizer.state.clear()  # the moments; rates, and with them the schedule, are elsewhere
-    order = np.random.default_rng([run.seed, epoch]).permutation(len(run.train)).tolist()
+    order = shuffled(run.train, run.loop.together, np.random.default_rng([run.seed, epoch]))
     steps = len(order) // run.loop.batch
-    loader = _batches(_Training(run.recipe, run.train, run.seed, epoch), run.loop, order[: steps * run.loop.batch])
+    loader = batches(
+        TrainingExamples(run.recipe, run.train, run.seed, epoch), run.loop, order[: steps * run.loop.batch]
+    )
     totals: dict[str, list[float]] = {}
     for step, batch in enumerate(loader, start=1):
         with _autocast(run.loop, device):
@@ -232,63 +233,6 @@ def rate_factor(loop: LoopConfig, steps: int) -> Callable[[int], float]:
 def _cosine(done: float) -> float:
     """Fall from 1 to 0 as `done` goes from 0 to 1, and rise again beyond."""
     return 0.5 * (1 + math.cos(math.pi * done))
-
-
-class _Training(Dataset[Example | IqaError]):
-    """Training examples; what is drawn for a picture depends on seed, epoch and picture, not on order or workers."""
-
-    def __init__(self, recipe: Recipe, source: Source, seed: int, epoch: int) -> None:
-        self._recipe, self._source, self._seed, self._epoch = recipe, source, seed, epoch
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> Example | IqaError:
-        try:
-            return self._recipe.example(self._source, index, np.random.default_rng([self._seed, self._epoch, index]))
-        except IqaError as error:
-            return error
-
-
-class _Validation(Dataset[Example | IqaError]):
-    """Validation examples, always the same."""
-
-    def __init__(self, recipe: Recipe, source: Source) -> None:
-        self._recipe, self._source = recipe, source
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> Example | IqaError:
-        try:
-            return self._recipe.validation_example(self._source, index)
-        except IqaError as error:
-            return error
-
-
-def _batches(examples: Dataset[Example | IqaError], loop: LoopConfig, order: Sequence[int]) -> Iterator[Batch]:
-    loader: DataLoader[Example | IqaError] = DataLoader(
-        examples,
-        batch_size=loop.batch,
-        sampler=order,
-        num_workers=loop.workers,
-        collate_fn=_stack,
-        generator=torch.Generator(),  # it draws a seed for its workers, which must not move the draws of training
-    )
-    for batch in loader:
-        # Raised here: what a worker raises comes with its traceback in the message.
-        if isinstance(batch, IqaError):
-            raise batch
-        yield batch
-
-
-def _stack(examples: list[Example | IqaError]) -> Batch | IqaError:
-    """Make a batch, or hand on the first error."""
-    for example in examples:
-        if isinstance(example, IqaError):
-            return example
-    batch: Batch = default_collate(examples)
-    return batch
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:

@@ -1,0 +1,104 @@
+"""Pictures of a source in batches: in which order, and made into examples by the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from iqa_runtime.errors import IqaError
+from iqa_training.configuration import LoopConfig
+from iqa_training.datasets.items import Source
+from iqa_training.recipes.base import Batch, Example, Recipe
+
+
+def shuffled(source: Source, together: int, rng: np.random.Generator) -> list[int]:
+    """Return the indices of all pictures in an order that is drawn.
+
+    Parameters
+    ----------
+    source
+        The pictures.
+    together
+        So many of one content follow one another, or as many as are left of it.
+    rng
+        Of the draws.
+    """
+    order: list[int] = rng.permutation(len(source)).tolist()
+    if together == 1:
+        return order
+    entries, of_content = source.entries, dict[str, list[int]]()
+    for index in order:
+        of_content.setdefault(entries[index].content, []).append(index)
+    groups = [
+        indices[first : first + together]
+        for indices in of_content.values()
+        for first in range(0, len(indices), together)
+    ]
+    return [index for number in rng.permutation(len(groups)) for index in groups[number]]
+
+
+class TrainingExamples(Dataset[Example | IqaError]):
+    """Training examples; what is drawn for a picture depends on seed, epoch and picture, not on order or workers."""
+
+    def __init__(self, recipe: Recipe, source: Source, seed: int, epoch: int) -> None:
+        self._recipe, self._source, self._seed, self._epoch = recipe, source, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example | IqaError:
+        try:
+            return self._recipe.example(self._source, index, np.random.default_rng([self._seed, self._epoch, index]))
+        except IqaError as error:
+            return error
+
+
+class ValidationExamples(Dataset[Example | IqaError]):
+    """Validation examples, always the same."""
+
+    def __init__(self, recipe: Recipe, source: Source) -> None:
+        self._recipe, self._source = recipe, source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example | IqaError:
+        try:
+            return self._recipe.validation_example(self._source, index)
+        except IqaError as error:
+            return error
+
+
+def batches(examples: Dataset[Example | IqaError], loop: LoopConfig, order: Sequence[int]) -> Iterator[Batch]:
+    """Yield the examples of an order, stacked.
+
+    Raises
+    ------
+    IqaError
+        That of the first example that could not be made.
+    """
+    loader: DataLoader[Example | IqaError] = DataLoader(
+        examples,
+        batch_size=loop.batch,
+        sampler=order,
+        num_workers=loop.workers,
+        collate_fn=_stack,
+        generator=torch.Generator(),  # it draws a seed for its workers, which must not move the draws of training
+    )
+    for batch in loader:
+        # Raised here: what a worker raises comes with its traceback in the message.
+        if isinstance(batch, IqaError):
+            raise batch
+        yield batch
+
+
+def _stack(examples: list[Example | IqaError]) -> Batch | IqaError:
+    """Make a batch, or hand on the first error."""
+    for example in examples:
+        if isinstance(example, IqaError):
+            return example
+    batch: Batch = default_collate(examples)
+    return batch
