@@ -71,7 +71,7 @@ def run_calibration(
     """
     from iqa_calibration import calibrate
 
-    with progress() as tell:
+    with progress(name=name) as tell:
         report = calibrate(
             artefact,
             images=images or None,

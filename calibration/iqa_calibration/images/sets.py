@@ -113,6 +113,12 @@ def read_images(source: Path) -> list[Path]:
     listed = [str(source.parent / line.strip()) for line in lines if line.strip()]
     if not listed:
         raise UsageError(f"{source}: the list of images is empty; write one path a line")
+    for path in listed:
+        if not (os.path.lexists(path) or glob.has_magic(path)):
+            raise FileError(
+                f"{source}: no image by its name, and so read as a list of paths, one a line, of which {path} is not "
+                "there; give images, folders, patterns, or such a list"
+            )
     return _files(listed)
 
 

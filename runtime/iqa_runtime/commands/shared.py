@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,13 +28,16 @@ from iqa_runtime.commands.process import (
     leave,
     open_closed_streams,
 )
-from iqa_runtime.errors import IqaError, UsageError
+from iqa_runtime.errors import DependencyError, IqaError, UsageError
 from iqa_runtime.showing import printable
 
 SOME_FAILED = 1
 NOT_RUN = 2
 
-EXIT_CODES: Mapping[type[IqaError], int] = {UsageError: NOT_RUN, IqaError: SOME_FAILED}
+EXIT_CODES: Mapping[type[IqaError], int] = {UsageError: NOT_RUN, DependencyError: NOT_RUN, IqaError: SOME_FAILED}
+
+_PATIENCE = 5.0
+"""Seconds for which a command that nobody watches on a terminal says nothing."""
 
 Tell = Callable[[str, int, int | None], None]
 """To be told of progress: the name of the stage, what is done, and of how much; None where that is not known. What
@@ -100,10 +104,7 @@ def run_app(
             code = _with_interrupts(app)(prog_name=name, standalone_mode=False) or 0
             sys.stdout.flush()
     except _PARSE_ERROR as error:
-        code, message = NOT_RUN, getattr(error, "format_message", error.__str__)()
-        option = getattr(error, "option_name", "")
-        if moved is not None and option in moved:
-            message = f"{option}: no option of {name}; {moved[option]}"
+        code, message = NOT_RUN, _misread(error, app, name, moved or {})
     except IqaError as error:
         code = next(code for kind, code in exit_codes.items() if isinstance(error, kind))
         message = in_flags(str(error), app)
@@ -122,6 +123,20 @@ def run_app(
     if message is not None:
         say(name, message)
     sys.exit(code)
+
+
+def _misread(error: Exception, app: typer.Typer, name: str, moved: Mapping[str, str]) -> str:
+    """Say why a command line cannot be read, and what would be one."""
+    option = getattr(error, "option_name", "")
+    if option in moved:
+        return f"{option}: no option of {name}; {moved[option]}"
+    message = str(getattr(error, "format_message", error.__str__)())
+    if message.startswith("No such command"):
+        commands: Any = typer.main.get_command(app)
+        return f"{message.rstrip('.')}; there is {', '.join(commands.commands)}"
+    if message.startswith("Missing"):
+        return f"{message.rstrip('.')}; {name} --help says what to give"
+    return message
 
 
 class _Interrupted(BaseException):
@@ -200,8 +215,16 @@ def _flags_of(app: typer.Typer) -> tuple[dict[str, str], set[str]]:
 
 
 @contextmanager
-def progress(*, shown: bool = True) -> Iterator[Tell]:
+def progress(*, shown: bool = True, name: str | None = None) -> Iterator[Tell]:
     """Show on a terminal how far a job is: one bar, for the stage that is on.
+
+    Parameters
+    ----------
+    shown
+        Whether to.
+    name
+        Of the command, which elsewhere says once what each stage is, of a job that takes longer than some seconds; None
+        for nothing there.
 
     Yields
     ------
@@ -209,7 +232,16 @@ def progress(*, shown: bool = True) -> Iterator[Tell]:
         As `Tell`.
     """
     if not (shown and sys.stderr.isatty()):
-        yield lambda *_: None
+        said, began = "", time.monotonic()
+
+        def tell_once(stage: str, *_: object) -> None:
+            nonlocal said
+            kind = stage.partition(":")[0]
+            if name is not None and shown and kind != said and time.monotonic() - began > _PATIENCE:
+                say(name, kind)
+                said = kind
+
+        yield tell_once
         return
     # Here and not above, so that --help and usage errors don't wait for it.
     from rich.console import Console

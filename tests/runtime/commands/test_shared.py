@@ -12,7 +12,7 @@ import typer
 from command_line import invoke
 from iqa_runtime.commands.process import Terminated
 from iqa_runtime.commands.shared import counter, in_flags, make_app, progress, run_app, say, with_groups
-from iqa_runtime.errors import ArtefactError, BackendError, IqaError, UsageError
+from iqa_runtime.errors import ArtefactError, BackendError, DependencyError, IqaError, UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +176,36 @@ def test_progress_is_for_terminals(capsys):
     with progress() as tell:
         tell("steeping", 1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_long_job_that_nobody_watches_says_its_stages(monkeypatch, capsys):
+    monkeypatch.setattr("iqa_runtime.commands.shared._PATIENCE", -1.0)
+    with progress(name="brew") as tell:
+        for stage in ("steeping: one", "steeping: two", "pouring"):
+            tell(stage, 1, None)
+    assert capsys.readouterr().err == "brew: steeping\nbrew: pouring\n"
+
+
+def test_what_is_missing_points_to_the_help():
+    result = invoke(lambda: run_app(command(print), "brew"))
+    assert result.exit_code == 2
+    assert result.stderr == "brew: Missing argument 'POT'; brew --help says what to give\n"
+
+
+def test_a_command_that_is_none_meets_those_there_are():
+    app = make_app()
+    app.command("boil")(lambda: None)
+    app.command("pour")(lambda: None)
+    result = invoke(lambda: run_app(app, "brew"), "cool")
+    assert result.exit_code == 2
+    assert result.stderr == "brew: No such command 'cool'; there is boil, pour\n"
+
+
+def test_an_extra_that_is_not_installed_keeps_the_command_from_running():
+    def body(*_):
+        raise DependencyError('no kettle; pip install "iqa-deploy[tea]"')
+
+    assert run(body).exit_code == 2
 
 
 def test_progress_on_a_terminal_names_the_stage(monkeypatch, capsys):
