@@ -212,7 +212,10 @@ def test_a_rival_that_is_missing_says_how_to_install_it() -> None:
 
 def test_lpips_scores_its_pairs_and_weighs_what_it_needs() -> None:
     pytest.importorskip("onnxruntime")
-    work = lpips.ours({"threads": 1, "backend": "onnxruntime"})
+    work, other = (
+        lpips.ours({"threads": 1, "backend": "onnxruntime", "one_by_one": one_by_one}) for one_by_one in (False, True)
+    )
+    assert work.check == other.check
     assert len(work.check) == len(lpips.PAIRS)
     assert all(value > 0 for value in work.check)
     assert work.facts[lpips.SIZE] > lpips.installed_megabytes(["numpy"]) > 10
