@@ -11,6 +11,7 @@ import html
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import cv2
@@ -40,12 +41,14 @@ def score(*options: str) -> str:
 def terminal(table: str) -> str:
     """Return a page with a table as a terminal shows it."""
     command = f"$ iqa-run edge {PHOTOGRAPHS} --fail-under {THRESHOLD}"
-    # The heading of a table is a line as long as it needs; a terminal would fold it.
-    lines = [line for line in table.splitlines() if not line.startswith("yoto")]
+    lines = table.rstrip().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.split()[:1] == ["path"])
+    # The heading is as long as it needs, and a terminal folds it.
+    heading = textwrap.wrap(" ".join(lines[:first]), max(map(len, lines[first:])))
     style = (
         "display: inline-block; margin: 0; padding: 20px 24px; border-radius: 8px; background: #14171c; color: #e6e9ee"
     )
-    text = html.escape("\n".join([command, *lines]))
+    text = html.escape("\n".join([command, *heading, "", *lines[first:]]))
     font = "font: 13px/1.45 'DejaVu Sans Mono', monospace"
     return whole_page("table", f'<pre style="{style}; {font}">{text}</pre>')
 
