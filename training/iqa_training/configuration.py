@@ -53,9 +53,6 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     freeze_normalisation
         Keep the statistics of batch normalisation as the encoder brought them: with small batches of alike pictures,
         those of the batch would make a score depend on what else is in it.
-    together
-        So many pictures of one content follow one another, drawn anew each epoch, so that a batch has pairs that differ
-        in what was done to them alone; 1 for an order without regard to content.
     validate_every
         Epochs between validations; the last is always one.
     workers
@@ -76,7 +73,6 @@ class LoopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     clip: NonNegative = 0.0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     freeze_normalisation: bool = True
-    together: Count = 1
     validate_every: Count = 1
     workers: Annotated[int, Meta(ge=0)] = 0
 

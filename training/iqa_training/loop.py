@@ -31,7 +31,7 @@ from iqa_runtime.errors import UsageError
 from iqa_runtime.files.overwriting import write_at_once
 from iqa_training.configuration import LoopConfig
 from iqa_training.recipes.base import Batch
-from iqa_training.run.batches import TrainingExamples, ValidationExamples, batches, shuffled
+from iqa_training.run.batches import TrainingExamples, ValidationExamples, batches
 from iqa_training.run.checks import check_sources
 from iqa_training.run.log import Log, Row
 from iqa_training.run.state import Progress, Run, State
@@ -173,7 +173,7 @@ def _train_epoch(
     run.recipe.start_epoch(run.loop)
     if run.loop.renew_optimizer:
         optimizer.state.clear()  # the moments; rates, and with them the schedule, are elsewhere
-    order = shuffled(run.train, run.loop.together, np.random.default_rng([run.seed, epoch]))
+    order = np.random.default_rng([run.seed, epoch]).permutation(len(run.train)).tolist()
     steps = len(order) // run.loop.batch
     loader = batches(
         TrainingExamples(run.recipe, run.train, run.seed, epoch), run.loop, order[: steps * run.loop.batch]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy import stats
 
-from iqa_training.losses.regression import absolute_error, decorrelation, differences, squared_error
+from iqa_training.losses.regression import absolute_error, decorrelation, squared_error
 
 ROUNDING = 1e-5
 """Float32 sums of a hundred terms of size 1, and the 1e-6 that keeps the correlation's division finite."""
@@ -25,22 +25,6 @@ def test_decorrelation_is_pearsons():
 def test_decorrelation_sees_neither_scale_nor_shift(slope, expected):
     label = torch.linspace(0, 1, 100)
     assert decorrelation(slope * label + 7, label).item() == pytest.approx(expected, abs=ROUNDING)
-
-
-def test_differences_are_of_pictures_of_one_content():
-    predicted, label = torch.tensor([0.5, 0.9, 0.2, 0.1, 7.0]), torch.tensor([0.1, 0.4, 0.3, 0.4, 0.0])
-    content = torch.tensor([3.0, 5.0, 3.0, 3.0, 4.0])
-    apart = [0.4 - -0.1, 0.4 - -0.3, -0.1 - -0.3]  # of the first, third and fourth
-    expected = sum(value**2 for value in apart) / 3
-    assert differences(predicted, label, content).item() == pytest.approx(expected, abs=ROUNDING)
-
-
-def test_differences_without_a_pair_are_none():
-    predicted = torch.zeros(3, requires_grad=True)
-    loss = differences(predicted, torch.ones(3), torch.arange(3.0))
-    loss.backward()
-    assert loss.item() == 0
-    assert (predicted.grad == 0).all()
 
 
 def test_decorrelation_of_constant_scores_has_a_finite_gradient():

@@ -19,7 +19,7 @@ from iqa_runtime.errors import UsageError
 from iqa_training.configuration import LoopConfig, read_config
 from iqa_training.datasets.items import Item
 from iqa_training.loop import fit, rate_factor
-from iqa_training.losses.regression import decorrelation, differences
+from iqa_training.losses.regression import decorrelation
 from iqa_training.recipes import build_recipe
 from iqa_training.recipes.base import Batch, Recipe
 from iqa_training.recipes.yoto import YotoRecipe, YotoSettings, blurred
@@ -112,30 +112,6 @@ def test_each_blur_is_to_lower_the_score_by_two_hundredths(pictures, monkeypatch
     falls = np.concatenate([plain - once, once - twice])
     assert losses["ranking_nr"].item() == pytest.approx(10 * np.maximum(0, 0.02 - falls).mean(), abs=1e-6)
     torch.testing.assert_close(losses["total"], losses["ranking_nr"] + losses["squared_error_nr"])
-
-
-def test_the_score_with_a_reference_teaches_the_one_without(pictures):
-    settings = YotoSettings(variant="edge", mode="both", teacher=0.25, differences=3.0)
-    recipe = YotoRecipe(settings, {})
-    recipe.network.eval()
-    batch = batch_of(recipe, pictures, range(4))
-    scores = recipe.predict(batch)
-    aim = 0.75 * batch["label"] + 0.25 * scores["fr"].detach()
-    losses = recipe.losses(batch)
-    torch.testing.assert_close(losses["squared_error_nr"], (scores["nr"] - aim).square().mean())
-    torch.testing.assert_close(losses["squared_error_fr"], (scores["fr"] - batch["label"]).square().mean())
-    weighted = 3 * differences(scores["nr"], aim, batch["content"])
-    torch.testing.assert_close(losses["differences_nr"], weighted)
-    assert weighted > 0
-    learnt = torch.autograd.grad(
-        losses["squared_error_nr"], [*recipe.network.comparison.parameters()], allow_unused=True
-    )
-    assert learnt == (None,) * len(learnt)  # the teacher is not moved towards its pupil
-
-
-def test_a_teacher_needs_both_scores():
-    with pytest.raises(UsageError, match="teacher: of use with mode both alone, not mix"):
-        YotoRecipe(YotoSettings(variant="edge", teacher=0.5), {})
 
 
 def test_blurring(pictures):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -31,18 +30,6 @@ def decorrelation(predicted: Tensor, label: Tensor) -> Tensor:
     correlation = (p * q).sum() / ((p.square().sum() + _EPSILON) * (q.square().sum() + _EPSILON)).sqrt()
     loss: Tensor = (1 - correlation) / 2
     return loss
-
-
-def differences(predicted: Tensor, label: Tensor, content: Tensor) -> Tensor:
-    """Mean of ((p - q) - (l - m))^2 over the pairs of pictures of one content; 0 where a batch has no such pair.
-
-    What a score owes to the content, and nobody can tell without a reference, cancels out (our choice). All (B,);
-    `content` equal where the content is.
-    """
-    first, second = torch.triu_indices(len(label), len(label), 1, device=label.device)
-    same = content[first] == content[second]
-    apart = (predicted - label)[first[same]] - (predicted - label)[second[same]]
-    return apart.square().sum() / same.sum().clamp(min=1)
 
 
 def naming(logits: Tensor, named: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,7 +22,7 @@ from iqa_training.configuration import Count, LoopConfig
 from iqa_training.crops import Picture, center_crop, random_crop
 from iqa_training.datasets.items import Item, Source
 from iqa_training.losses.ranking import ranking
-from iqa_training.losses.regression import decorrelation, differences, squared_error
+from iqa_training.losses.regression import decorrelation, squared_error
 from iqa_training.recipes.base import Batch, Example, Recipe, normalise, reference_of
 
 Probability = Annotated[float, Meta(ge=0, lt=1)]
@@ -65,13 +64,6 @@ class YotoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Weight of the ranking loss: a quarter of the batch is blurred, and blurred again, and must score lower each
         time without a reference. What is blurred beyond recognition looks like the background of a good portrait;
         regression alone lets scores rise again there (our choice; the paper has none).
-    teacher
-        Share of the full-reference score in what the no-reference score of the same picture is compared with, in mode
-        ``both``; the label has the rest. With a reference the network agrees with people better than the metrics that
-        labelled the set, and passes that on (our choice).
-    differences
-        Weight of the loss on differences between pictures of one content without a reference, see
-        `iqa_training.losses.regression.differences`; of use with the loop's ``together``.
     """
 
     variant: Literal["swin_t", "resnet50", "edge"] = "swin_t"
@@ -85,8 +77,6 @@ class YotoSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     frozen_layers: Annotated[int, Meta(ge=0)] = 0
     decorrelation: float = 0.0
     ranking: float = 0.0
-    teacher: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    differences: float = 0.0
 
 
 _BOX_SIDES = (3, 5, 9, 13)
@@ -121,8 +111,6 @@ class YotoRecipe(Recipe):
                 load_encoder(self.network.encoder, weights["encoder"], YotoSystem.mean, YotoSystem.std)
             else:
                 load_backbone(self.network.encoder, weights["encoder"])
-        if settings.teacher > 0 and settings.mode != "both":
-            raise UsageError(f"teacher: of use with mode both alone, not {settings.mode}; leave it out")
         self.needs_reference = settings.mode != "nr"
         if settings.mode == "fr":
             self.export_options = " --task fr" if settings.variant == "edge" else " --task fr --segment single"
@@ -138,36 +126,31 @@ class YotoRecipe(Recipe):
     def example(self, source: Source, index: int, rng: np.random.Generator) -> Example:
         """Cut picture and, where it is needed, reference at one random place."""
         item = source.item(index)
-        return self._named(random_crop(self._pictures(item), YotoSystem.crop, rng), item)
+        return self._named(random_crop(self._pictures(item), YotoSystem.crop, rng), item.label)
 
     def validation_example(self, source: Source, index: int) -> Example:
         """Cut the middle, or as many crops as are set, behind one another in the first axis."""
         item = source.item(index)
         count = self._settings.validation_crops
         if count == 1:
-            return self._named(center_crop(self._pictures(item), YotoSystem.crop), item)
+            return self._named(center_crop(self._pictures(item), YotoSystem.crop), item.label)
         rng = np.random.default_rng(index)
         crops = [random_crop(self._pictures(item), YotoSystem.crop, rng, flip=False) for _ in range(count)]
-        return self._named([np.stack(of_one) for of_one in zip(*crops, strict=True)], item)
+        return self._named([np.stack(of_one) for of_one in zip(*crops, strict=True)], item.label)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Compare the scores of the mode, or of the one that is drawn, with the labels."""
         mode = self._settings.mode
         if mode == "mix":
             mode = "fr" if bool(torch.rand(()) < 0.5) else "nr"
-        scores = self._scores(batch, ("nr", "fr") if mode == "both" else (mode,))
-        settings, parts = self._settings, dict[str, Tensor]()
-        for task, score in scores.items():
-            label = batch["label"]
-            if settings.teacher > 0 and task == "nr":
-                label = label.lerp(scores["fr"].detach(), settings.teacher)
-            parts[f"squared_error_{task}"] = squared_error(score, label)
-            if settings.decorrelation > 0:
-                parts[f"decorrelation_{task}"] = settings.decorrelation * decorrelation(score, label)
-            if settings.ranking > 0 and task == "nr":
-                parts["ranking_nr"] = settings.ranking * self._ranking(batch["image"], score)
-            if settings.differences > 0 and task == "nr":
-                parts["differences_nr"] = settings.differences * differences(score, label, batch["content"])
+        parts: dict[str, Tensor] = {}
+        for task, score in self._scores(batch, ("nr", "fr") if mode == "both" else (mode,)).items():
+            parts[f"squared_error_{task}"] = squared_error(score, batch["label"])
+            if self._settings.decorrelation > 0:
+                weighted = self._settings.decorrelation * decorrelation(score, batch["label"])
+                parts[f"decorrelation_{task}"] = weighted
+            if self._settings.ranking > 0 and task == "nr":
+                parts["ranking_nr"] = self._settings.ranking * self._ranking(batch["image"], score)
         return {"total": torch.stack(list(parts.values())).sum(), **parts}
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
@@ -177,7 +160,7 @@ class YotoRecipe(Recipe):
         if batch["image"].ndim == 4:
             return self._scores(batch, tasks)
         pictures = [
-            {name: crops[:, index] for name, crops in batch.items() if name in ("image", "reference")}
+            {name: crops[:, index] for name, crops in batch.items() if name != "label"}
             for index in range(self._settings.validation_crops)
         ]
         scores = [self._scores(crops, tasks) for crops in pictures]
@@ -225,13 +208,8 @@ class YotoRecipe(Recipe):
     def _pictures(self, item: Item) -> list[Picture]:
         return [item.distorted, reference_of(item)] if self.needs_reference else [item.distorted]
 
-    def _named(self, crops: list[Picture], item: Item) -> Example:
-        example: Example = dict(zip(("image", "reference"), crops, strict=False))
-        example["label"] = np.float32(item.label)
-        if self._settings.differences > 0:
-            # Of 24 bits, which float32 holds; that two contents of a batch share one is as good as impossible.
-            example["content"] = np.float32(zlib.crc32(item.content.encode()) >> 8)
-        return example
+    def _named(self, crops: list[Picture], label: float) -> Example:
+        return {**dict(zip(("image", "reference"), crops, strict=False)), "label": np.float32(label)}
 
 
 def blurred(pictures: Tensor) -> Tensor:

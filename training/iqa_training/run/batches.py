@@ -1,4 +1,4 @@
-"""Pictures of a source in batches: in which order, and made into examples by the recipe."""
+"""Pictures of a source in batches, made into examples by the recipe."""
 
 from __future__ import annotations
 
@@ -12,32 +12,6 @@ from iqa_runtime.errors import IqaError
 from iqa_training.configuration import LoopConfig
 from iqa_training.datasets.items import Source
 from iqa_training.recipes.base import Batch, Example, Recipe
-
-
-def shuffled(source: Source, together: int, rng: np.random.Generator) -> list[int]:
-    """Return the indices of all pictures in an order that is drawn.
-
-    Parameters
-    ----------
-    source
-        The pictures.
-    together
-        So many of one content follow one another, or as many as are left of it.
-    rng
-        Of the draws.
-    """
-    order: list[int] = rng.permutation(len(source)).tolist()
-    if together == 1:
-        return order
-    entries, of_content = source.entries, dict[str, list[int]]()
-    for index in order:
-        of_content.setdefault(entries[index].content, []).append(index)
-    groups = [
-        indices[first : first + together]
-        for indices in of_content.values()
-        for first in range(0, len(indices), together)
-    ]
-    return [index for number in rng.permutation(len(groups)) for index in groups[number]]
 
 
 class TrainingExamples(Dataset[Example | IqaError]):
