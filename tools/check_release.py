@@ -52,7 +52,7 @@ def complaints(folder: Path, tag: str | None = None) -> Iterator[str]:
         if not path.name.startswith(f"iqa_deploy-{__version__}"):
             yield f"{path.name}: not of {__version__}"
     for wheel in wheels:
-        yield from _wheel_complaints(wheel)
+        yield from _wheel_complaints(wheel, released=tag is not None)
     for source in sources:
         with tarfile.open(source) as archive:
             names = [name.partition("/")[2] for name in archive.getnames()]
@@ -76,7 +76,7 @@ def changelog_complaints(text: str, *, released: bool) -> Iterator[str]:
         yield "CHANGELOG.md: nothing under the heading"
 
 
-def _wheel_complaints(wheel: Path) -> Iterator[str]:
+def _wheel_complaints(wheel: Path, *, released: bool) -> Iterator[str]:
     if (size := wheel.stat().st_size) > MOST_BYTES:
         yield f"{wheel.name}: {size / 1e6:.1f} MB, more than {MOST_BYTES / 1e6:.0f}"
     with ZipFile(wheel) as archive:
@@ -85,6 +85,8 @@ def _wheel_complaints(wheel: Path) -> Iterator[str]:
     yield from _missing(wheel, names, IN_WHEEL)
     if about["Version"] != __version__:
         yield f"{wheel.name}: its metadata are of {about['Version']}"
+    if released and "Project-URL" not in about:
+        yield f"{wheel.name}: no Project-URL; pyproject.toml wants [project.urls] with the address of the repository"
     if "-linux_" in wheel.name:
         yield f"{wheel.name}: of this machine alone; auditwheel repairs it"
 

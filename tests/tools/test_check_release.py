@@ -17,9 +17,9 @@ METADATA = f"iqa_deploy-{__version__}.dist-info/METADATA"
 def folder(tmp_path):
     """A wheel and a source distribution of empty files that are all there."""
 
-    def fill(left_out="", wheel="manylinux_2_28_x86_64", more=(), version=__version__):
+    def fill(left_out="", wheel="manylinux_2_28_x86_64", more=(), version=__version__, metadata=""):
         with ZipFile(tmp_path / f"iqa_deploy-{__version__}-cp311-abi3-{wheel}.whl", "w") as archive:
-            archive.writestr(METADATA, f"Version: {version}\n")
+            archive.writestr(METADATA, f"Version: {version}\n{metadata}")
             for name in (*IN_WHEEL, *more):
                 if name != left_out:
                     archive.writestr(name, b"")
@@ -77,10 +77,17 @@ def test_a_folder_of_nothing(tmp_path):
 def test_a_tag_is_the_version_and_has_its_changes(folder, monkeypatch, tmp_path):
     (tmp_path / "CHANGELOG.md").write_text("# Changes\n\n## Unreleased\n\n### Added\n\n- All.\n")
     monkeypatch.setattr(check_release, "ROOT", tmp_path)
-    assert list(complaints(folder(), "v9.9.9")) == [
-        f"v9.9.9: iqa_runtime.__version__ is {__version__}",
-        f"CHANGELOG.md: no heading ## {__version__} - YYYY-MM-DD",
-    ]
+    tag, changes, urls = complaints(folder(), "v9.9.9")
+    assert tag == f"v9.9.9: iqa_runtime.__version__ is {__version__}"
+    assert changes == f"CHANGELOG.md: no heading ## {__version__} - YYYY-MM-DD"
+    assert "no Project-URL" in urls
+
+
+def test_what_is_published_says_where_its_repository_is(folder, monkeypatch, tmp_path):
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changes\n\n## {__version__} - 2026-12-01\n\n- All.\n")
+    monkeypatch.setattr(check_release, "ROOT", tmp_path)
+    url = "Project-URL: Source, https://example.org/iqa-deploy\n"
+    assert not list(complaints(folder(metadata=url), f"v{__version__}"))
 
 
 @pytest.mark.parametrize(
