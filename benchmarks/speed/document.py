@@ -93,7 +93,7 @@ GOALS = (
     Goal(figure="phone: peak memory, x that without a resize", most=0.5),
     Goal(figure="edge: cold start, s", most=1),
     Goal(figure="edge: runtime without models, MB", most=2),
-    Goal(figure="LPIPS, pairs: speed, x PyPI lpips", least=3),
+    Goal(figure="LPIPS, pairs in one call: speed, x PyPI lpips", least=3),
     Goal(figure="LPIPS, one pair from nothing: speed, x PyPI lpips", least=3),
     Goal(figure="LPIPS: installed size, x PyPI lpips", most=0.1),
     Goal(figure="memory after 5000 images, x after 500", most=1.05),

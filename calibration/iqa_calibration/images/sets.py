@@ -42,6 +42,9 @@ _RENDITIONS = 3
 _ITEMS = 4
 """Items of each rendition, at most: neighbouring crops of one image teach little about ranges."""
 
+_SHOWN = 200
+"""Characters of a path that is none, in a message: what is taken for a list may be one long line."""
+
 Progress = Callable[[int, int], None]
 """Called with the number of photographs read so far, and of all."""
 
@@ -96,7 +99,7 @@ def read_images(source: Path) -> list[Path]:
     Raises
     ------
     FileError
-        If `source` cannot be read.
+        If `source` cannot be read, or a path of the list is not there.
     UsageError
         If no image is there.
     """
@@ -116,8 +119,8 @@ def read_images(source: Path) -> list[Path]:
     for path in listed:
         if not (os.path.lexists(path) or glob.has_magic(path)):
             raise FileError(
-                f"{source}: no image by its name, and so read as a list of paths, one a line, of which {path} is not "
-                "there; give images, folders, patterns, or such a list"
+                f"{path[:_SHOWN]}: not there, in {source}, which is read as a list of paths, one a line, for it is no "
+                "image by its name; give images, folders, patterns, or such a list"
             )
     return _files(listed)
 

@@ -190,7 +190,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def main() -> NoReturn:
-    """Run the command and exit: 0 done, 1 failed, 2 usage, 130 interrupted; errors go to stderr."""
+    """Run the command and exit: 0 done, 1 failed, 2 usage or a missing extra, 130 interrupted; errors go to stderr."""
     run_app(app, "iqa-bench")
 
 

@@ -52,7 +52,7 @@ _PARAMETER = re.compile(r"``([a-z][a-z0-9_]*)(?:=(.*?))?``")
 
 def make_app() -> typer.Typer:
     """Return an empty command line: help in panels, completion for shells, errors left to `run_app`."""
-    return typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
+    return typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False, suggest_commands=False)
 
 
 def version_of(name: str) -> Callable[[bool], None]:
@@ -104,7 +104,7 @@ def run_app(
             code = _with_interrupts(app)(prog_name=name, standalone_mode=False) or 0
             sys.stdout.flush()
     except _PARSE_ERROR as error:
-        code, message = NOT_RUN, _misread(error, app, name, moved or {})
+        code, message = NOT_RUN, _misread(error, name, moved or {})
     except IqaError as error:
         code = next(code for kind, code in exit_codes.items() if isinstance(error, kind))
         message = in_flags(str(error), app)
@@ -125,17 +125,18 @@ def run_app(
     sys.exit(code)
 
 
-def _misread(error: Exception, app: typer.Typer, name: str, moved: Mapping[str, str]) -> str:
+def _misread(error: Exception, name: str, moved: Mapping[str, str]) -> str:
     """Say why a command line cannot be read, and what would be one."""
     option = getattr(error, "option_name", "")
     if option in moved:
         return f"{option}: no option of {name}; {moved[option]}"
     message = str(getattr(error, "format_message", error.__str__)())
+    context: Any = getattr(error, "ctx", None)
+    # By what they say: a command that is none has no exception of its own, and neither is public.
     if message.startswith("No such command"):
-        commands: Any = typer.main.get_command(app)
-        return f"{message.rstrip('.')}; there is {', '.join(commands.commands)}"
+        return f"{message.rstrip('.')}; there is {', '.join(context.command.commands)}"
     if message.startswith("Missing"):
-        return f"{message.rstrip('.')}; {name} --help says what to give"
+        return f"{message.rstrip('.')}; {context.command_path} --help says what to give"
     return message
 
 
@@ -232,16 +233,7 @@ def progress(*, shown: bool = True, name: str | None = None) -> Iterator[Tell]:
         As `Tell`.
     """
     if not (shown and sys.stderr.isatty()):
-        said, began = "", time.monotonic()
-
-        def tell_once(stage: str, *_: object) -> None:
-            nonlocal said
-            kind = stage.partition(":")[0]
-            if name is not None and shown and kind != said and time.monotonic() - began > _PATIENCE:
-                say(name, kind)
-                said = kind
-
-        yield tell_once
+        yield _teller(name) if shown and name is not None else lambda *_: None
         return
     # Here and not above, so that --help and usage errors don't wait for it.
     from rich.console import Console
@@ -267,13 +259,30 @@ def progress(*, shown: bool = True, name: str | None = None) -> Iterator[Tell]:
 
         def tell(stage: str, done: int, total: int | None) -> None:
             nonlocal current
-            name = stage.partition(":")[0]
-            if name != current or done <= 1:
+            kind = _kind(stage)
+            if kind != current or done <= 1:
                 bars.reset(bar)
-                current = name
+                current = kind
             bars.update(bar, description=printable(stage), completed=done, total=total)
 
         yield tell
+
+
+def _teller(name: str) -> Tell:
+    """Return what says once, on a line, what each stage of a long job is."""
+    said, began = set[str](), time.monotonic()
+
+    def tell(stage: str, *_: object) -> None:
+        kind = _kind(stage)
+        if kind not in said and time.monotonic() - began > _PATIENCE:
+            said.add(kind)
+            say(name, kind)
+
+    return tell
+
+
+def _kind(stage: str) -> str:
+    return stage.partition(":")[0]
 
 
 def counter(tell: Tell, stage: str, total: int) -> Callable[[], None]:

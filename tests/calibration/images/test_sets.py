@@ -281,9 +281,7 @@ def test_sources_that_are_none(tmp_path):
     with pytest.raises(FileError, match=r"model\.bin"):
         read_images(binary)
     (tmp_path / "setup.py").write_text("import os\n")
-    with pytest.raises(
-        FileError, match=r"setup\.py: no image by its name, and so read as a list .*import os is not there"
-    ):
+    with pytest.raises(FileError, match=r"import os: not there, in .*setup\.py, which is read as a list"):
         read_images(tmp_path / "setup.py")
     with pytest.raises(UsageError, match="no image"):
         read_images(tmp_path / "folder")

@@ -178,12 +178,23 @@ def test_progress_is_for_terminals(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+STAGES = ("steeping: one", "steeping: two", "pouring", "steeping: three")
+
+
 def test_a_long_job_that_nobody_watches_says_its_stages(monkeypatch, capsys):
     monkeypatch.setattr("iqa_runtime.commands.shared._PATIENCE", -1.0)
-    with progress(name="brew") as tell:
-        for stage in ("steeping: one", "steeping: two", "pouring"):
-            tell(stage, 1, None)
+    for options in ({}, {"shown": False}):
+        with progress(name="brew", **options) as tell:
+            for stage in STAGES:
+                tell(stage, 1, None)
     assert capsys.readouterr().err == "brew: steeping\nbrew: pouring\n"
+
+
+def test_a_short_one_says_nothing(capsys):
+    with progress(name="brew") as tell:
+        for stage in STAGES:
+            tell(stage, 1, None)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_is_missing_points_to_the_help():
@@ -192,13 +203,25 @@ def test_what_is_missing_points_to_the_help():
     assert result.stderr == "brew: Missing argument 'POT'; brew --help says what to give\n"
 
 
-def test_a_command_that_is_none_meets_those_there_are():
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["cool"], "No such command 'cool'; there is boil, pour"),
+        (["boyl"], "No such command 'boyl'; there is boil, pour"),
+        (["pour"], "Missing argument 'cup'; brew pour --help says what to give"),
+    ],
+)
+def test_one_of_several_commands(arguments, told):
     app = make_app()
     app.command("boil")(lambda: None)
-    app.command("pour")(lambda: None)
-    result = invoke(lambda: run_app(app, "brew"), "cool")
+
+    @app.command("pour")
+    def pour(cup: str):
+        print(cup)
+
+    result = invoke(lambda: run_app(app, "brew"), *arguments)
     assert result.exit_code == 2
-    assert result.stderr == "brew: No such command 'cool'; there is boil, pour\n"
+    assert result.stderr == f"brew: {told}\n"
 
 
 def test_an_extra_that_is_not_installed_keeps_the_command_from_running():

@@ -49,6 +49,20 @@ class ValidationExamples(Dataset[Example | IqaError]):
 def batches(examples: Dataset[Example | IqaError], loop: LoopConfig, order: Sequence[int]) -> Iterator[Batch]:
     """Yield the examples of an order, stacked.
 
+    Parameters
+    ----------
+    examples
+        Of which an error stands in the place of one that cannot be made.
+    loop
+        Its `batch` and `workers` count.
+    order
+        Indices of examples.
+
+    Yields
+    ------
+    dict
+        A batch; the last may be smaller.
+
     Raises
     ------
     IqaError
