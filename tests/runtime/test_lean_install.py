@@ -89,7 +89,7 @@ def test_every_command_is_listed_and_says_what_it_lacks(lean, tmp_path, artefact
     listed = run(lean / "iqa", cwd=tmp_path)
     assert all(f"│ {word} " in listed for word in ("run", "export", "train", "serve"))
     done = subprocess.run([lean / "iqa", "export", "--list"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.endswith('pip install "iqa-deploy[cpu,export]"\n')
     assert "FAIL" not in run(lean / "iqa", "run", artefacts.mean(), "--check", cwd=tmp_path)
 

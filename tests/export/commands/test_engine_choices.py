@@ -122,7 +122,7 @@ def test_an_engine_that_nothing_can_build_is_refused_before_the_export(run, begu
         monkeypatch.setitem(sys.modules, library, None)
     code, _, err = run(*EDGE, "--engine")
     assert "an engine needs TensorRT" in err
-    assert (code, begun) == (1, [])
+    assert (code, begun) == (2, [])
 
 
 @pytest.mark.usefixtures("rtx")

@@ -119,7 +119,7 @@ def test_where_no_engine_can_be_built_one_line_says_why(run, tmp_path):
 @pytest.mark.usefixtures("without_tensorrt")
 def test_an_engine_that_is_asked_for_and_cannot_be_built_is_an_error(engine, tmp_path):
     code, out, err = engine("build", find_artefact("edge-nr"), "--output", "edge.plan")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "an engine needs TensorRT" in err
     assert list(tmp_path.iterdir()) == []
 
@@ -253,6 +253,6 @@ def test_an_artefact_exported_before_needs_no_torch(tmp_path):
     )
     command = [sys.executable, "-c", code, "build", find_artefact("edge-nr"), "--output", tmp_path / "x.plan"]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "TensorRT" in result.stderr
     assert "torch" not in result.stderr
