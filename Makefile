@@ -46,8 +46,9 @@ models: $(READY)
 	$(BIN)/python tools/make_models.py $(MODELS) --photographs $(PHOTOGRAPHS) --encoder $(ENCODER)
 
 # Warnings are errors: links that lead nowhere, pages that are in no table of contents, docstrings that cannot be read.
+# Everything is read anew: a build that was interrupted has left no index of the search.
 docs: $(READY)
-	$(BIN)/sphinx-build -c docs -b html --quiet --fail-on-warning --keep-going . build/docs
+	$(BIN)/sphinx-build -c docs -b html --quiet --fresh-env --fail-on-warning --keep-going . build/docs
 
 pictures: $(READY) chromium
 	$(BIN)/python tools/make_pictures.py docs/pictures
