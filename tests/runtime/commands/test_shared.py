@@ -208,7 +208,7 @@ def test_what_is_missing_points_to_the_help():
     [
         (["cool"], "No such command 'cool'; there is boil, pour"),
         (["boyl"], "No such command 'boyl'; there is boil, pour"),
-        (["pour"], "Missing argument 'cup'; brew pour --help says what to give"),
+        (["pour"], "Missing argument 'CUP'; brew pour --help says what to give"),
     ],
 )
 def test_one_of_several_commands(arguments, told):
@@ -216,7 +216,7 @@ def test_one_of_several_commands(arguments, told):
     app.command("boil")(lambda: None)
 
     @app.command("pour")
-    def pour(cup: str):
+    def pour(cup: Annotated[str, typer.Argument(metavar="CUP")]):
         print(cup)
 
     result = invoke(lambda: run_app(app, "brew"), *arguments)
