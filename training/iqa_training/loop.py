@@ -31,7 +31,7 @@ from iqa_runtime.errors import UsageError
 from iqa_runtime.files.overwriting import write_at_once
 from iqa_training.configuration import LoopConfig
 from iqa_training.recipes.base import Batch
-from iqa_training.run.batches import TrainingExamples, ValidationExamples, batches
+from iqa_training.run.batches import Examples, batches
 from iqa_training.run.checks import check_sources
 from iqa_training.run.log import Log, Row
 from iqa_training.run.state import Progress, Run, State
@@ -119,7 +119,7 @@ def validate(run: Run) -> dict[str, float]:
     if run.validation is None:
         return {"selection": math.nan}
     network, device = run.recipe.network, torch.device(run.device)
-    loader = batches(ValidationExamples(run.recipe, run.validation), run.loop, range(len(run.validation)))
+    loader = batches(Examples(run.recipe, run.validation), run.loop, range(len(run.validation)))
     scores: dict[str, list[Tensor]] = {}
     labels: list[Tensor] = []
     losses: dict[str, list[float]] = {}
@@ -175,9 +175,7 @@ def _train_epoch(
         optimizer.state.clear()  # the moments; rates, and with them the schedule, are elsewhere
     order = np.random.default_rng([run.seed, epoch]).permutation(len(run.train)).tolist()
     steps = len(order) // run.loop.batch
-    loader = batches(
-        TrainingExamples(run.recipe, run.train, run.seed, epoch), run.loop, order[: steps * run.loop.batch]
-    )
+    loader = batches(Examples(run.recipe, run.train, (run.seed, epoch)), run.loop, order[: steps * run.loop.batch])
     totals: dict[str, list[float]] = {}
     for step, batch in enumerate(loader, start=1):
         with _autocast(run.loop, device):

@@ -14,34 +14,31 @@ from iqa_training.datasets.items import Source
 from iqa_training.recipes.base import Batch, Example, Recipe
 
 
-class TrainingExamples(Dataset[Example | IqaError]):
-    """Training examples; what is drawn for a picture depends on seed, epoch and picture, not on order or workers."""
+class Examples(Dataset[Example | IqaError]):
+    """Examples of a recipe by index; one that cannot be made is its error.
 
-    def __init__(self, recipe: Recipe, source: Source, seed: int, epoch: int) -> None:
-        self._recipe, self._source, self._seed, self._epoch = recipe, source, seed, epoch
+    Parameters
+    ----------
+    recipe
+        Makes them.
+    source
+        Pictures.
+    draws
+        Of training, what seeds the draws of an example beside its index, so that they depend on neither order nor
+        workers; None for examples of validation, which are always the same.
+    """
 
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> Example | IqaError:
-        try:
-            return self._recipe.example(self._source, index, np.random.default_rng([self._seed, self._epoch, index]))
-        except IqaError as error:
-            return error
-
-
-class ValidationExamples(Dataset[Example | IqaError]):
-    """Validation examples, always the same."""
-
-    def __init__(self, recipe: Recipe, source: Source) -> None:
-        self._recipe, self._source = recipe, source
+    def __init__(self, recipe: Recipe, source: Source, draws: tuple[int, ...] | None = None) -> None:
+        self._recipe, self._source, self._draws = recipe, source, draws
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> Example | IqaError:
         try:
-            return self._recipe.validation_example(self._source, index)
+            if self._draws is None:
+                return self._recipe.validation_example(self._source, index)
+            return self._recipe.example(self._source, index, np.random.default_rng([*self._draws, index]))
         except IqaError as error:
             return error
 
